@@ -1,0 +1,39 @@
+// Strong integer ids: a WaveId is not an EngineId, and the compiler says so.
+#pragma once
+
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+namespace trireme {
+
+template <typename Tag, typename Rep>
+struct Id {
+  using Value = Rep;
+  Rep value{};
+  friend constexpr auto operator<=>(const Id&, const Id&) = default;
+  [[nodiscard]] constexpr Id next() const { return Id{static_cast<Rep>(value + 1)}; }
+};
+
+using EngineId = Id<struct EngineIdTag, uint32_t>;  // The data-parallel rank.
+using WaveId = Id<struct WaveIdTag, uint64_t>;
+using StepId = Id<struct StepIdTag, uint64_t>;
+using Epoch = Id<struct EpochTag, uint64_t>;  // Of the coordinator's view; only grows.
+// One life of one process: drawn at its start, compared for equality only. What an older life
+// of the same rank sends is dropped.
+using Incarnation = Id<struct IncarnationTag, uint64_t>;
+// A request as one front end's life knows it. Unique there; (front end, key) is unique in the
+// cluster.
+using RequestKey = Id<struct RequestKeyTag, uint64_t>;
+using BlockId = Id<struct BlockIdTag, int32_t>;
+using SlotId = Id<struct SlotIdTag, uint32_t>;  // A running sequence's place in engine and workers.
+
+}  // namespace trireme
+
+template <typename Tag, typename Rep>
+struct std::hash<trireme::Id<Tag, Rep>> {
+  std::size_t operator()(const trireme::Id<Tag, Rep>& id) const noexcept {
+    return std::hash<Rep>{}(id.value);
+  }
+};
