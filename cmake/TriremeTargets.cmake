@@ -13,7 +13,8 @@ endif()
 
 add_library(trireme_options INTERFACE)
 target_compile_features(trireme_options INTERFACE cxx_std_20)
-target_compile_options(trireme_options INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
+target_compile_options(trireme_options INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+                       -Wno-missing-field-initializers)  # Designated initializers leave defaults out on purpose.
 target_include_directories(trireme_options INTERFACE ${PROJECT_SOURCE_DIR})
 target_link_libraries(trireme_options INTERFACE Threads::Threads)
 

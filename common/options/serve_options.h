@@ -1,0 +1,113 @@
+// ServeOptions: everything the command line of `trireme serve`, api-server, engine-core,
+// coordinator and worker can say, under vLLM's flag names. Parsed once
+// (common/options/serve_flags.h), then passed by const reference; a parent gives its children the
+// same command line plus what only they need (internal_*).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace trireme {
+
+enum class Executor : uint8_t { kAuto, kUni, kMp, kExternalLauncher, kSim };
+enum class LoadBalancing : uint8_t { kInternal, kHybrid, kExternal };
+enum class SchedulingPolicy : uint8_t { kFcfs, kPriority };
+
+struct ModelOptions {
+  std::string model;                            // Positional or --model: a directory, or a hub id.
+  std::vector<std::string> served_model_names;  // --served-model-name; empty: `model` as given.
+  std::string tokenizer;                        // --tokenizer; empty: the model's.
+  std::string dtype = "auto";                   // auto | bfloat16 | float16 | float32
+  uint32_t model_tokens_max = 0;                // --max-model-len; 0: from the model's config.
+  uint64_t seed = 0;                            // --seed
+  std::string revision;                         // --revision of a hub id
+  std::string download_dir;                     // --download-dir; empty: the hub cache
+};
+
+struct ParallelOptions {
+  uint32_t tensor_parallel_size = 1;
+  uint32_t pipeline_parallel_size = 1;
+  uint32_t data_parallel_size = 1;
+  std::optional<uint32_t> data_parallel_size_local;  // 0: no engine on this node.
+  std::optional<uint32_t> data_parallel_start_rank;
+  std::optional<uint32_t> data_parallel_rank;
+  std::string data_parallel_address = "127.0.0.1";
+  uint16_t data_parallel_rpc_port = 29550;
+  LoadBalancing load_balancing = LoadBalancing::kInternal;
+  Executor executor = Executor::kAuto;
+  uint32_t node_count = 1;  // --nnodes
+  uint32_t node_rank = 0;
+  std::string master_address = "127.0.0.1";
+  uint16_t master_port = 29501;
+  bool expert_parallel = false;
+  bool headless = false;
+};
+
+struct SchedulerOptions {
+  uint32_t sequences_max = 256;        // --max-num-seqs
+  uint32_t batched_tokens_max = 2048;  // --max-num-batched-tokens
+  bool chunked_prefill = true;
+  bool prefix_caching = true;
+  SchedulingPolicy policy = SchedulingPolicy::kFcfs;
+  uint32_t block_tokens = 16;       // --block-size
+  uint32_t block_count = 0;         // --num-gpu-blocks-override; 0: as many as fit.
+  uint64_t kv_bytes = 0;            // --kv-cache-memory-bytes; 0: from the memory share.
+  double memory_utilization = 0.9;  // --gpu-memory-utilization: of what is free on the device
+};
+
+struct WorkerOptions {
+  std::string device = "auto";  // --device auto | cpu | cuda
+  std::string cpu_threads_bind =
+      "auto";               // --cpu-threads-bind auto | "0-3|4-7" (one list per worker of the node)
+  std::string sim_profile;  // --sim-profile: step-time model of the sim executor
+};
+
+struct ServerOptions {
+  std::string host;  // Empty: 0.0.0.0
+  uint16_t port = 8000;
+  uint32_t api_server_count = 0;  // 0: one
+  std::vector<std::string> api_keys;
+  std::string ssl_certfile;
+  std::string ssl_keyfile;
+  std::string root_path;
+  std::string chat_template;
+  std::string response_role = "assistant";
+  int32_t logprobs_max = 20;         // --max-logprobs; -1: no limit
+  uint32_t queued_requests_max = 0;  // --max-num-queued-reqs; 0: the default bound (see admission)
+  uint64_t queued_tokens_max = 0;    // --max-num-queued-tokens; 0: the default bound
+  uint32_t shutdown_timeout_seconds =
+      30;  // --shutdown-timeout: how long running requests may finish
+  bool return_tokens_as_token_ids = false;
+  bool log_requests = false;  // --enable-log-requests
+  bool log_stats = true;      // not --disable-log-stats
+};
+
+struct ClusterOptions {
+  std::string
+      key_file;  // --cluster-key-file; else TRIREME_CLUSTER_KEY, else ~/.config/trireme/cluster.key
+  bool insecure = false;               // --insecure-cluster
+  uint32_t lease_milliseconds = 3000;  // --lease-ms
+};
+
+// What a parent tells a child and no user types; shown by --help-internal only.
+struct InternalOptions {
+  uint32_t api_server_index = 0;  // --internal-api-server-index
+  uint32_t engine_rank = 0;       // --internal-engine-rank: this process is this one rank
+  bool is_engine_rank = false;    // set with it: engine-core as a rank, not as node agent
+  int death_fd = -1;              // --internal-death-fd: closed by the parent's death
+  int listen_fd = -1;             // --internal-listen-fd: the coordinator's bound socket, or HTTP's
+};
+
+struct ServeOptions {
+  ModelOptions model;
+  ParallelOptions parallel;
+  SchedulerOptions scheduler;
+  WorkerOptions worker;
+  ServerOptions server;
+  ClusterOptions cluster;
+  InternalOptions internal;
+};
+
+}  // namespace trireme

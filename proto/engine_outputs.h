@@ -1,0 +1,116 @@
+// EngineOutputs: engine core -> one front end: what its requests got in one step, and the engine's
+// load. EngineReady: the first message of an engine on a front end's ROUTER.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "common/id.h"
+#include "proto/kind.h"
+
+namespace trireme::wire {
+
+enum class FinishReason : uint8_t {
+  kNone = 0,
+  kStop = 1,
+  kLength = 2,
+  kAbort = 3,
+  kError = 4,
+};
+
+// What one position's distribution looked like: entry 0 is the chosen (or prompt) token, then the
+// most likely ones in falling order (the chosen one again if it is among them).
+struct TokenLogprobs {
+  std::vector<int32_t> token_ids;
+  std::vector<float> logprobs;  // Natural logarithm, of the raw distribution.
+  int32_t rank = 0;             // Of the chosen token; 1 is the most likely.
+
+  static auto fields(auto& m) { return std::tie(m.token_ids, m.logprobs, m.rank); }
+  friend bool operator==(const TokenLogprobs&, const TokenLogprobs&) = default;
+};
+
+struct EngineOutput {
+  RequestKey key;
+  std::vector<int32_t> token_ids;  // New since the last output.
+  FinishReason finish_reason = FinishReason::kNone;
+  std::optional<int32_t> stop_token_id;  // The client's stop token that ended it.
+  std::vector<TokenLogprobs> logprobs;   // One per new token, if asked for.
+  std::vector<TokenLogprobs>
+      prompt_logprobs;                // From the prompt's second token on; in slices, in order.
+  uint32_t cached_prompt_tokens = 0;  // Valid in the first output.
+  uint32_t preemptions = 0;           // So far.
+  uint32_t queue_microseconds = 0;    // Waited before first scheduled; in the first output.
+  std::string error;                  // With kError: what the client is told.
+
+  static auto fields(auto& m) {
+    return std::tie(m.key, m.token_ids, m.finish_reason, m.stop_token_id, m.logprobs,
+                    m.prompt_logprobs, m.cached_prompt_tokens, m.preemptions, m.queue_microseconds,
+                    m.error);
+  }
+  friend bool operator==(const EngineOutput&, const EngineOutput&) = default;
+};
+
+// The engine's load as it stands after the step. Counters only grow within one incarnation.
+struct EngineStats {
+  uint32_t waiting = 0;
+  uint32_t running = 0;
+  float kv_usage = 0;  // Share of blocks that hold live sequences, in [0, 1].
+  StepId step;
+  WaveId wave;
+  uint64_t prefix_query_tokens = 0;
+  uint64_t prefix_hit_tokens = 0;
+  uint64_t preemptions = 0;
+  uint64_t prompt_tokens = 0;
+  uint64_t generation_tokens = 0;
+  uint64_t prefill_tokens_waiting = 0;  // Prompt tokens queued and not yet computed.
+
+  static auto fields(auto& m) {
+    return std::tie(m.waiting, m.running, m.kv_usage, m.step, m.wave, m.prefix_query_tokens,
+                    m.prefix_hit_tokens, m.preemptions, m.prompt_tokens, m.generation_tokens,
+                    m.prefill_tokens_waiting);
+  }
+  friend bool operator==(const EngineStats&, const EngineStats&) = default;
+};
+
+struct EngineOutputs {
+  static constexpr MessageKind kKind = MessageKind::kEngineOutputs;
+  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kCompat = 1;
+
+  EngineId engine;
+  Incarnation incarnation;
+  // AddRequests taken from this front end so far: what the front end sent beyond this number is not
+  // in `stats` yet and counts as waiting.
+  uint64_t requests_received = 0;
+  EngineStats stats;
+  std::vector<EngineOutput> outputs;
+
+  static auto fields(auto& m) {
+    return std::tie(m.engine, m.incarnation, m.requests_received, m.stats, m.outputs);
+  }
+  friend bool operator==(const EngineOutputs&, const EngineOutputs&) = default;
+};
+
+struct EngineReady {
+  static constexpr MessageKind kKind = MessageKind::kEngineReady;
+  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kCompat = 1;
+
+  EngineId engine;
+  Incarnation incarnation;
+  uint32_t block_count = 0;
+  uint32_t block_tokens = 0;
+  uint32_t model_tokens_max = 0;    // Prompt and output together.
+  uint32_t sequences_max = 0;       // Running at once.
+  uint32_t batched_tokens_max = 0;  // In one step.
+
+  static auto fields(auto& m) {
+    return std::tie(m.engine, m.incarnation, m.block_count, m.block_tokens, m.model_tokens_max,
+                    m.sequences_max, m.batched_tokens_max);
+  }
+  friend bool operator==(const EngineReady&, const EngineReady&) = default;
+};
+
+}  // namespace trireme::wire

@@ -1,0 +1,148 @@
+// StepInput and StepResult: what an engine tells its workers to compute, and what comes back.
+//
+// A worker keeps, per slot, everything about a running sequence (tokens, block table, sampling
+// state), so a step carries only what changed. All ranks of a TP x PP group get the same bytes. Row
+// arrays are parallel: row i is row_slot[i], row_start[i], row_count[i], ...; token and block lists
+// are flat, cut by the per-row counts.
+#pragma once
+
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "common/id.h"
+#include "proto/engine_outputs.h"
+#include "proto/kind.h"
+#include "proto/sampling_params.h"
+
+namespace trireme::wire {
+
+enum class StepKind : uint8_t { kRun = 0, kDummy = 1 };
+
+// A sequence takes a slot: newly admitted, or back after preemption. Whatever held the slot is
+// gone.
+struct NewSequence {
+  SlotId slot;
+  std::vector<int32_t> token_ids;  // Prompt, then output so far.
+  uint32_t prompt_count = 0;       // How many of them are prompt.
+  std::vector<int32_t> block_ids;  // Its block table so far; the rows of this step may append.
+  SamplingParams sampling;
+
+  static auto fields(auto& m) {
+    return std::tie(m.slot, m.token_ids, m.prompt_count, m.block_ids, m.sampling);
+  }
+  friend bool operator==(const NewSequence&, const NewSequence&) = default;
+};
+
+inline constexpr uint8_t kRowSamples =
+    1;  // Bit of row_flags: the row's last token yields a new token.
+
+struct StepInput {
+  static constexpr MessageKind kKind = MessageKind::kStepInput;
+  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kCompat = 1;
+
+  StepId step;
+  Epoch epoch;
+  WaveId wave;
+  StepKind kind = StepKind::kRun;
+  std::vector<uint32_t> freed_slots;  // Applied first.
+  std::vector<NewSequence> new_sequences;
+  std::vector<uint32_t> row_slot;
+  std::vector<uint32_t>
+      row_start;  // Position of the first token computed = tokens with KV already.
+  std::vector<uint32_t> row_count;  // Tokens computed by this row, at least 1.
+  std::vector<uint8_t> row_flags;
+  // Tokens that the engine knows and the worker may not (it did not sample them: another PP stage
+  // did). They extend the slot's tokens at position row_known_start; a worker that has them already
+  // ignores them.
+  std::vector<uint32_t> row_known_start;
+  std::vector<uint32_t> row_known_count;
+  std::vector<int32_t> known_tokens;      // Flat.
+  std::vector<uint32_t> row_block_count;  // New blocks appended to the slot's table.
+  std::vector<int32_t> blocks;            // Flat.
+
+  static auto fields(auto& m) {
+    return std::tie(m.step, m.epoch, m.wave, m.kind, m.freed_slots, m.new_sequences, m.row_slot,
+                    m.row_start, m.row_count, m.row_flags, m.row_known_start, m.row_known_count,
+                    m.known_tokens, m.row_block_count, m.blocks);
+  }
+  friend bool operator==(const StepInput&, const StepInput&) = default;
+};
+
+// Logprobs of one row, only where the sequence asked for them.
+struct RowLogprobs {
+  uint32_t row = 0;
+  std::vector<TokenLogprobs> sampled;  // One per token in row_token of that row (0 or 1).
+  std::vector<TokenLogprobs> prompt;   // Of the prompt tokens that this row's positions predict.
+
+  static auto fields(auto& m) { return std::tie(m.row, m.sampled, m.prompt); }
+  friend bool operator==(const RowLogprobs&, const RowLogprobs&) = default;
+};
+
+inline constexpr int32_t kNoToken = -1;    // The row does not sample.
+inline constexpr int32_t kBadLogits = -2;  // NaN: this sequence fails, the others go on.
+
+struct StepResult {
+  static constexpr MessageKind kKind = MessageKind::kStepResult;
+  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kCompat = 1;
+
+  StepId step;
+  std::vector<int32_t> row_token;  // Parallel to StepInput's rows.
+  std::vector<RowLogprobs> logprobs;
+  uint32_t compute_microseconds = 0;
+  std::string error;  // Not empty: the whole step failed, and so has the worker.
+
+  static auto fields(auto& m) {
+    return std::tie(m.step, m.row_token, m.logprobs, m.compute_microseconds, m.error);
+  }
+  friend bool operator==(const StepResult&, const StepResult&) = default;
+};
+
+// Worker -> engine, once, when the weights are there.
+struct WorkerReady {
+  static constexpr MessageKind kKind = MessageKind::kWorkerReady;
+  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kCompat = 1;
+
+  uint32_t rank = 0;  // tp_rank + tp_size * pp_rank
+  uint32_t pid = 0;
+  uint64_t weight_bytes = 0;
+  uint64_t block_bytes = 0;   // Of one KV block on this worker.
+  uint64_t kv_bytes_max = 0;  // What it may use for KV under its memory flags.
+  uint32_t load_milliseconds = 0;
+  std::string error;  // Not empty: could not start; this is what the user must read.
+
+  static auto fields(auto& m) {
+    return std::tie(m.rank, m.pid, m.weight_bytes, m.block_bytes, m.kv_bytes_max,
+                    m.load_milliseconds, m.error);
+  }
+  friend bool operator==(const WorkerReady&, const WorkerReady&) = default;
+};
+
+// Engine -> workers, once, after every WorkerReady: allocate this many blocks. Answered by a
+// StepResult with step 0 (error set when the memory could not be had).
+struct KvInit {
+  static constexpr MessageKind kKind = MessageKind::kKvInit;
+  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kCompat = 1;
+
+  uint32_t block_count = 0;
+
+  static auto fields(auto& m) { return std::tie(m.block_count); }
+  friend bool operator==(const KvInit&, const KvInit&) = default;
+};
+
+struct StopWorker {
+  static constexpr MessageKind kKind = MessageKind::kStopWorker;
+  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kCompat = 1;
+
+  uint8_t reserved = 0;
+
+  static auto fields(auto& m) { return std::tie(m.reserved); }
+  friend bool operator==(const StopWorker&, const StopWorker&) = default;
+};
+
+}  // namespace trireme::wire

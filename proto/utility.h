@@ -1,0 +1,48 @@
+// UtilityCall and UtilityReply: administrative calls from a front end to an engine (reset the
+// prefix cache, pause, sleep, ...). The method is a number from this list, never a name looked up
+// in the receiver.
+#pragma once
+
+#include <string>
+#include <tuple>
+
+#include "common/id.h"
+#include "proto/kind.h"
+
+namespace trireme::wire {
+
+enum class UtilityMethod : uint16_t {
+  kResetPrefixCache = 1,
+  kPause = 2,  // argument: abort | wait | keep
+  kResume = 3,
+  kIsPaused = 4,
+};
+
+struct UtilityCall {
+  static constexpr MessageKind kKind = MessageKind::kUtilityCall;
+  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kCompat = 1;
+
+  uint64_t call_id = 0;
+  UtilityMethod method{};
+  std::string argument;
+
+  static auto fields(auto& m) { return std::tie(m.call_id, m.method, m.argument); }
+  friend bool operator==(const UtilityCall&, const UtilityCall&) = default;
+};
+
+struct UtilityReply {
+  static constexpr MessageKind kKind = MessageKind::kUtilityReply;
+  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kCompat = 1;
+
+  uint64_t call_id = 0;
+  EngineId engine;
+  bool ok = false;
+  std::string result;  // JSON value when ok, the reason otherwise.
+
+  static auto fields(auto& m) { return std::tie(m.call_id, m.engine, m.ok, m.result); }
+  friend bool operator==(const UtilityReply&, const UtilityReply&) = default;
+};
+
+}  // namespace trireme::wire
