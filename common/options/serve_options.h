@@ -24,6 +24,7 @@ struct ModelOptions {
   uint64_t seed = 0;                            // --seed
   std::string revision;                         // --revision of a hub id
   std::string download_dir;                     // --download-dir; empty: the hub cache
+  std::string generation_config = "auto";       // --generation-config auto | vllm | a directory
 };
 
 struct ParallelOptions {
@@ -81,6 +82,8 @@ struct ServerOptions {
       30;  // --shutdown-timeout: how long running requests may finish
   bool return_tokens_as_token_ids = false;
   bool log_requests = false;  // --enable-log-requests
+  bool trust_request_chat_template = false;
+  bool usage_always = false;  // --enable-force-include-usage
   bool log_stats = true;      // not --disable-log-stats
 };
 

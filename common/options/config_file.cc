@@ -1,0 +1,42 @@
+#include "common/options/config_file.h"
+
+#include <yaml-cpp/yaml.h>
+
+namespace trireme {
+namespace {
+
+constexpr auto kBad = StatusCode::kInvalidArgument;
+
+Status append_key(const std::string& key, const YAML::Node& value, std::vector<std::string>& out) {
+  if (value.IsScalar()) {
+    out.push_back("--" + key + "=" + value.Scalar());
+    return absl::OkStatus();
+  }
+  if (value.IsNull()) return absl::OkStatus();
+  if (!value.IsSequence()) return error(kBad, "%s: a value or a list is expected", key);
+  for (const YAML::Node& item : value) {
+    if (!item.IsScalar()) return error(kBad, "%s: the list holds something that is no value", key);
+    out.push_back("--" + key + "=" + item.Scalar());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+StatusOr<std::vector<std::string>> read_config_file(const std::string& path) try {
+  const YAML::Node root = YAML::LoadFile(path);
+  std::vector<std::string> arguments;
+  if (root.IsNull()) return arguments;
+  if (!root.IsMap()) return error(kBad, "--config %s: not a map of flags", path);
+  for (const auto& entry : root) {
+    TRIREME_RETURN_IF_ERROR(annotate(
+        append_key(entry.first.as<std::string>(), entry.second, arguments), "--config " + path));
+  }
+  return arguments;
+} catch (const YAML::BadFile&) {
+  return error(StatusCode::kNotFound, "--config %s: cannot be read", path);
+} catch (const YAML::Exception& failure) {
+  return error(kBad, "--config %s: %s", path, failure.what());
+}
+
+}  // namespace trireme

@@ -1,0 +1,254 @@
+// The table itself: data, in the order of --help.
+#include <algorithm>
+
+#include "common/options/flag_value.h"
+#include "common/options/serve_flags.h"
+
+namespace trireme {
+namespace {
+
+constexpr auto kBad = StatusCode::kInvalidArgument;
+
+// STORE(parallel.tensor_parallel_size): reads the value into that field.
+#define STORE(field) \
+  [](ServeOptions& o, std::string_view text) -> Status { return flag_value::read(text, o.field); }
+
+Status store_executor(ServeOptions& o, std::string_view text) {
+  Executor& executor = o.parallel.executor;
+  if (text == "uni") return executor = Executor::kUni, absl::OkStatus();
+  if (text == "mp") return executor = Executor::kMp, absl::OkStatus();
+  if (text == "sim") return executor = Executor::kSim, absl::OkStatus();
+  if (text == "external_launcher") return executor = Executor::kExternalLauncher, absl::OkStatus();
+  if (text == "ray")
+    return error(kBad, "'ray' is not supported: use mp, uni, external_launcher or sim");
+  return error(kBad, "'%s' is not one of mp, uni, external_launcher, sim", text);
+}
+
+Status store_policy(ServeOptions& o, std::string_view text) {
+  if (text != "fcfs" && text != "priority")
+    return error(kBad, "'%s' is not fcfs or priority", text);
+  o.scheduler.policy = text == "fcfs" ? SchedulingPolicy::kFcfs : SchedulingPolicy::kPriority;
+  return absl::OkStatus();
+}
+
+Status store_hybrid(ServeOptions& o, std::string_view text) {
+  if (text == "true") o.parallel.load_balancing = LoadBalancing::kHybrid;
+  return absl::OkStatus();
+}
+
+Status store_external(ServeOptions& o, std::string_view text) {
+  if (text == "true") o.parallel.load_balancing = LoadBalancing::kExternal;
+  return absl::OkStatus();
+}
+
+Status store_external_rank(ServeOptions& o, std::string_view text) {
+  o.parallel.load_balancing = LoadBalancing::kExternal;
+  return flag_value::read(text, o.parallel.data_parallel_rank);
+}
+
+Status store_dtype(ServeOptions& o, std::string_view text) {
+  constexpr std::string_view kNames[] = {"auto", "bfloat16", "float16", "float32"};
+  if (text == "half") text = "float16";
+  if (text == "float") text = "float32";
+  if (std::find(std::begin(kNames), std::end(kNames), text) == std::end(kNames)) {
+    return error(kBad, "'%s' is not one of auto, bfloat16, float16, float32", text);
+  }
+  o.model.dtype = text;
+  return absl::OkStatus();
+}
+
+Status store_device(ServeOptions& o, std::string_view text) {
+  if (text != "auto" && text != "cpu" && text != "cuda") {
+    return error(kBad, "'%s' is not one of auto, cpu, cuda", text);
+  }
+  o.worker.device = text;
+  return absl::OkStatus();
+}
+
+Status store_model_tokens_max(ServeOptions& o, std::string_view text) {
+  if (text == "auto" || text == "-1") return o.model.model_tokens_max = 0, absl::OkStatus();
+  return flag_value::read(text, o.model.model_tokens_max);
+}
+
+Status store_load_format(ServeOptions&, std::string_view text) {
+  if (text == "auto" || text == "safetensors") return absl::OkStatus();
+  return error(kBad, "'%s' is not supported: only safetensors are read", text);
+}
+
+Status store_data_parallel_backend(ServeOptions&, std::string_view text) {
+  if (text == "mp") return absl::OkStatus();
+  return error(kBad, "'%s' is not supported: ranks are processes (mp)", text);
+}
+
+Status store_engine_rank(ServeOptions& o, std::string_view text) {
+  o.internal.is_engine_rank = true;
+  return flag_value::read(text, o.internal.engine_rank);
+}
+
+constexpr auto kWorks = FlagEffect::kWorks;
+constexpr auto kNone = FlagEffect::kNoEffect;
+constexpr auto kRefused = FlagEffect::kRefused;
+constexpr auto kInternal = FlagEffect::kInternal;
+
+constexpr std::string_view kModel = "Model";
+constexpr std::string_view kParallel = "Parallelism and cluster";
+constexpr std::string_view kScheduler = "Scheduler and KV cache";
+constexpr std::string_view kServer = "HTTP server";
+constexpr std::string_view kDevice = "Device";
+
+// One row per line.
+// clang-format off
+const FlagRow kRows[] = {
+    {"model", "", kModel, "MODEL", "directory with config.json and *.safetensors, or a hub id; also positional", kWorks, STORE(model.model)},
+    {"served-model-name", "", kModel, "NAME", "name in the API; may be repeated; default: MODEL as given", kWorks, STORE(model.served_model_names)},
+    {"tokenizer", "", kModel, "DIR", "directory with tokenizer.json; default: the model's", kWorks, STORE(model.tokenizer)},
+    {"dtype", "", kModel, "TYPE", "auto, bfloat16, float16, float32; auto: the checkpoint's", kWorks, store_dtype},
+    {"max-model-len", "", kModel, "N", "longest prompt and output together; default: the model's", kWorks, store_model_tokens_max},
+    {"seed", "", kModel, "N", "base of the seeds of requests that bring none", kWorks, STORE(model.seed)},
+    {"revision", "", kModel, "REV", "branch, tag or commit of a hub id", kWorks, STORE(model.revision)},
+    {"download-dir", "", kModel, "DIR", "where hub models are kept; default: the hub cache", kWorks, STORE(model.download_dir)},
+    {"generation-config", "", kModel, "auto|vllm|DIR", "where default sampling values come from; vllm: none", kWorks, STORE(model.generation_config)},
+    {"load-format", "", kModel, "FORMAT", "auto or safetensors", kWorks, store_load_format},
+
+    {"data-parallel-size", "-dp", kParallel, "N", "engines in the whole cluster", kWorks, STORE(parallel.data_parallel_size)},
+    {"data-parallel-size-local", "-dpl", kParallel, "N", "engines on this node; 0: none; default: all", kWorks, STORE(parallel.data_parallel_size_local)},
+    {"data-parallel-start-rank", "-dpr", kParallel, "N", "rank of this node's first engine", kWorks, STORE(parallel.data_parallel_start_rank)},
+    {"data-parallel-rank", "-dpn", kParallel, "N", "this one rank only, balanced from outside", kWorks, store_external_rank},
+    {"data-parallel-address", "-dpa", kParallel, "HOST", "address of the front node (coordinator)", kWorks, STORE(parallel.data_parallel_address)},
+    {"data-parallel-rpc-port", "-dpp", kParallel, "PORT", "the one fixed port of the cluster", kWorks, STORE(parallel.data_parallel_rpc_port)},
+    {"data-parallel-backend", "-dpb", kParallel, "mp", "how ranks are started", kWorks, store_data_parallel_backend},
+    {"data-parallel-hybrid-lb", "-dph", kParallel, "", "this node's api-server serves this node's ranks only", kWorks, store_hybrid},
+    {"data-parallel-external-lb", "-dpe", kParallel, "", "one server per rank, balanced from outside", kWorks, store_external},
+    {"tensor-parallel-size", "-tp", kParallel, "N", "workers that share each layer", kWorks, STORE(parallel.tensor_parallel_size)},
+    {"pipeline-parallel-size", "-pp", kParallel, "N", "groups of workers that share the layers", kWorks, STORE(parallel.pipeline_parallel_size)},
+    {"headless", "", kParallel, "", "engines only on this node, no HTTP", kWorks, STORE(parallel.headless)},
+    {"distributed-executor-backend", "", kParallel, "KIND", "mp (default), uni, external_launcher, sim", kWorks, store_executor},
+    {"nnodes", "-n", kParallel, "N", "nodes that one engine's workers are spread over", kWorks, STORE(parallel.node_count)},
+    {"node-rank", "-r", kParallel, "N", "this node among --nnodes", kWorks, STORE(parallel.node_rank)},
+    {"master-addr", "", kParallel, "HOST", "node 0 of --nnodes", kWorks, STORE(parallel.master_address)},
+    {"master-port", "", kParallel, "PORT", "its port", kWorks, STORE(parallel.master_port)},
+    {"enable-expert-parallel", "-ep", kParallel, "", "split experts over all ranks (mixture-of-experts models)", kWorks, STORE(parallel.expert_parallel)},
+    {"api-server-count", "-asc", kParallel, "N", "HTTP processes on this node; default 1", kWorks, STORE(server.api_server_count)},
+    {"cluster-key-file", "", kParallel, "FILE", "cluster key; default: TRIREME_CLUSTER_KEY, then ~/.config/trireme/cluster.key", kWorks, STORE(cluster.key_file)},
+    {"insecure-cluster", "", kParallel, "", "beyond loopback without a cluster key", kWorks, STORE(cluster.insecure)},
+    {"lease-ms", "", kParallel, "MS", "silence after which a process counts as lost", kWorks, STORE(cluster.lease_milliseconds)},
+
+    {"max-num-seqs", "", kScheduler, "N", "sequences that run at once in an engine", kWorks, STORE(scheduler.sequences_max)},
+    {"max-num-batched-tokens", "", kScheduler, "N", "tokens computed in one step", kWorks, STORE(scheduler.batched_tokens_max)},
+    {"enable-chunked-prefill", "", kScheduler, "", "cut long prompts over several steps (default on)", kWorks, STORE(scheduler.chunked_prefill)},
+    {"enable-prefix-caching", "", kScheduler, "", "share KV of equal prefixes (default on)", kWorks, STORE(scheduler.prefix_caching)},
+    {"scheduling-policy", "", kScheduler, "POLICY", "fcfs or priority", kWorks, store_policy},
+    {"block-size", "", kScheduler, "N", "tokens in a KV block", kWorks, STORE(scheduler.block_tokens)},
+    {"num-gpu-blocks-override", "", kScheduler, "N", "KV blocks per engine; default: as many as fit", kWorks, STORE(scheduler.block_count)},
+    {"kv-cache-memory-bytes", "", kScheduler, "BYTES", "KV memory per worker", kWorks, STORE(scheduler.kv_bytes)},
+    {"gpu-memory-utilization", "", kScheduler, "SHARE", "of the device's free memory, for weights and KV", kWorks, STORE(scheduler.memory_utilization)},
+
+    {"device", "", kDevice, "KIND", "auto, cpu, cuda", kWorks, store_device},
+    {"cpu-threads-bind", "", kDevice, "auto|LIST", "cores per worker: \"0-3|4-7\"; auto divides the node's", kWorks, STORE(worker.cpu_threads_bind)},
+    {"sim-profile", "", kDevice, "PROFILE", "step times of the sim executor: base_us=200,prefill_us=5,decode_us=20", kWorks, STORE(worker.sim_profile)},
+
+    {"host", "", kServer, "HOST", "address to listen on; default: all", kWorks, STORE(server.host)},
+    {"port", "", kServer, "PORT", "port to listen on; default 8000", kWorks, STORE(server.port)},
+    {"api-key", "", kServer, "KEY", "accepted bearer token; may be repeated; also TRIREME_API_KEY, VLLM_API_KEY", kWorks, STORE(server.api_keys)},
+    {"ssl-certfile", "", kServer, "FILE", "serve HTTPS with this certificate chain", kWorks, STORE(server.ssl_certfile)},
+    {"ssl-keyfile", "", kServer, "FILE", "and this key", kWorks, STORE(server.ssl_keyfile)},
+    {"root-path", "", kServer, "PATH", "prefix that a proxy strips", kWorks, STORE(server.root_path)},
+    {"chat-template", "", kServer, "FILE", "chat template file or text; default: the model's", kWorks, STORE(server.chat_template)},
+    {"response-role", "", kServer, "ROLE", "role in chat replies", kWorks, STORE(server.response_role)},
+    {"max-logprobs", "", kServer, "N", "most logprobs a request may ask for; -1: no limit", kWorks, STORE(server.logprobs_max)},
+    {"max-num-queued-reqs", "", kServer, "N", "requests in the cluster before 429", kWorks, STORE(server.queued_requests_max)},
+    {"max-num-queued-tokens", "", kServer, "N", "prompt tokens not yet computed before 429", kWorks, STORE(server.queued_tokens_max)},
+    {"shutdown-timeout", "", kServer, "S", "how long running requests may finish after SIGTERM", kWorks, STORE(server.shutdown_timeout_seconds)},
+    {"return-tokens-as-token-ids", "", kServer, "", "tokens of logprobs as token_id:N", kWorks, STORE(server.return_tokens_as_token_ids)},
+    {"trust-request-chat-template", "", kServer, "", "accept a chat template inside a request", kWorks, STORE(server.trust_request_chat_template)},
+    {"enable-force-include-usage", "", kServer, "", "usage in every stream", kWorks, STORE(server.usage_always)},
+    {"enable-log-requests", "", kServer, "", "a log line per request", kWorks, STORE(server.log_requests)},
+    {"disable-log-stats", "", kServer, "", "no periodic load line", kWorks, [](ServeOptions& o, std::string_view text) -> Status { return o.server.log_stats = text != "true", absl::OkStatus(); }},
+
+    {"trust-remote-code", "", "", "", "no code of a model is ever run", kNone},
+    {"enforce-eager", "", "", "", "there is no compilation to turn off", kNone},
+    {"disable-uvicorn-access-log", "", "", "", "there is no uvicorn; see --enable-log-requests", kNone},
+    {"uvicorn-log-level", "", "", "LEVEL", "there is no uvicorn; see TRIREME_LOG_LEVEL", kNone},
+    {"disable-log-requests", "", "", "", "requests are not logged by default", kNone},
+    {"aggregate-engine-logging", "", "", "", "every process writes its own lines to one stream", kNone},
+    {"async-scheduling", "", "", "", "the next step is always prepared while the device works", kNone},
+    {"disable-nccl-for-dp-synchronization", "", "", "", "step agreement never goes over NCCL", kNone},
+    {"dp-sync-interval", "", "", "N", "steps agree on their end one by one", kNone},
+    {"prefill-schedule-interval", "", "", "N", "prefill is bounded by --max-num-batched-tokens", kNone},
+    {"distributed-timeout-seconds", "", "", "S", "waits have deadlines of their own; see --lease-ms", kNone},
+    {"cpu-distributed-timeout-seconds", "", "", "S", "waits have deadlines of their own; see --lease-ms", kNone},
+    {"watchdog-config", "", "", "JSON", "the coordinator watches by leases; see --lease-ms", kNone},
+    {"enable-fault-tolerance", "", "", "", "ranks are always restarted", kNone},
+    {"fault-tolerance-config", "", "", "JSON", "ranks are always restarted", kNone},
+    {"enable-shm-tensor-arena", "", "", "", "steps always go through shared memory", kNone},
+    {"numa-bind", "", "", "", "see --cpu-threads-bind", kNone},
+    {"swap-space", "", "", "GIB", "preempted sequences are computed again", kNone},
+    {"tokenizer-mode", "", "", "MODE", "there is one tokenizer implementation", kNone},
+    {"disable-fastapi-docs", "", "", "", "there are no such pages", kNone},
+    {"sse-keep-alive-interval", "", "", "S", "streams send tokens as they come", kNone},
+    {"enable-prompt-tokens-details", "", "", "", "usage always carries cached prompt tokens", kNone},
+    {"enable-request-id-headers", "", "", "", "X-Request-Id is always answered", kNone},
+    {"enable-server-load-tracking", "", "", "", "/load always works", kNone},
+    {"prefix-caching-hash-algo", "", "", "ALGO", "blocks are hashed by one built-in algorithm", kNone},
+    {"kv-cache-metrics", "", "", "", "not exported yet", kNone},
+    {"enable-mfu-metrics", "", "", "", "not exported yet", kNone},
+    {"fingerprint-mode", "", "", "MODE", "not sent", kNone},
+    {"enable-per-request-metrics", "", "", "", "not sent", kNone},
+    {"limit-mm-per-prompt", "", "", "JSON", "text models only", kNone},
+    {"allowed-origins", "", "", "JSON", "CORS headers are not sent", kNone},
+    {"data-parallel-supervisor-port", "", "", "PORT", "there is no supervisor process", kNone},
+    {"dp-supervisor-probe-interval-s", "", "", "S", "there is no supervisor process", kNone},
+    {"dp-supervisor-probe-timeout-s", "", "", "S", "there is no supervisor process", kNone},
+    {"dp-supervisor-probe-failure-threshold", "", "", "N", "there is no supervisor process", kNone},
+    {"elastic-ep-max-dp-size", "", "", "N", "the number of ranks is fixed at start", kNone},
+
+    {"data-parallel-multi-port-external-lb", "", "", "", "start one server per rank with --data-parallel-rank", kRefused},
+    {"enable-elastic-ep", "", "", "", "the number of ranks is fixed at start", kRefused},
+    {"quantization", "-q", "", "KIND", "only bfloat16, float16 and float32 weights are read", kRefused},
+    {"kv-cache-dtype", "", "", "TYPE", "KV is kept in the model's type", kRefused},
+    {"enable-lora", "", "", "", "adapters are not supported", kRefused},
+    {"lora-modules", "", "", "NAME=DIR", "adapters are not supported", kRefused},
+    {"speculative-config", "-sc", "", "JSON", "speculative decoding is not supported", kRefused},
+    {"spec-method", "", "", "KIND", "speculative decoding is not supported", kRefused},
+    {"spec-model", "", "", "MODEL", "speculative decoding is not supported", kRefused},
+    {"spec-tokens", "", "", "N", "speculative decoding is not supported", kRefused},
+    {"kv-transfer-config", "", "", "JSON", "KV is not moved between engines", kRefused},
+    {"kv-events-config", "", "", "JSON", "KV events are not published", kRefused},
+    {"kv-offloading-size", "", "", "GIB", "KV is not offloaded", kRefused},
+    {"kv-offloading-backend", "", "", "KIND", "KV is not offloaded", kRefused},
+    {"otlp-traces-endpoint", "", "", "URL", "traces are not sent", kRefused},
+    {"collect-detailed-traces", "", "", "PARTS", "traces are not sent", kRefused},
+    {"custom-histogram-buckets", "", "", "JSON", "buckets are vLLM's defaults", kRefused},
+    {"logprobs-mode", "", "", "MODE", "logprobs are of the raw distribution (raw_logprobs)", kRefused},
+    {"grpc", "", "", "", "HTTP only", kRefused},
+    {"grpc-port", "", "", "PORT", "HTTP only", kRefused},
+    {"uds", "", "", "PATH", "listens on TCP only", kRefused},
+    {"ssl-ca-certs", "", "", "FILE", "client certificates are not checked", kRefused},
+    {"ssl-cert-reqs", "", "", "N", "client certificates are not checked", kRefused},
+    {"ssl-ciphers", "", "", "LIST", "OpenSSL's defaults are used", kRefused},
+    {"enable-ssl-refresh", "", "", "", "restart api-servers to change certificates", kRefused},
+    {"tokens-only", "", "", "", "not supported", kRefused},
+    {"enable-scale-out", "", "", "", "not supported", kRefused},
+    {"enable-auto-tool-choice", "", "", "", "tool calls are not parsed", kRefused},
+    {"tool-call-parser", "", "", "NAME", "tool calls are not parsed", kRefused},
+    {"reasoning-parser", "", "", "NAME", "reasoning is not split off", kRefused},
+    {"device-ids", "", "", "LIST", "set CUDA_VISIBLE_DEVICES, or --cpu-threads-bind for cores", kRefused},
+    {"middleware", "", "", "NAME", "there is no Python to load it into", kRefused},
+    {"hf-overrides", "", "", "JSON", "edit the model's config.json", kRefused},
+    {"skip-tokenizer-init", "", "", "", "the API needs the tokenizer", kRefused},
+
+    {"internal-api-server-index", "", "", "N", "this process is one api-server", kInternal, STORE(internal.api_server_index)},
+    {"internal-engine-rank", "", "", "N", "this process is one engine rank", kInternal, store_engine_rank},
+    {"internal-death-fd", "", "", "FD", "end of file on it: the parent is gone", kInternal, STORE(internal.death_fd)},
+    {"internal-listen-fd", "", "", "FD", "inherited listening socket", kInternal, STORE(internal.listen_fd)},
+
+};
+// clang-format on
+
+#undef STORE
+
+}  // namespace
+
+std::span<const FlagRow> serve_flags() { return kRows; }
+
+}  // namespace trireme

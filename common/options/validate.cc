@@ -1,0 +1,93 @@
+// The rules that join or bound fields of ServeOptions.
+#include "common/options/serve_flags.h"
+
+namespace trireme {
+namespace {
+
+constexpr auto kBad = StatusCode::kInvalidArgument;
+
+Status validate_ranks(const ParallelOptions& p) {
+  if (p.data_parallel_size == 0) return error(kBad, "--data-parallel-size 0: must be at least 1");
+  if (p.tensor_parallel_size == 0)
+    return error(kBad, "--tensor-parallel-size 0: must be at least 1");
+  if (p.pipeline_parallel_size == 0) {
+    return error(kBad, "--pipeline-parallel-size 0: must be at least 1");
+  }
+  if (p.data_parallel_rank.has_value() && *p.data_parallel_rank >= p.data_parallel_size) {
+    return error(kBad, "--data-parallel-rank %u does not fit --data-parallel-size %u",
+                 *p.data_parallel_rank, p.data_parallel_size);
+  }
+  const uint32_t local = p.data_parallel_size_local.value_or(
+      p.data_parallel_rank.has_value()
+          ? 1
+          : p.data_parallel_size -
+                std::min(p.data_parallel_size, p.data_parallel_start_rank.value_or(0)));
+  const uint64_t begin = p.data_parallel_rank.value_or(p.data_parallel_start_rank.value_or(0));
+  if (begin + local > p.data_parallel_size || begin > p.data_parallel_size) {
+    return error(
+        kBad,
+        "ranks %u..%u (--data-parallel-start-rank %u, --data-parallel-size-local %u) do not fit "
+        "--data-parallel-size %u",
+        begin, begin + local - 1, begin, local, p.data_parallel_size);
+  }
+  if (p.headless && local == 0) {
+    return error(kBad, "--headless with --data-parallel-size-local 0 leaves nothing to run");
+  }
+  if (p.node_rank >= p.node_count) {
+    return error(kBad, "--node-rank %u does not fit --nnodes %u", p.node_rank, p.node_count);
+  }
+  return absl::OkStatus();
+}
+
+Status validate_balancing(const ParallelOptions& p) {
+  if (p.load_balancing == LoadBalancing::kExternal && !p.data_parallel_rank.has_value()) {
+    return error(kBad, "--data-parallel-external-lb needs --data-parallel-rank");
+  }
+  if (p.load_balancing == LoadBalancing::kHybrid && !p.data_parallel_size_local.has_value()) {
+    return error(kBad, "--data-parallel-hybrid-lb needs --data-parallel-size-local");
+  }
+  return absl::OkStatus();
+}
+
+Status validate_scheduler(const SchedulerOptions& s) {
+  if (s.sequences_max == 0) return error(kBad, "--max-num-seqs 0: must be at least 1");
+  if (s.sequences_max > 65536)
+    return error(kBad, "--max-num-seqs %u: at most 65536", s.sequences_max);
+  if (s.batched_tokens_max < s.sequences_max) {
+    return error(kBad, "--max-num-batched-tokens %u must be at least --max-num-seqs %u",
+                 s.batched_tokens_max, s.sequences_max);
+  }
+  if (s.block_tokens == 0 || (s.block_tokens & (s.block_tokens - 1)) != 0 || s.block_tokens > 256) {
+    return error(kBad, "--block-size %u: must be a power of two up to 256", s.block_tokens);
+  }
+  if (s.memory_utilization <= 0 || s.memory_utilization > 1) {
+    return error(kBad, "--gpu-memory-utilization %g is not in (0, 1]", s.memory_utilization);
+  }
+  return absl::OkStatus();
+}
+
+Status validate_server(const ServerOptions& s) {
+  if (s.ssl_certfile.empty() != s.ssl_keyfile.empty()) {
+    return error(kBad, "--ssl-certfile and --ssl-keyfile go together");
+  }
+  if (s.api_server_count > 64) {
+    return error(kBad, "--api-server-count %u: at most 64", s.api_server_count);
+  }
+  if (s.logprobs_max < -1) return error(kBad, "--max-logprobs %d: at least -1", s.logprobs_max);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Status validate(const ServeOptions& options) {
+  TRIREME_RETURN_IF_ERROR(validate_ranks(options.parallel));
+  TRIREME_RETURN_IF_ERROR(validate_balancing(options.parallel));
+  TRIREME_RETURN_IF_ERROR(validate_scheduler(options.scheduler));
+  TRIREME_RETURN_IF_ERROR(validate_server(options.server));
+  if (options.cluster.lease_milliseconds < 200) {
+    return error(kBad, "--lease-ms %u: at least 200", options.cluster.lease_milliseconds);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace trireme
