@@ -1,0 +1,14 @@
+// Where the other programs of the same installation or build tree lie.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "common/status.h"
+
+namespace trireme::process {
+
+// The executable `name` beside this program, or in ../bin; NotFound names both places.
+[[nodiscard]] StatusOr<std::string> find_sibling_binary(std::string_view name);
+
+}  // namespace trireme::process
