@@ -1,0 +1,153 @@
+// config.json in the spellings of transformers 4 and 5; what does not fit together is refused by
+// field and value.
+#include "worker/weights/model_config.h"
+
+#include <gtest/gtest.h>
+
+namespace trireme::worker {
+namespace {
+
+std::string config_with(std::string_view more) {
+  return absl::StrFormat(
+      R"({"architectures":["LlamaForCausalLM"],"model_type":"llama","vocab_size":512,)"
+      R"("hidden_size":64,"intermediate_size":128,"num_hidden_layers":4,"num_attention_heads":8,)"
+      R"("max_position_embeddings":2048%s%s})",
+      more.empty() ? "" : ",", more);
+}
+
+StatusOr<ModelConfig> parse(std::string_view more) {
+  return parse_model_config(config_with(more), "config.json");
+}
+
+std::string refusal(std::string_view more) { return std::string(parse(more).status().message()); }
+
+TEST(ModelConfig, defaults_are_those_of_transformers) {
+  const StatusOr<ModelConfig> config = parse("");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->architecture, "LlamaForCausalLM");
+  EXPECT_EQ(config->kv_head_count, 8u);
+  EXPECT_EQ(config->head_dim, 8u);
+  EXPECT_EQ(config->rope_theta, 10000);
+  EXPECT_EQ(config->rope_scaling.type, "default");
+  EXPECT_EQ(config->sliding_window, 0u);
+  EXPECT_EQ(config->expert_count, 0u);
+  EXPECT_FALSE(config->tie_word_embeddings);
+}
+
+TEST(ModelConfig, reads_rope_as_transformers_4_writes_it) {
+  const StatusOr<ModelConfig> config = parse(
+      R"("rope_theta":500000.0,"torch_dtype":"bfloat16","rope_scaling":{"factor":8.0,)"
+      R"("low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":8192,)"
+      R"("rope_type":"llama3"})");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->rope_theta, 500000);
+  EXPECT_EQ(config->rope_scaling.type, "llama3");
+  EXPECT_EQ(config->rope_scaling.factor, 8);
+  EXPECT_EQ(config->rope_scaling.original_positions_max, 8192u);
+  EXPECT_EQ(config->dtype, "bfloat16");
+}
+
+TEST(ModelConfig, reads_rope_as_transformers_5_writes_it) {
+  const StatusOr<ModelConfig> config = parse(
+      R"("dtype":"float32","rope_parameters":{"rope_type":"yarn","rope_theta":1e6,"factor":4.0,)"
+      R"("beta_fast":16,"attention_factor":0.5})");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->rope_theta, 1e6);
+  EXPECT_EQ(config->rope_scaling.type, "yarn");
+  EXPECT_EQ(config->rope_scaling.beta_fast, 16);
+  EXPECT_EQ(config->rope_scaling.attention_factor, 0.5);
+  EXPECT_EQ(config->dtype, "float32");
+}
+
+TEST(ModelConfig, old_linear_scaling_is_read_by_its_old_name) {
+  const StatusOr<ModelConfig> config = parse(R"("rope_scaling":{"type":"linear","factor":2.0})");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->rope_scaling.type, "linear");
+  EXPECT_EQ(config->rope_scaling.factor, 2);
+}
+
+TEST(ModelConfig, null_counts_as_absent) {
+  const StatusOr<ModelConfig> config =
+      parse(R"("rope_scaling":null,"sliding_window":null,"head_dim":null)");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->head_dim, 8u);
+  EXPECT_EQ(config->window_of_layer(0), 0u);
+}
+
+TEST(ModelConfig, mistral_window_is_on_every_layer) {
+  const StatusOr<ModelConfig> config = parse(R"("sliding_window":4096)");
+  ASSERT_TRUE(config.ok()) << config.status();
+  for (uint32_t layer = 0; layer < 4; ++layer) EXPECT_EQ(config->window_of_layer(layer), 4096u);
+}
+
+TEST(ModelConfig, unused_window_is_none) {
+  const StatusOr<ModelConfig> config =
+      parse(R"("use_sliding_window":false,"sliding_window":4096,"max_window_layers":2)");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->sliding_window, 0u);
+  EXPECT_EQ(config->window_of_layer(3), 0u);
+}
+
+TEST(ModelConfig, qwen_window_begins_after_its_full_layers) {
+  const StatusOr<ModelConfig> config =
+      parse(R"("use_sliding_window":true,"sliding_window":64,"max_window_layers":2)");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->window_of_layer(1), 0u);
+  EXPECT_EQ(config->window_of_layer(2), 64u);
+}
+
+TEST(ModelConfig, layer_types_decide_the_window) {
+  const StatusOr<ModelConfig> config =
+      parse(R"("sliding_window":64,"layer_types":["full_attention","sliding_attention",)"
+            R"("full_attention","sliding_attention"])");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->window_of_layer(0), 0u);
+  EXPECT_EQ(config->window_of_layer(1), 64u);
+  EXPECT_NE(refusal(R"("sliding_window":64,"layer_types":["full_attention"])").find("layer_types"),
+            std::string::npos);
+}
+
+TEST(ModelConfig, reads_experts) {
+  const StatusOr<ModelConfig> config = parse(R"("num_local_experts":8,"num_experts_per_tok":2)");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->expert_count, 8u);
+  EXPECT_EQ(config->experts_per_token, 2u);
+  EXPECT_EQ(config->expert_intermediate_size, 128u);
+  EXPECT_EQ(refusal(R"("num_local_experts":8,"num_experts_per_tok":9)"),
+            "config.json: num_experts_per_tok is 9 with 8 experts");
+}
+
+TEST(ModelConfig, quantized_model_is_refused_by_its_method) {
+  EXPECT_NE(refusal(R"("quantization_config":{"quant_method":"awq","bits":4})").find("\"awq\""),
+            std::string::npos);
+  EXPECT_TRUE(parse(R"("quantization_config":null)").ok());
+}
+
+TEST(ModelConfig, wrong_values_are_refused_by_field_and_value) {
+  EXPECT_EQ(refusal(R"("num_key_value_heads":3)"),
+            "config.json: num_attention_heads 8 is no multiple of num_key_value_heads 3");
+  EXPECT_EQ(refusal(R"("head_dim":"x")"),
+            "config.json: head_dim is \"x\", not a count in [1, 1073741824]");
+  EXPECT_EQ(refusal(R"("head_dim":7)"), "config.json: head_dim 7 is not even and above 0");
+  EXPECT_EQ(refusal(R"("num_key_value_heads":-1)"),
+            "config.json: num_key_value_heads is -1, not a count in [1, 1073741824]");
+  EXPECT_EQ(refusal(R"("tie_word_embeddings":1)"),
+            "config.json: tie_word_embeddings is 1, not true or false");
+  EXPECT_EQ(refusal(R"("rope_scaling":{"factor":0})"),
+            "config.json: rope_scaling: factor is 0, not above 0");
+  EXPECT_EQ(refusal(R"("rope_scaling":[])"), "config.json: rope_scaling is not an object");
+  EXPECT_NE(refusal(R"("rope_parameters":{"full_attention":{}})").find("full_attention"),
+            std::string::npos);
+}
+
+TEST(ModelConfig, missing_field_is_named) {
+  EXPECT_EQ(std::string(parse_model_config(R"({"architectures":["X"]})", "c").status().message()),
+            "c: vocab_size is missing");
+  EXPECT_EQ(std::string(parse_model_config("{}", "c").status().message()),
+            "c: architectures does not name one");
+  EXPECT_EQ(std::string(parse_model_config("[1", "c").status().message()),
+            "c is not a JSON object");
+}
+
+}  // namespace
+}  // namespace trireme::worker

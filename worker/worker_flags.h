@@ -1,0 +1,52 @@
+// What an engine-core adds to its own command line when it starts a worker process:
+//
+//   worker --internal-worker-fds steps=5,results=6,collective=7 --internal-worker-rank 1
+//          --internal-worker-local-index 3 --internal-worker-local-count 4 <the serve command line>
+//
+//   steps       the engine's broadcast ring (StepInput, KvInit, StopWorker); this worker's reader
+//               index is its rank
+//   results     this worker's response ring (WorkerReady, StepResult)
+//   collective  memfd of the tensor-parallel group; absent when --tensor-parallel-size is 1
+//   pipe_in, pipe_out  memfds of hidden rows from the stage before and to the stage after; absent
+//               on the first and last stage
+//
+// rank = tp_rank + tp_size * pp_rank. The local index and count divide the node's cores among its
+// workers (all engines of the node together). Pure: parse and print only.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/status.h"
+
+namespace trireme::worker {
+
+struct WorkerFlags {
+  int steps_fd = -1;
+  int results_fd = -1;
+  int collective_fd = -1;
+  int pipe_in_fd = -1;
+  int pipe_out_fd = -1;
+  uint32_t rank = 0;
+  uint32_t local_index = 0;
+  uint32_t local_count = 1;
+
+  friend bool operator==(const WorkerFlags&, const WorkerFlags&) = default;
+};
+
+struct WorkerCommandLine {
+  WorkerFlags flags;
+  std::vector<const char*> serve_arguments;  // The rest, in order: for parse_serve_flags.
+};
+
+// The arguments that say `flags`, to be put before the serve command line.
+[[nodiscard]] std::vector<std::string> worker_arguments(const WorkerFlags& flags);
+
+// Takes the worker's flags out of a command line (without the program's name). kInvalidArgument
+// names the flag and the value.
+[[nodiscard]] StatusOr<WorkerCommandLine> parse_worker_arguments(
+    std::span<const char* const> arguments);
+
+}  // namespace trireme::worker
