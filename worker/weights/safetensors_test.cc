@@ -134,15 +134,10 @@ TEST(Safetensors, size_that_does_not_match_the_shape_is_refused) {
 }
 
 TEST(Safetensors, overlaps_and_holes_are_refused) {
-  const std::string_view two = R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[%d,%d]},)"
-                               R"("b":{"dtype":"F32","shape":[1],"data_offsets":[%d,%d]}})";
-  const auto at = [&](int a, int b) {
-    const absl::UntypedFormatSpec format{std::string(two)};
-    std::string out;
-    EXPECT_TRUE(absl::FormatUntyped(
-        &out, format,
-        {absl::FormatArg(a), absl::FormatArg(a + 4), absl::FormatArg(b), absl::FormatArg(b + 4)}));
-    return out;
+  const auto at = [](int a, int b) {
+    return absl::StrFormat(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[%d,%d]},)"
+                           R"("b":{"dtype":"F32","shape":[1],"data_offsets":[%d,%d]}})",
+                           a, a + 4, b, b + 4);
   };
   EXPECT_TRUE(parse(at(0, 4), "aaaabbbb").ok());
   expect_refused(at(0, 2), "aaaabb", "\"b\" begins at 2 inside tensor \"a\", which ends at 4");
