@@ -16,6 +16,7 @@ target_compile_features(trireme_compile INTERFACE cxx_std_20)
 target_compile_options(trireme_compile INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
                        -Wno-missing-field-initializers)  # Designated initializers leave defaults out on purpose.
 target_include_directories(trireme_compile INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_definitions(trireme_compile INTERFACE TRIREME_VERSION="${PROJECT_VERSION}")
 target_link_libraries(trireme_compile INTERFACE Threads::Threads)
 
 function(trireme_library name)
