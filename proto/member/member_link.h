@@ -2,9 +2,9 @@
 //
 //   TRIREME_ASSIGN_OR_RETURN(MemberLink link, MemberLink::open(context, options, identity));
 //   loop:
-//     poll({link.fd(), POLLIN}, ..., until link.wakeup());
-//     link.do_work(now(), /*is_alive=*/true);
-//     while (auto event = link.next_event()) std::visit(..., *event);
+//     poller.wait(Deadline(link.wakeup()));                // after poller.add(link.socket(),
+//     kLink) link.do_work(now(), /*is_alive=*/true); while (auto event = link.next_event())
+//     std::visit(..., *event);
 //   link.set_ready({...});        // when it can serve; said again to every new coordinator
 //   link.report_load(stats);      // whenever it changed; the link sends at most every 50 ms
 //
@@ -14,8 +14,7 @@
 // The sign of life: do_work() sends a KeepAlive every quarter of a lease, but only if some call
 // since the last one had `is_alive`. An owner whose I/O thread runs the link passes whether its
 // *main loop* has turned since, so that a frozen main loop goes silent and is taken out of the
-// view. fd() is edge-triggered (a ZMQ_FD): poll it, then always call do_work(), which reads to the
-// end.
+// view.
 //
 // Threads: one owner. Bounds: events waiting <= kEventsMax (older load boards give way first);
 // messages not yet taken by the socket are dropped, and repeated by the protocol.
@@ -35,7 +34,8 @@
 
 namespace trireme::zmq {
 class Context;
-}
+class Socket;
+}  // namespace trireme::zmq
 
 namespace trireme::member {
 
@@ -63,7 +63,8 @@ class MemberLink {
   MemberLink& operator=(MemberLink&&) noexcept;
   ~MemberLink();
 
-  [[nodiscard]] int fd() const;
+  // For the owner's zmq::Poller; stays where it is while the link lives, moved or not.
+  [[nodiscard]] zmq::Socket& socket();
   // Call do_work() again at this time, at the latest.
   [[nodiscard]] Instant wakeup() const;
   // Reads what came, says what is due. The number of messages read and sent.
@@ -75,6 +76,8 @@ class MemberLink {
   // Finishes what it has, takes nothing new: front ends stop sending here.
   void set_draining();
   void report_load(const wire::EngineStats& stats);
+  // Every rank reports the end of a wave (rank 0's alone would do for the coordinator): the link
+  // tells a new coordinator about a wave that still runs.
   void report_wave(wire::WaveEventKind event, WaveId wave);
   void report_rank(wire::RankReport report);
   // Says goodbye and flushes; the link says nothing afterwards.

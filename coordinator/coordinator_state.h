@@ -1,0 +1,73 @@
+// CoordinatorState: the whole coordinator without sockets: view, load board and waves behind one
+// door. Messages and time go in, messages come out; the loop, the simulator and the transcripts of
+// tests/golden/coordinator drive the same object.
+//
+//   Hello        → Init or Refuse            LoadReport → LoadBoard to the api-servers
+//   KeepAlive    → Ack, the View if it lags, Refuse{not final} if it must say Hello
+//   WaveReport   → StartWave to every engine, repeated until acked
+//   any change   → View to every live member
+//
+// What comes from somebody who is not in the view, or names another sender than the one it came
+// from, changes nothing and is counted.
+// Threads: one owner. Bounds: those of its parts. Time never goes back.
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <variant>
+#include <vector>
+
+#include "coordinator/load_board.h"
+#include "coordinator/view_state.h"
+#include "coordinator/wave_delivery.h"
+#include "coordinator/wave_state.h"
+
+namespace trireme::coordinator {
+
+using Incoming = std::variant<wire::Hello, wire::MemberReady, wire::KeepAlive, wire::LoadReport,
+                              wire::WaveReport, wire::RankReport, wire::Ack, wire::Leave>;
+using Outgoing =
+    std::variant<wire::Init, wire::Refuse, wire::View, wire::LoadBoard, wire::StartWave, wire::Ack>;
+
+struct Send {
+  std::vector<wire::MemberKey> to;
+  Outgoing message;
+};
+
+class CoordinatorState {
+ public:
+  CoordinatorState(ViewOptions options, Instant now);
+
+  void on_message(Instant now, const wire::MemberKey& from, const Incoming& message);
+  void tick(Instant now);
+  [[nodiscard]] Instant wakeup() const;
+  [[nodiscard]] std::vector<Send> take_sends();
+
+  [[nodiscard]] const ViewState& view() const { return view_; }
+  [[nodiscard]] const WaveState& wave() const { return wave_; }
+  [[nodiscard]] uint64_t dropped() const { return dropped_; }
+
+ private:
+  void on(Instant now, const wire::MemberKey& from, const wire::Hello& hello);
+  void on(Instant now, const wire::MemberKey& from, const wire::MemberReady& ready);
+  void on(Instant now, const wire::MemberKey& from, const wire::KeepAlive& sign);
+  void on(Instant now, const wire::MemberKey& from, const wire::LoadReport& report);
+  void on(Instant now, const wire::MemberKey& from, const wire::WaveReport& report);
+  void on(Instant now, const wire::MemberKey& from, const wire::RankReport& report);
+  void on(Instant now, const wire::MemberKey& from, const wire::Ack& ack);
+  void on(Instant now, const wire::MemberKey& from, const wire::Leave& leave);
+
+  void step_wave(const WaveEvent& event);
+  void follow_engines();
+  void send(const wire::MemberKey& to, const Outgoing& message);
+
+  ViewState view_;
+  LoadBoard board_;
+  WaveState wave_;
+  WaveDelivery delivery_;
+  std::set<wire::MemberKey> engines_;  // As of the last view.
+  std::vector<Send> sends_;
+  uint64_t dropped_ = 0;
+};
+
+}  // namespace trireme::coordinator

@@ -1,0 +1,25 @@
+// The ZeroMQ context of a process as its command line wants it: with the cluster key, if there is
+// one (--cluster-key-file, TRIREME_CLUSTER_KEY, ~/.config/trireme/cluster.key,
+// /etc/trireme/cluster.key), or --insecure-cluster.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "common/options/serve_options.h"
+#include "common/status.h"
+
+namespace trireme::zmq {
+class Context;
+}
+
+namespace trireme::member {
+
+[[nodiscard]] StatusOr<std::unique_ptr<zmq::Context>> make_cluster_context(
+    const ServeOptions& options);
+
+// "tcp://10.0.0.1:13345", IPv6 in brackets.
+[[nodiscard]] std::string tcp_endpoint(const std::string& host, uint16_t port);
+
+}  // namespace trireme::member

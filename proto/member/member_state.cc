@@ -1,0 +1,201 @@
+#include "proto/member/member_state.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace trireme::member {
+
+using wire::WaveEventKind;
+
+MemberState::MemberState(wire::Hello self, Duration lease, Instant now)
+    : self_(std::move(self)),
+      lease_(lease),
+      heard_at_(now),
+      hello_at_(now),
+      keep_alive_at_(now),
+      load_at_(now) {}
+
+void MemberState::on_message(Instant now, const Incoming& message) {
+  if (is_over()) return;
+  heard_at_ = now;
+  std::visit([&](const auto& m) { on(now, m); }, message);
+}
+
+void MemberState::on(Instant now, const wire::Init& init) {
+  const bool is_new = init.coordinator != coordinator_;
+  const bool was_joined = phase_ == Phase::kJoined;
+  if (was_joined && !is_new) return;  // The answer to a Hello said twice.
+  if (is_new) wave_sequence_ = 0;
+  phase_ = Phase::kJoined;
+  coordinator_ = init.coordinator;
+  if (init.lease_milliseconds > 0) lease_ = std::chrono::milliseconds(init.lease_milliseconds);
+  put(Accepted{.init = init, .is_new_coordinator = is_new});
+
+  if (ready_) outgoing_.push_back(*ready_);
+  say_keep_alive(now);
+  if (load_) is_load_new_ = true;
+  say_load(now);
+  for (const auto& [engine, report] : rank_reports_) outgoing_.push_back(report);
+  if (is_wave_running_) report_wave(WaveEventKind::kStart, wave_);
+}
+
+void MemberState::on(Instant now, const wire::Refuse& refuse) {
+  if (refuse.is_final) {
+    phase_ = Phase::kRefused;
+  } else if (phase_ == Phase::kJoined) {  // It does not know us any more; no news to the owner.
+    join_again(now);
+    return;
+  }
+  put(Refused{.reason = refuse.reason, .is_final = refuse.is_final});
+}
+
+void MemberState::on(Instant, const wire::View& view) {
+  if (view.epoch <= view_.epoch) return;
+  view_ = view;
+  put_newest(view);
+}
+
+void MemberState::on(Instant, const wire::LoadBoard& board) { put_newest(board); }
+
+void MemberState::on(Instant, const wire::StartWave& start) {
+  outgoing_.push_back(wire::Ack{.sequence = start.sequence});
+  if (start.sequence <= wave_sequence_) return;
+  wave_sequence_ = start.sequence;
+  if (start.wave >= wave_) {
+    wave_ = start.wave;
+    is_wave_running_ = true;
+    is_start_unconfirmed_ = false;
+  }
+  put(start);
+}
+
+void MemberState::on(Instant, const wire::Command& command) {
+  outgoing_.push_back(wire::Ack{.sequence = command.sequence});
+  put(command);
+}
+
+void MemberState::on(Instant, const wire::Ack&) {}
+
+void MemberState::tick(Instant now, bool is_alive) {
+  is_alive_ = is_alive_ || is_alive;
+  if (phase_ == Phase::kJoined && silence(now) >= lease_) {
+    put(CoordinatorSilent{.silence = silence(now)});
+    join_again(now);
+  }
+  if (phase_ == Phase::kJoining && now >= hello_at_ && is_alive_) say_hello(now);
+  if (phase_ != Phase::kJoined) return;
+  if (now >= keep_alive_at_ && is_alive_) say_keep_alive(now);
+  if (is_load_new_ && now >= load_at_) say_load(now);
+}
+
+Instant MemberState::wakeup() const {
+  if (is_over()) return Instant::max();
+  if (phase_ == Phase::kJoining) return hello_at_;
+  const Instant at = std::min(keep_alive_at_, heard_at_ + lease_);
+  return is_load_new_ ? std::min(at, load_at_) : at;
+}
+
+void MemberState::join_again(Instant now) {
+  phase_ = Phase::kJoining;
+  hello_at_ = now;
+}
+
+void MemberState::say_hello(Instant now) {
+  self_.epoch_seen = view_.epoch;
+  self_.wave_seen = wave_;
+  outgoing_.push_back(self_);
+  hello_at_ = now + kHelloInterval;
+  is_alive_ = false;
+}
+
+void MemberState::say_keep_alive(Instant now) {
+  const auto state = is_draining_ ? wire::MemberState::kDraining
+                     : ready_     ? wire::MemberState::kReady
+                                  : wire::MemberState::kStarting;
+  outgoing_.push_back(
+      wire::KeepAlive{.incarnation = self_.incarnation, .state = state, .epoch_seen = view_.epoch});
+  if (is_start_unconfirmed_) report_wave(WaveEventKind::kStart, wave_);
+  keep_alive_at_ = now + lease_ / 4;
+  is_alive_ = false;
+}
+
+void MemberState::say_load(Instant now) {
+  if (!is_load_new_) return;
+  ++load_->sequence;
+  outgoing_.push_back(*load_);
+  is_load_new_ = false;
+  load_at_ = now + kLoadInterval;
+}
+
+void MemberState::set_ready(wire::MemberReady ready) {
+  if (is_joined()) outgoing_.push_back(ready);
+  ready_ = std::move(ready);
+}
+
+void MemberState::set_draining() {
+  is_draining_ = true;
+  keep_alive_at_ = Instant::min();
+}
+
+void MemberState::report_load(const wire::EngineStats& stats) {
+  if (!load_) {
+    load_ = wire::LoadReport{.engine = EngineId{self_.index}, .incarnation = self_.incarnation};
+  } else if (load_->stats == stats) {
+    return;
+  }
+  load_->stats = stats;
+  is_load_new_ = true;
+}
+
+void MemberState::report_wave(WaveEventKind event, WaveId wave) {
+  const bool is_start = event == WaveEventKind::kStart;
+  const WaveId after = is_start ? wave : wave.next();
+  if (after >= wave_) {
+    wave_ = after;
+    is_wave_running_ = is_start;
+    is_start_unconfirmed_ = is_start;
+  }
+  if (!is_joined()) return;  // Said with the next Init, if it still holds.
+  outgoing_.push_back(wire::WaveReport{.engine = EngineId{self_.index},
+                                       .incarnation = self_.incarnation,
+                                       .event = event,
+                                       .wave = wave});
+}
+
+void MemberState::report_rank(wire::RankReport report) {
+  if (is_joined()) outgoing_.push_back(report);
+  rank_reports_[report.engine] = std::move(report);
+}
+
+void MemberState::leave(std::string reason) {
+  if (is_over()) return;
+  if (is_joined()) outgoing_.push_back(wire::Leave{.reason = std::move(reason)});
+  phase_ = Phase::kLeft;
+}
+
+std::vector<Outgoing> MemberState::take_outgoing() { return std::exchange(outgoing_, {}); }
+
+std::optional<Event> MemberState::next_event() {
+  if (events_.empty()) return std::nullopt;
+  Event event = std::move(events_.front());
+  events_.pop_front();
+  return event;
+}
+
+template <typename Replaceable>
+void MemberState::put_newest(const Replaceable& event) {
+  for (Event& waiting : events_) {
+    if (std::holds_alternative<Replaceable>(waiting)) {
+      waiting = event;
+      return;
+    }
+  }
+  put(event);
+}
+
+void MemberState::put(Event event) {
+  if (events_.size() == kEventsMax) events_.pop_front();
+  events_.push_back(std::move(event));
+}
+
+}  // namespace trireme::member
