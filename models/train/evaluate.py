@@ -121,7 +121,14 @@ class Server:
 
     def __call__(self, asked: list[Probe]) -> list[str]:
         with ThreadPoolExecutor(self.concurrency) as pool:
-            return list(pool.map(self._ask, asked))
+            return list(pool.map(self._answer, asked))
+
+    def _answer(self, probe: Probe) -> str:
+        """What the server says, or why it said nothing: a failed request is a wrong answer."""
+        try:
+            return self._ask(probe)
+        except (OSError, ValueError, KeyError) as error:
+            return f"<{type(error).__name__}: {error}>"
 
     def _ask(self, probe: Probe) -> str:
         body = {"model": self.model, "temperature": 0, "max_tokens": ANSWER_TOKENS_MAX}
