@@ -1,0 +1,14 @@
+//! Tokenizers and chat templates behind the C interface of `../../trireme_text.h`.
+//!
+//! `ffi` is the only module that meets raw pointers; the others are plain Rust and return
+//! `Result<_, TextError>`.
+
+mod error;
+mod ffi;
+mod jinja;
+mod model_files;
+mod pieces;
+mod python;
+mod python_methods;
+mod template;
+mod tokenizer;
