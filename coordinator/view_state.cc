@@ -123,7 +123,11 @@ void ViewState::take_place(Instant now, const wire::Hello& hello) {
     }
   }
   const bool is_same_life = place.lives > 0 && place.member.incarnation == hello.incarnation;
-  if (is_same_life && place.is_live()) return;  // It only did not hear us: it stays what it is.
+  if (is_same_life && place.is_live()) {  // It only did not hear us: it stays what it is.
+    // But it may hold a predecessor's view of this number.
+    is_changed_ = is_changed_ || (has_predecessor_ && hello.epoch_seen == published_.epoch);
+    return;
+  }
   wire::Member member = new_member(hello);
   if (!is_same_life) ++place.lives;
   member.restarts = std::max(place.member.restarts, place.lives - 1);

@@ -49,8 +49,14 @@ void MemberState::on(Instant now, const wire::Refuse& refuse) {
   put(Refused{.reason = refuse.reason, .is_final = refuse.is_final});
 }
 
-void MemberState::on(Instant, const wire::View& view) {
-  if (view.epoch <= view_.epoch) return;
+void MemberState::on(Instant now, const wire::View& view) {
+  if (view.epoch <= view_.epoch) {
+    // The last view of an older coordinator came after our Hello: this one must go above it.
+    const bool is_overtaken =
+        is_joined() && view.coordinator == coordinator_ && view_.coordinator != coordinator_;
+    if (is_overtaken) join_again(now);
+    return;
+  }
   view_ = view;
   put_newest(view);
 }
