@@ -1,0 +1,98 @@
+// Socket: what Router and Dealer have in common. Use those.
+//
+// Bounds: each peer's queue holds at most `send_messages_max` + `receive_messages_max` messages of
+// at most `frame_bytes_max` a frame (who sends a larger one is disconnected). try_send() never
+// blocks and never drops: kFull leaves the message with the caller.
+// Order: kept per peer. Loss: what is in flight when a connection breaks is lost; protocols above
+// number and acknowledge (or use remote_queue.h).
+// Life signs: ZeroMQ heartbeats, answered by the I/O thread, so a busy peer is not a dead one. A
+// silent connection is closed after `heartbeat_timeout` and made again.
+// Threads: one owner at a time.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/status.h"
+#include "common/zmq/context.h"
+#include "common/zmq/message.h"
+
+namespace trireme::zmq {
+
+struct SocketOptions {
+  int send_messages_max = 1000;
+  int receive_messages_max = 1000;
+  int64_t frame_bytes_max = int64_t{64} << 20;
+  Duration heartbeat_interval = std::chrono::seconds(1);
+  Duration heartbeat_timeout = std::chrono::seconds(5);
+  Duration handshake_timeout = std::chrono::seconds(5);
+  Duration reconnect_min = std::chrono::milliseconds(20);
+  Duration reconnect_max = std::chrono::seconds(1);
+  // How long a closed socket goes on sending what it took.
+  Duration linger = std::chrono::seconds(1);
+  // false: messages queue while there is no connection yet, so processes may start in any order,
+  // and what is queued goes to the peer's next incarnation. true: kFull until there is one.
+  bool only_when_connected = false;
+  // Never leaves this machine: no CURVE even with a cluster key, other addresses are refused.
+  bool loopback_only = false;
+};
+
+enum class SendResult : uint8_t {
+  kSent,
+  kFull,    // The peer's queue is full (Dealer: or there is no connection, see above).
+  kNoPeer,  // Router: nobody of this identity is connected.
+};
+
+class Socket {
+ public:
+  Socket(Socket&& other) noexcept;
+  Socket& operator=(Socket&& other) noexcept;
+  ~Socket();
+
+  // "tcp://127.0.0.1:0" takes a free port; last_endpoint() then says which. IPv6: "tcp://[::1]:0".
+  [[nodiscard]] Status bind(const std::string& endpoint);
+  // Returns before there is a connection, and keeps trying for ever.
+  [[nodiscard]] Status connect(const std::string& endpoint);
+  [[nodiscard]] std::string last_endpoint() const;
+
+  // The next message, or false when there is none. Never blocks.
+  bool try_receive(Message& message);
+  // Messages of more than kFramesMax frames, thrown away.
+  [[nodiscard]] uint64_t dropped_total() const { return dropped_total_; }
+
+ protected:
+  Socket(void* handle, const Context& context, const SocketOptions& options, bool is_router);
+  // A null handle with an error.
+  [[nodiscard]] static StatusOr<void*> open(const Context& context, int type,
+                                            const SocketOptions& options);
+  void set(int option, int value);
+  void set(int option, std::string_view value);
+  SendResult send_frame(Bytes frame, bool is_last);
+  SendResult send_frames(std::span<const Bytes> frames);
+  SendResult send_owned(std::vector<std::byte>& frame);
+
+ private:
+  friend class Poller;
+  [[nodiscard]] int fd() const;
+  // May readiness have changed without fd() saying so? (see poller.h)
+  [[nodiscard]] bool must_ask() const { return must_ask_; }
+  struct Readiness {
+    bool readable;
+    bool writable;
+  };
+  [[nodiscard]] Readiness ask_readiness();
+  [[nodiscard]] Status secure(const std::string& endpoint, bool is_server);
+  bool receive_part(Message::Part& part, bool& has_more);
+
+  void* handle_;
+  const Context* context_;
+  bool loopback_only_;
+  bool is_router_;
+  bool must_ask_ = true;
+  uint64_t dropped_total_ = 0;
+};
+
+}  // namespace trireme::zmq
