@@ -43,11 +43,13 @@ struct EngineOutput {
   uint32_t preemptions = 0;           // So far.
   uint32_t queue_microseconds = 0;    // Waited before first scheduled; in the first output.
   std::string error;                  // With kError: what the client is told.
+  uint8_t error_code = 0;  // With kError: the absl::StatusCode. kUnavailable: another engine may
+                           // take it; kInvalidArgument: the client must change it.
 
   static auto fields(auto& m) {
     return std::tie(m.key, m.token_ids, m.finish_reason, m.stop_token_id, m.logprobs,
                     m.prompt_logprobs, m.cached_prompt_tokens, m.preemptions, m.queue_microseconds,
-                    m.error);
+                    m.error, m.error_code);
   }
   friend bool operator==(const EngineOutput&, const EngineOutput&) = default;
 };

@@ -1,0 +1,125 @@
+// FakeWorker: a worker whose next token is a hash of all tokens before it, with real KV memory:
+// what it writes at a position names the whole prefix, and a row reads every position before its
+// own. A wrong block table, a block shared too early or reused too late gives wrong tokens and an
+// error.
+#pragma once
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/random.h"
+#include "proto/step.h"
+
+namespace trireme::engine {
+
+inline constexpr int32_t kFakeVocabulary = 50;
+
+inline uint64_t fake_prefix(uint64_t before, int32_t token) {
+  return mix64(before ^ (static_cast<uint64_t>(token) + 1));
+}
+inline uint64_t fake_prefix_of(const std::vector<int32_t>& tokens) {
+  uint64_t prefix = 0;
+  for (const int32_t token : tokens) prefix = fake_prefix(prefix, token);
+  return prefix;
+}
+inline int32_t fake_next_token(uint64_t prefix, uint32_t bad_logits_one_in) {
+  if (bad_logits_one_in > 0 && mix64(prefix ^ 0xBAD) % bad_logits_one_in == 0) {
+    return wire::kBadLogits;
+  }
+  return static_cast<int32_t>(mix64(prefix ^ 0x70CE) % kFakeVocabulary);
+}
+
+class FakeWorker {
+ public:
+  struct Config {
+    uint32_t block_count;
+    uint32_t block_tokens;
+    bool remembers_samples = true;   // False: as a pipeline stage that does not sample.
+    uint32_t bad_logits_one_in = 0;  // 0: never.
+  };
+  explicit FakeWorker(const Config& config)
+      : config_(config), kv_(std::size_t{config.block_count} * config.block_tokens, 0) {}
+
+  wire::StepResult execute(const wire::StepInput& step) {
+    wire::StepResult result;
+    result.step = step.step;
+    for (const uint32_t slot : step.freed_slots) sequences_.erase(slot);
+    for (const auto& sequence : step.new_sequences) sequences_[sequence.slot.value] = sequence;
+    std::size_t known_at = 0;
+    std::size_t block_at = 0;
+    for (std::size_t row = 0; row < step.row_slot.size(); ++row) {
+      if (!sequences_.contains(step.row_slot[row])) {
+        problem_ = "row of an empty slot";
+        return result;
+      }
+      auto& sequence = sequences_[step.row_slot[row]];
+      for (uint32_t i = 0; i < step.row_known_count[row]; ++i, ++known_at) {
+        if (step.row_known_start[row] + i == sequence.token_ids.size()) {
+          sequence.token_ids.push_back(step.known_tokens[known_at]);
+        }
+      }
+      for (uint32_t i = 0; i < step.row_block_count[row]; ++i) {
+        sequence.block_ids.push_back(step.blocks[block_at++]);
+      }
+      result.row_token.push_back(run_row(step, static_cast<uint32_t>(row), sequence, result));
+    }
+    return result;
+  }
+
+  // Empty while every step made sense.
+  [[nodiscard]] const std::string& problem() const { return problem_; }
+
+ private:
+  int32_t run_row(const wire::StepInput& step, uint32_t row, wire::NewSequence& sequence,
+                  wire::StepResult& result) {
+    const uint32_t end = step.row_start[row] + step.row_count[row];
+    if (end > sequence.token_ids.size() || step.row_count[row] == 0) {
+      problem_ = "row over tokens that the worker does not have";
+      return wire::kNoToken;
+    }
+    if (end > sequence.block_ids.size() * config_.block_tokens) {
+      problem_ = "row beyond its block table";
+      return wire::kNoToken;
+    }
+    uint64_t prefix = 0;
+    for (uint32_t position = 0; position < end; ++position) {
+      prefix = fake_prefix(prefix, sequence.token_ids[position]);
+      uint64_t& stored = at(sequence, position);
+      if (position >= step.row_start[row]) stored = prefix;
+      if (stored != prefix)
+        problem_ = "KV of another prefix at position " + std::to_string(position);
+    }
+    if (sequence.sampling.prompt_logprobs >= 0) put_prompt_logprobs(step, row, sequence, result);
+    if ((step.row_flags[row] & wire::kRowSamples) == 0) return wire::kNoToken;
+    const int32_t token = fake_next_token(prefix, config_.bad_logits_one_in);
+    // After bad logits any token will do: the row already made for it is thrown away.
+    if (config_.remembers_samples) sequence.token_ids.push_back(std::max(token, 0));
+    return token;
+  }
+
+  void put_prompt_logprobs(const wire::StepInput& step, uint32_t row,
+                           const wire::NewSequence& sequence, wire::StepResult& result) const {
+    wire::RowLogprobs logprobs{.row = row};
+    const uint32_t end = step.row_start[row] + step.row_count[row];
+    for (uint32_t position = step.row_start[row]; position < end; ++position) {
+      if (position + 1 >= sequence.prompt_count) break;
+      logprobs.prompt.push_back({{sequence.token_ids[position + 1]}, {-1.0F}, 1});
+    }
+    result.logprobs.push_back(logprobs);
+  }
+
+  uint64_t& at(const wire::NewSequence& sequence, uint32_t position) {
+    const auto block =
+        static_cast<std::size_t>(sequence.block_ids[position / config_.block_tokens]);
+    return kv_[block * config_.block_tokens + position % config_.block_tokens];
+  }
+
+  Config config_;
+  std::vector<uint64_t> kv_;
+  std::map<uint32_t, wire::NewSequence> sequences_;
+  std::string problem_;
+};
+
+}  // namespace trireme::engine

@@ -1,0 +1,181 @@
+// Scheduler: which tokens the next step computes. Continuous batching, pure.
+//
+//   add(), abort() ─▶ waiting ─▶ running ─▶ schedule() ─▶ StepInput ─▶ (workers)
+//                                   ▲                                     │
+//                                   └── on_result() ◀── StepResult ◀──────┘ ─▶ StepOutputs
+//
+// A step has one budget of tokens (batched_tokens_max) and a sequence takes a slot for as long as
+// it runs (sequences_max). A step takes, in this order:
+//   1. one token of every running sequence that decodes;
+//   2. prompt chunks of running sequences, several at once. While others wait behind it a chunk
+//      takes at most half of what is left, so a long prompt does not block short ones;
+//   3. waiting requests, in order, each with all blocks its tokens need, as long as slots, budget
+//      and blocks last; none in a step that preempted, and the first that does not fit ends it;
+//   4. what is left goes to the chunks that were cut, in order.
+// Order is (priority, arrival) under policy `priority`, arrival under `fcfs`; it is kept over
+// preemption. When a decode finds no block, the last running sequence in that order gives up its
+// blocks and slot and waits; its tokens are computed again, to the same bits.
+//
+// One step ahead: schedule() may be called while steps are in flight (up to steps_in_flight_max).
+// A sequence whose sampled token is still in flight decodes on: its worker knows the token. What
+// turns out to have finished meanwhile loses its surplus row when the result comes. With more than
+// one pipeline stage the first stage does not know it, so such a sequence waits for its token,
+// which travels in `known_tokens`, and the decodes are spread over the steps in flight.
+//
+// Limits: requests_max live requests (then refused with kResourceExhausted), prompt and output
+// together at most model_tokens_max, which must fit in the KV cache. Steady decoding allocates no
+// memory in schedule(). Threads: one owner. Time passes in.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/options/serve_options.h"
+#include "common/status.h"
+#include "engine_core/finish_rules.h"
+#include "engine_core/kv_cache.h"
+#include "engine_core/request.h"
+#include "engine_core/step_outputs.h"
+#include "proto/add_request.h"
+#include "proto/step.h"
+
+namespace trireme::engine {
+
+struct SchedulerConfig {
+  uint32_t sequences_max = 256;
+  uint32_t batched_tokens_max = 2048;
+  uint32_t model_tokens_max = 0;  // At most what the KV cache holds.
+  uint32_t requests_max = 65536;
+  bool chunked_prefill = true;  // False: a prompt is computed in one step.
+  SchedulingPolicy policy = SchedulingPolicy::kFcfs;
+  uint32_t steps_in_flight_max = 2;
+  uint32_t pipeline_stages = 1;
+  KvCacheOptions kv;
+};
+
+enum class Pause : uint8_t {
+  kNone,
+  kAll,  // No step is made; requests stay where they are.
+};
+
+class Scheduler {
+ public:
+  explicit Scheduler(const SchedulerConfig& config);
+
+  // Takes the request, or answers it at once in `out`: it is refused, or (resumed) it has ended
+  // already. A key that is live already is ignored; false then.
+  bool add(FrontEndId front_end, wire::AddRequest request, Instant now, StepOutputs& out);
+  // Gone at once, without an output. False: not here (any more).
+  bool abort(FrontEndId front_end, RequestKey key);
+  void abort_front_end(FrontEndId front_end);
+  // Every request ends with kAbort, which its front end is told.
+  void abort_all(StepOutputs& out);
+
+  // The next step, valid until the next call; null when there is nothing to compute now.
+  [[nodiscard]] const wire::StepInput* schedule(Instant now);
+  // Results come in the order of the steps. Logprobs are moved out of `result`. An error means
+  // that the worker's answer does not fit the step: it cannot be trusted further.
+  [[nodiscard]] Status on_result(wire::StepResult& result, StepOutputs& out);
+
+  void set_pause(Pause pause) { pause_ = pause; }
+  [[nodiscard]] bool reset_prefix_cache() { return kv_.reset_prefix_cache(); }
+
+  [[nodiscard]] uint32_t steps_in_flight() const { return in_flight_count_; }
+  [[nodiscard]] std::size_t request_count() const { return by_key_.size(); }
+  [[nodiscard]] bool has_requests() const { return !by_key_.empty(); }
+  [[nodiscard]] wire::EngineStats stats() const;
+
+  // For tests: requests, slots and blocks add up; O(everything).
+  void check_invariants() const;
+
+ private:
+  struct QueueOrder {
+    bool operator()(const Request* a, const Request* b) const {
+      if (a->priority != b->priority) return a->priority < b->priority;
+      return a->serial < b->serial;
+    }
+  };
+  struct Row {
+    Request* request;
+    uint64_t serial;
+    uint32_t start;
+    uint32_t count;
+    bool is_new;
+    bool samples;
+  };
+  struct InFlight {
+    StepId step;
+    std::vector<Row> rows;
+  };
+  struct Address {
+    FrontEndId front_end;
+    RequestKey key;
+    friend bool operator==(const Address&, const Address&) = default;
+  };
+  struct AddressHash {
+    std::size_t operator()(const Address& address) const {
+      return std::hash<uint64_t>{}(address.key.value * 257 + address.front_end.value);
+    }
+  };
+
+  // scheduler.cc: requests come and go.
+  [[nodiscard]] Status check_request(const wire::AddRequest& request) const;
+  Request& new_request();
+  void end(Request& request);
+  void leave_queues(Request& request);
+
+  // scheduler_step.cc: a step is made.
+  void schedule_decodes();
+  [[nodiscard]] bool may_decode(const Request& request) const;
+  [[nodiscard]] bool make_room(Request& request);
+  void preempt(Request& request);
+  void schedule_prefills();
+  void admit_waiting(Instant now);
+  void take_in(Request& request, uint32_t hit_tokens, Instant now);
+  void extend_cut_rows();
+  [[nodiscard]] uint32_t grant(uint32_t wanted, bool others_wait) const;
+  void add_row(Request& request, uint32_t count, bool is_new);
+  const wire::StepInput* build_step();
+  void put_row(Row& row);
+  void clear_input();
+
+  // scheduler_result.cc: a step's result is taken in.
+  [[nodiscard]] Status check_result(const wire::StepResult& result) const;
+  void take_row(const Row& row, int32_t token, wire::RowLogprobs* logprobs, StepOutputs& out);
+  void take_prompt_logprobs(Request& request, const Row& row, wire::RowLogprobs& logprobs,
+                            wire::EngineOutput& output);
+  void fail(Request& request, const Status& why, StepOutputs& out);
+
+  SchedulerConfig config_;
+  KvCache kv_;
+  Pause pause_ = Pause::kNone;
+  uint64_t next_serial_ = 1;
+
+  std::vector<std::unique_ptr<Request>> requests_;  // All, in use or not.
+  std::vector<Request*> unused_;
+  std::unordered_map<Address, Request*, AddressHash> by_key_;
+  std::set<Request*, QueueOrder> waiting_;
+  uint64_t waiting_tokens_ = 0;
+  std::vector<Request*> running_;  // In QueueOrder.
+  std::vector<uint32_t> free_slots_;
+  std::vector<uint32_t> freed_slots_;  // The workers have not been told yet.
+
+  StepId last_step_{0};
+  uint32_t budget_ = 0;
+  bool preempted_ = false;  // In the step being made.
+  std::vector<Row> rows_;
+  wire::StepInput input_;
+  std::vector<InFlight> in_flight_;  // A ring of steps_in_flight_max.
+  uint32_t in_flight_first_ = 0;
+  uint32_t in_flight_count_ = 0;
+  std::vector<wire::RowLogprobs*> row_logprobs_;
+
+  wire::EngineStats counters_;
+};
+
+}  // namespace trireme::engine

@@ -1,0 +1,120 @@
+// How a step's result is taken in: see scheduler.h.
+#include <algorithm>
+#include <iterator>
+
+#include "common/check.h"
+#include "engine_core/scheduler.h"
+
+namespace trireme::engine {
+
+Status Scheduler::on_result(wire::StepResult& result, StepOutputs& out) {
+  TRIREME_RETURN_IF_ERROR(check_result(result));
+  InFlight& step = in_flight_[in_flight_first_];
+  row_logprobs_.assign(step.rows.size(), nullptr);
+  for (wire::RowLogprobs& logprobs : result.logprobs) row_logprobs_[logprobs.row] = &logprobs;
+  in_flight_first_ = (in_flight_first_ + 1) % config_.steps_in_flight_max;
+  --in_flight_count_;
+  for (std::size_t i = 0; i < step.rows.size(); ++i) {
+    // Ended while the step was in flight: nobody wants the row.
+    if (step.rows[i].request->serial != step.rows[i].serial) continue;
+    take_row(step.rows[i], result.row_token[i], row_logprobs_[i], out);
+  }
+  return absl::OkStatus();
+}
+
+Status Scheduler::check_result(const wire::StepResult& result) const {
+  if (!result.error.empty()) {
+    return error(StatusCode::kUnavailable, "step %u: %s", result.step.value, result.error);
+  }
+  if (in_flight_count_ == 0) {
+    return error(StatusCode::kDataLoss, "result of step %u, but none is in flight",
+                 result.step.value);
+  }
+  const InFlight& step = in_flight_[in_flight_first_];
+  if (result.step != step.step) {
+    return error(StatusCode::kDataLoss, "result of step %u where %u belongs", result.step.value,
+                 step.step.value);
+  }
+  if (result.row_token.size() != step.rows.size()) {
+    return error(StatusCode::kDataLoss, "result of step %u has %u rows, the step had %u",
+                 result.step.value, result.row_token.size(), step.rows.size());
+  }
+  for (std::size_t i = 0; i < step.rows.size(); ++i) {
+    if (step.rows[i].samples && result.row_token[i] == wire::kNoToken) {
+      return error(StatusCode::kDataLoss, "result of step %u lacks the token of row %u",
+                   result.step.value, i);
+    }
+  }
+  for (const wire::RowLogprobs& logprobs : result.logprobs) {
+    if (logprobs.row >= step.rows.size()) {
+      return error(StatusCode::kDataLoss, "result of step %u has logprobs of row %u of %u",
+                   result.step.value, logprobs.row, step.rows.size());
+    }
+  }
+  return absl::OkStatus();
+}
+
+void Scheduler::take_row(const Row& row, int32_t token, wire::RowLogprobs* logprobs,
+                         StepOutputs& out) {
+  Request& request = *row.request;
+  if (token == wire::kBadLogits) {
+    kv_.discard(request.blocks);
+    return fail(
+        request,
+        error(StatusCode::kInternal, "The model's output for this request is not a number."), out);
+  }
+  const bool has_prompt_logprobs = logprobs != nullptr && !logprobs->prompt.empty() &&
+                                   request.prompt_logprobs_sent < request.prompt_logprobs_wanted();
+  if (!row.samples && !has_prompt_logprobs) return;
+
+  wire::EngineOutput& output = out.add(request.front_end, request.key);
+  if (has_prompt_logprobs) take_prompt_logprobs(request, row, *logprobs, output);
+  if (!request.had_output) {
+    request.had_output = true;
+    output.cached_prompt_tokens = request.cached_prompt_tokens;
+    output.queue_microseconds = request.queue_microseconds;
+  }
+  output.preemptions = request.preemptions;
+  if (!row.samples) return;
+
+  --request.pending;
+  if (request.output_count() == 0) counters_.prompt_tokens += request.prompt_count;
+  if (request.sampling.output_tokens_max == 0) {  // Only the prompt was asked for.
+    output.finish_reason = wire::FinishReason::kLength;
+    return end(request);
+  }
+  if (!request.is_running) ++waiting_tokens_;
+  request.tokens.push_back(token);
+  ++counters_.generation_tokens;
+  output.token_ids.push_back(token);
+  if (logprobs != nullptr) output.logprobs.swap(logprobs->sampled);
+  const Finish finish = check_finish(request.sampling, request.tokens, request.prompt_count,
+                                     config_.model_tokens_max);
+  output.finish_reason = finish.reason;
+  output.stop_token_id = finish.stop_token_id;
+  if (finish.reason != wire::FinishReason::kNone) return end(request);
+  const uint32_t filled = std::min(request.computed, request.known_count());
+  kv_.publish(request.blocks, std::span(request.tokens).first(filled), request.cache_salt);
+}
+
+// Computed again after preemption, a prompt gives its logprobs again, cut elsewhere.
+void Scheduler::take_prompt_logprobs(Request& request, const Row& row, wire::RowLogprobs& logprobs,
+                                     wire::EngineOutput& output) {
+  for (std::size_t i = 0; i < logprobs.prompt.size(); ++i) {
+    const std::size_t position = row.start + i;
+    if (position != request.prompt_logprobs_sent) continue;
+    if (position >= request.prompt_logprobs_wanted()) return;
+    output.prompt_logprobs.push_back(std::move(logprobs.prompt[i]));
+    ++request.prompt_logprobs_sent;
+  }
+}
+
+void Scheduler::fail(Request& request, const Status& why, StepOutputs& out) {
+  wire::EngineOutput& output = out.add(request.front_end, request.key);
+  output.finish_reason = wire::FinishReason::kError;
+  output.error = std::string(why.message());
+  output.error_code = static_cast<uint8_t>(why.code());
+  end(request);
+}
+
+}  // namespace trireme::engine
