@@ -11,8 +11,12 @@
 #include <boost/beast/http.hpp>
 #include <boost/beast/ssl.hpp>
 
+#include <poll.h>
+
 #include <algorithm>
 #include <array>
+#include <chrono>
+#include <limits>
 #include <optional>
 
 namespace trireme::hub {
@@ -24,8 +28,50 @@ namespace http = beast::http;
 namespace ssl = asio::ssl;
 
 constexpr int kRedirectsMax = 5;
+constexpr std::chrono::milliseconds kSilenceMax{30'000};
 constexpr std::size_t kPieceBytes = 1 << 16;
 constexpr uint64_t kBufferedBodyMax = 64 << 20;
+
+// A blocking socket whose reads give up after kSilenceMax: a server that stalls must not hold us
+// for ever.
+class TimedSocket {
+ public:
+  using lowest_layer_type = asio::ip::tcp::socket::lowest_layer_type;
+  using executor_type = asio::ip::tcp::socket::executor_type;
+
+  explicit TimedSocket(asio::io_context& context) : socket_(context) {}
+  asio::ip::tcp::socket& socket() { return socket_; }
+  lowest_layer_type& lowest_layer() { return socket_.lowest_layer(); }
+  executor_type get_executor() { return socket_.get_executor(); }
+
+  template <typename Buffers>
+  std::size_t read_some(const Buffers& buffers, beast::error_code& code) {
+    pollfd entry{socket_.native_handle(), POLLIN, 0};
+    if (poll(&entry, 1, static_cast<int>(kSilenceMax.count())) == 0) {
+      code = asio::error::timed_out;
+      return 0;
+    }
+    return socket_.read_some(buffers, code);
+  }
+  template <typename Buffers>
+  std::size_t read_some(const Buffers& buffers) {
+    beast::error_code code;
+    const std::size_t count = read_some(buffers, code);
+    if (code) throw beast::system_error(code);
+    return count;
+  }
+  template <typename Buffers>
+  std::size_t write_some(const Buffers& buffers, beast::error_code& code) {
+    return socket_.write_some(buffers, code);
+  }
+  template <typename Buffers>
+  std::size_t write_some(const Buffers& buffers) {
+    return socket_.write_some(buffers);
+  }
+
+ private:
+  asio::ip::tcp::socket socket_;
+};
 
 struct Url {
   bool is_tls = false;
@@ -114,7 +160,8 @@ Status exchange(Stream& stream, const HttpRequest& wanted, const Url& url, bool 
   http::write(stream, request);
   beast::flat_buffer buffer;
   http::response_parser<http::buffer_body> parser;
-  parser.body_limit(boost::none);
+  // Not boost::none: Boost 1.74 then refuses every body.
+  parser.body_limit(std::numeric_limits<uint64_t>::max());
   parser.skip(wanted.head_only);
   http::read_header(stream, buffer, parser);
   response.status = static_cast<uint16_t>(parser.get().result_int());
@@ -132,17 +179,17 @@ Status exchange_with_host(const HttpRequest& wanted, const Url& url, bool is_fir
   asio::ip::tcp::resolver resolver(context);
   const auto addresses = resolver.resolve(url.host, url.port);
   if (!url.is_tls) {
-    asio::ip::tcp::socket socket(context);
-    asio::connect(socket, addresses);
+    TimedSocket socket(context);
+    asio::connect(socket.socket(), addresses);
     return exchange(socket, wanted, url, is_first_hop, sink, response);
   }
   ssl::context tls(ssl::context::tls_client);
   tls.set_default_verify_paths();
   tls.set_verify_mode(ssl::verify_peer);
-  ssl::stream<asio::ip::tcp::socket> stream(context, tls);
+  ssl::stream<TimedSocket> stream(context, tls);
   stream.set_verify_callback(ssl::host_name_verification(url.host));
   SSL_set_tlsext_host_name(stream.native_handle(), url.host.c_str());
-  asio::connect(stream.next_layer(), addresses);
+  asio::connect(stream.next_layer().socket(), addresses);
   stream.handshake(ssl::stream_base::client);
   return exchange(stream, wanted, url, is_first_hop, sink, response);
 }

@@ -41,7 +41,9 @@ std::string_view nearest_flag(std::string_view name) {
   std::size_t best_distance = std::max<std::size_t>(3, name.size() / 3);
   for (const FlagRow& row : serve_flags()) {
     if (row.effect == FlagEffect::kInternal) continue;
-    const std::size_t distance = edit_distance(name, row.name);
+    // A flag that was cut short ("--tensor-paralel") is near its own beginning.
+    const std::size_t distance = std::min(edit_distance(name, row.name),
+                                          edit_distance(name, row.name.substr(0, name.size())) + 1);
     if (distance < best_distance) best = row.name, best_distance = distance;
   }
   return best;

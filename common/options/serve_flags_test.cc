@@ -61,6 +61,8 @@ TEST(ServeFlags, units_of_numbers_are_the_peers) {
 TEST(ServeFlags, typo_suggests_the_nearest_flag) {
   EXPECT_EQ(message(parse({"m", "--tensor-paralel-size", "2"})),
             "unknown flag --tensor-paralel-size; did you mean --tensor-parallel-size?");
+  EXPECT_EQ(message(parse({"m", "--tensor-paralel", "2"})),
+            "unknown flag --tensor-paralel; did you mean --tensor-parallel-size?");
   EXPECT_EQ(message(parse({"m", "--zzzzzzzz"})), "unknown flag --zzzzzzzz; see --help");
 }
 

@@ -1,0 +1,53 @@
+// trireme: the front door. Which subcommands there are is the table below; each lies in its own
+// file.
+#include <cstdio>
+#include <string_view>
+
+#include "cli/command.h"
+
+namespace trireme::cli {
+namespace {
+
+struct Command {
+  std::string_view name;
+  std::string_view arguments;
+  std::string_view help;
+  int (*run)(Arguments);
+};
+
+constexpr Command kCommands[] = {
+    {"serve", "MODEL [flags]", "serve a model; --help lists vLLM's flags", run_serve},
+    {"pull", "MODEL [REVISION]", "download a model into the hub cache", run_pull},
+    {"key", "new", "print a fresh cluster key", run_key},
+    {"version", "", "print the version", run_version},
+};
+
+void print_help(std::FILE* stream) {
+  std::fputs("usage: trireme COMMAND ...\n\n", stream);
+  for (const Command& command : kCommands) {
+    const std::string_view n = command.name;
+    const std::string_view a = command.arguments;
+    const std::string_view h = command.help;
+    std::fprintf(stream, "  %-8.*s %-18.*s %.*s\n", static_cast<int>(n.size()), n.data(),
+                 static_cast<int>(a.size()), a.data(), static_cast<int>(h.size()), h.data());
+  }
+}
+
+}  // namespace
+
+int dispatch(Arguments arguments) {
+  if (arguments.empty()) return print_help(stderr), 2;
+  const std::string_view name(arguments[0]);
+  for (const Command& command : kCommands) {
+    if (command.name == name) return command.run(arguments.subspan(1));
+  }
+  const bool wants_help = name == "help" || name == "--help" || name == "-h";
+  print_help(wants_help ? stdout : stderr);
+  return wants_help ? 0 : 2;
+}
+
+}  // namespace trireme::cli
+
+int main(int argc, char** argv) {
+  return trireme::cli::dispatch({argv + 1, static_cast<std::size_t>(argc - 1)});
+}
