@@ -1,0 +1,62 @@
+#include "worker/forward_plan.h"
+
+#include <algorithm>
+
+namespace trireme::worker {
+
+void ForwardPlan::begin(const wire::StepInput& step, const SequenceTable& table) {
+  step_ = &step;
+  table_ = &table;
+  row_ = 0;
+  position_ = step.row_start.empty() ? 0 : step.row_start[0];
+  uint32_t sampling_rows = 0;
+  for (const uint8_t flags : step.row_flags) {
+    if ((flags & wire::kRowSamples) != 0) ++sampling_rows;
+  }
+  logits_rows_now_ = std::max(logits_rows_max_, sampling_rows);
+}
+
+bool ForwardPlan::next() {
+  tokens_.clear();
+  positions_.clear();
+  rows_.clear();
+  logits_tokens_.clear();
+  uses_.clear();
+  while (row_ < step_->row_slot.size()) {
+    const Sequence& sequence = table_->at(step_->row_slot[row_]);
+    const uint32_t end = step_->row_start[row_] + step_->row_count[row_];
+    const bool samples = (step_->row_flags[row_] & wire::kRowSamples) != 0;
+    const bool describes = sequence.sampling.prompt_logprobs >= 0;
+    const auto room = logits_rows_now_ - static_cast<uint32_t>(uses_.size());
+    if (room == 0 && (samples || describes)) return true;
+    // Of a described prompt every position wants a row, so as many positions fit as rows do.
+    const bool is_cut =
+        describes && position_ + 1 < sequence.prompt_count && end - position_ > room;
+    add_piece(sequence, is_cut ? position_ + room : end);
+    if (is_cut) return true;
+    ++row_;
+    if (row_ < step_->row_slot.size()) position_ = step_->row_start[row_];
+  }
+  return !rows_.empty();
+}
+
+void ForwardPlan::add_piece(const Sequence& sequence, uint32_t end) {
+  const uint32_t row_end = step_->row_start[row_] + step_->row_count[row_];
+  const bool samples = (step_->row_flags[row_] & wire::kRowSamples) != 0;
+  const bool describes = sequence.sampling.prompt_logprobs >= 0;
+  rows_.push_back({.token_begin = static_cast<uint32_t>(tokens_.size()),
+                   .token_count = end - position_,
+                   .start = position_,
+                   .blocks = sequence.blocks});
+  for (; position_ < end; ++position_) {
+    const bool is_sample = samples && position_ + 1 == row_end;
+    if (is_sample || (describes && position_ + 1 < sequence.prompt_count)) {
+      logits_tokens_.push_back(static_cast<uint32_t>(tokens_.size()));
+      uses_.push_back({.row = row_, .position = position_, .samples = is_sample});
+    }
+    tokens_.push_back(sequence.tokens[position_]);
+    positions_.push_back(static_cast<int32_t>(position_));
+  }
+}
+
+}  // namespace trireme::worker

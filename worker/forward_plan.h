@@ -1,0 +1,63 @@
+// ForwardPlan: cuts a step into forwards, so that the logits wanted at once stay bounded.
+//
+// Sampling needs one row of logits per sequence, prompt_logprobs one per prompt token. A step whose
+// prompts want more than `logits_rows_max` rows runs as several forwards, cut inside a prompt where
+// needed; the model's bits do not depend on such cuts. The cuts are a function of the step and the
+// sequences alone, so that all ranks and stages make the same.
+//
+//   plan.begin(step, table);
+//   while (plan.next()) model.forward(plan.batch(), ...), use plan.uses()[i] for logits row i
+//
+// All memory is kept from step to step. Threads: one owner.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "proto/step.h"
+#include "worker/models/model.h"
+#include "worker/sequence_table.h"
+
+namespace trireme::worker {
+
+struct LogitsUse {
+  uint32_t row = 0;       // Of the step.
+  uint32_t position = 0;  // The row of logits predicts the token at position + 1.
+  bool samples = false;   // Else it describes a prompt token.
+};
+
+class ForwardPlan {
+ public:
+  explicit ForwardPlan(uint32_t logits_rows_max) : logits_rows_max_(logits_rows_max) {}
+
+  // `step` has been applied to `table`; both stay as they are while the plan runs, but for tokens
+  // appended to rows that sampled.
+  void begin(const wire::StepInput& step, const SequenceTable& table);
+  [[nodiscard]] bool next();
+
+  [[nodiscard]] ForwardBatch batch() const {
+    return {
+        .tokens = tokens_, .positions = positions_, .rows = rows_, .logits_tokens = logits_tokens_};
+  }
+  [[nodiscard]] std::span<const LogitsUse> uses() const { return uses_; }  // One per logits row.
+
+ private:
+  void add_piece(const Sequence& sequence, uint32_t end);
+
+  uint32_t logits_rows_max_;
+  uint32_t logits_rows_now_ =
+      0;  // The bound for this step: every sampling row fits into one forward.
+  const wire::StepInput* step_ = nullptr;
+  const SequenceTable* table_ = nullptr;
+  uint32_t row_ = 0;       // The next row of the step,
+  uint32_t position_ = 0;  // and its next position.
+
+  std::vector<int32_t> tokens_;
+  std::vector<int32_t> positions_;
+  std::vector<ForwardRow> rows_;
+  std::vector<uint32_t> logits_tokens_;
+  std::vector<LogitsUse> uses_;
+};
+
+}  // namespace trireme::worker

@@ -1,0 +1,163 @@
+#include "worker/worker_core.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "common/check.h"
+#include "common/clock.h"
+#include "worker/forward_plan.h"
+#include "worker/sampler.h"
+#include "worker/sequence_table.h"
+
+namespace trireme::worker {
+namespace {
+
+// Grows and never shrinks; what is in it is overwritten before it is read.
+class FloatBuffer {
+ public:
+  std::span<float> take(std::size_t count) {
+    if (count > count_) {
+      values_ = std::make_unique_for_overwrite<float[]>(count);
+      count_ = count;
+    }
+    return {values_.get(), count};
+  }
+
+ private:
+  std::unique_ptr<float[]> values_;
+  std::size_t count_ = 0;
+};
+
+class WorkerCore final : public Worker {
+ public:
+  explicit WorkerCore(WorkerParts parts)
+      : parts_(std::move(parts)),
+        vocabulary_(parts_.model->vocabulary_size()),
+        plan_(parts_.logits_rows_max) {
+    TRIREME_CHECK(is_first() || parts_.from_previous != nullptr, "a later stage has a pipe in");
+    TRIREME_CHECK(is_last() || parts_.to_next != nullptr, "an earlier stage has a pipe out");
+  }
+
+  [[nodiscard]] wire::WorkerReady ready() const override {
+    const WorkerPlace& place = parts_.place;
+    return {.rank = place.tp_rank + place.tp_size * place.pp_rank,
+            .pid = static_cast<uint32_t>(::getpid()),
+            .weight_bytes = parts_.model->weight_bytes(),
+            .block_bytes = parts_.model->kv_shape().block_bytes,
+            .kv_bytes_max = parts_.kv_bytes_max,
+            .load_milliseconds = parts_.load_milliseconds};
+  }
+
+  [[nodiscard]] Status allocate_kv(uint32_t block_count) override {
+    if (table_) return error(StatusCode::kInternal, "KV memory is allocated once");
+    if (block_count == 0) return error(StatusCode::kInvalidArgument, "KV memory of 0 blocks");
+    TRIREME_RETURN_IF_ERROR(parts_.model->allocate_kv(block_count));
+    table_.emplace(SequenceTable::Limits{.vocabulary_size = vocabulary_,
+                                         .block_count = block_count,
+                                         .block_tokens = parts_.model->kv_shape().block_tokens});
+    return absl::OkStatus();
+  }
+
+  [[nodiscard]] StatusOr<wire::StepResult> execute(const wire::StepInput& step) override {
+    if (!table_) return error(StatusCode::kInternal, "step %u before KV memory", step.step.value);
+    const Instant begin = now();
+    TRIREME_RETURN_IF_ERROR(table_->apply(step));
+    wire::StepResult result{.step = step.step};
+    result.row_token.assign(step.row_slot.size(), wire::kNoToken);
+    plan_.begin(step, *table_);
+    while (plan_.next()) TRIREME_RETURN_IF_ERROR(run_forward(step, result));
+    const auto spent = std::chrono::duration_cast<std::chrono::microseconds>(now() - begin);
+    result.compute_microseconds = static_cast<uint32_t>(spent.count());
+    return result;
+  }
+
+ private:
+  [[nodiscard]] bool is_first() const { return parts_.place.pp_rank == 0; }
+  [[nodiscard]] bool is_last() const { return parts_.place.pp_rank + 1 == parts_.place.pp_size; }
+
+  Status run_forward(const wire::StepInput& step, wire::StepResult& result) {
+    ForwardBatch batch = plan_.batch();
+    const std::size_t hidden_count = batch.tokens.size() * parts_.model->hidden_size();
+    std::span<float> hidden_in;
+    std::span<float> hidden_out;
+    std::span<float> logits;
+    if (!is_first()) {
+      hidden_in = hidden_in_.take(hidden_count);
+      TRIREME_RETURN_IF_ERROR(parts_.from_previous->receive(hidden_in));
+    }
+    if (is_last()) {
+      logits = logits_.take(batch.logits_tokens.size() * vocabulary_);
+    } else {
+      hidden_out = hidden_out_.take(hidden_count);
+      batch.logits_tokens = {};
+    }
+    TRIREME_RETURN_IF_ERROR(parts_.model->forward(batch, hidden_in, hidden_out, logits));
+    if (!is_last()) return parts_.to_next->send(hidden_out);
+    for (std::size_t i = 0; i < plan_.uses().size(); ++i) {
+      use_logits(step, plan_.uses()[i], logits.subspan(i * vocabulary_, vocabulary_), result);
+    }
+    return absl::OkStatus();
+  }
+
+  void use_logits(const wire::StepInput& step, const LogitsUse& use, std::span<float> logits,
+                  wire::StepResult& result) {
+    const uint32_t slot = step.row_slot[use.row];
+    const Sequence& sequence = table_->at(slot);
+    // Every rank needs the token, but the engine reads logprobs from the first one only.
+    const bool is_reporting = parts_.place.tp_rank == 0;
+    if (!use.samples) {
+      if (!is_reporting) return;
+      const int32_t token = sequence.tokens[use.position + 1];
+      wire::TokenLogprobs& described = logprobs_of(use.row, result).prompt.emplace_back();
+      if (!sampler_.describe(logits, token, sequence.sampling.prompt_logprobs, described)) {
+        result.row_token[use.row] = wire::kBadLogits;
+      }
+      return;
+    }
+    const SamplingRow row{.logits = logits,
+                          .params = sequence.sampling,
+                          .tokens = sequence.tokens,
+                          .prompt_count = sequence.prompt_count,
+                          .counts = &sequence.counts};
+    int32_t token = wire::kNoToken;
+    if (is_reporting && sequence.sampling.logprobs >= 0) {
+      wire::TokenLogprobs sampled;
+      token = sampler_.sample(row, &sampled);
+      if (token >= 0) logprobs_of(use.row, result).sampled.push_back(std::move(sampled));
+    } else {
+      token = sampler_.sample(row, nullptr);
+    }
+    // Bad logits of its prompt have failed the row already.
+    if (result.row_token[use.row] != wire::kBadLogits) result.row_token[use.row] = token;
+    table_->append(slot, token);
+  }
+
+  // Uses come by rising row, so the row's entry is the last one or not there yet.
+  static wire::RowLogprobs& logprobs_of(uint32_t row, wire::StepResult& result) {
+    if (result.logprobs.empty() || result.logprobs.back().row != row) {
+      result.logprobs.emplace_back().row = row;
+    }
+    return result.logprobs.back();
+  }
+
+  WorkerParts parts_;
+  uint32_t vocabulary_;
+  std::optional<SequenceTable> table_;  // From allocate_kv() on.
+  ForwardPlan plan_;
+  Sampler sampler_;
+  FloatBuffer logits_;
+  FloatBuffer hidden_in_;
+  FloatBuffer hidden_out_;
+};
+
+}  // namespace
+
+std::unique_ptr<Worker> make_worker(WorkerParts parts) {
+  return std::make_unique<WorkerCore>(std::move(parts));
+}
+
+}  // namespace trireme::worker
