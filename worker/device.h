@@ -1,0 +1,176 @@
+// Device: where a model computes. Model files are written once against this interface; the CPU
+// backend (worker/kernels/cpu) is one implementation, a CUDA backend another.
+//
+// Loading: weights come as slices of the checkpoint in host memory and become opaque handles in
+// whatever form the device likes best (the CPU packs matrices by columns).
+//
+// Running: begin_step() hands the device one batch; the operators that depend on it (embed, rotary,
+// append_kv, attention) refer to that batch until end_step(). Operators are queued in order and
+// return nothing: an error (a broken collective, a device fault) is kept and comes out of
+// end_step(), after which the step's results mean nothing. A View is device memory: only
+// write_from(), read_back() and logits() cross to the host.
+//
+// Bits: each output element is reduced in an order that depends on the shapes of the model alone,
+// never on the other tokens or rows of the batch. Every implementation keeps this.
+//
+// Threads: one thread calls everything.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "common/status.h"
+#include "worker/models/model.h"
+
+namespace trireme::worker {
+
+enum class Element : uint8_t { kFloat32, kBfloat16, kFloat16 };
+
+[[nodiscard]] constexpr uint64_t element_bytes(Element element) {
+  return element == Element::kFloat32 ? 4 : 2;
+}
+
+// A rectangle of a checkpoint tensor in host memory, row-major.
+struct MatrixSlice {
+  const void* data = nullptr;
+  Element element = Element::kFloat32;
+  uint64_t row_stride = 0;  // In elements.
+  uint32_t row_count = 0;
+  uint32_t column_count = 0;
+};
+
+// What a linear layer is made of: `parts` stacked by rows (q, k and v make one matrix), one bias
+// per part or none at all. A quantised format adds its scales here.
+struct LinearSource {
+  std::vector<MatrixSlice> parts;
+  std::vector<MatrixSlice> biases;  // Each [1][rows of its part].
+  // Rows, padded with zeros: for a vocabulary that does not divide evenly. 0: as many as the parts.
+  uint32_t row_count = 0;
+};
+
+// A row-major matrix of activations in device memory, fp32 on the CPU.
+struct View {
+  float* data = nullptr;
+  uint32_t row_count = 0;
+  uint32_t column_count = 0;
+  uint32_t row_stride = 0;  // In elements.
+
+  [[nodiscard]] View columns(uint32_t begin, uint32_t count) const {
+    return {data + begin, row_count, count, row_stride};
+  }
+  [[nodiscard]] View rows(uint32_t begin, uint32_t count) const {
+    return {data + static_cast<std::size_t>(begin) * row_stride, count, column_count, row_stride};
+  }
+};
+
+// y = x · Wᵀ + b, in the device's own form.
+class LinearWeight {
+ public:
+  virtual ~LinearWeight() = default;
+  [[nodiscard]] virtual uint32_t out_features() const = 0;
+  [[nodiscard]] virtual uint32_t in_features() const = 0;
+  [[nodiscard]] virtual uint64_t bytes() const = 0;
+};
+
+// One value per column (norm weights).
+class VectorWeight {
+ public:
+  virtual ~VectorWeight() = default;
+  [[nodiscard]] virtual uint64_t bytes() const = 0;
+};
+
+// A table of rows that tokens pick. The CPU reads the checkpoint's own pages, shared by all
+// processes that map the file, so the checkpoint must stay mapped as long as the table lives.
+class EmbeddingWeight {
+ public:
+  virtual ~EmbeddingWeight() = default;
+  [[nodiscard]] virtual uint64_t bytes() const = 0;
+};
+
+struct KvLayout {
+  Element element = Element::kBfloat16;
+  uint32_t layer_count = 0;
+  uint32_t kv_head_count = 0;
+  uint32_t head_size = 0;
+  uint32_t block_tokens = 16;
+};
+
+// Angle of pair i at position p: p · inverse_frequency[i]. A function of the position alone, so
+// that a token's K does not depend on when it was computed.
+struct RotaryAngles {
+  // [token_count][rotary_size / 2] each, already scaled by the attention factor.
+  std::span<const float> cosines;
+  std::span<const float> sines;
+  uint32_t rotary_size = 0;  // Leading part of each head that turns, pairs (i, i + size / 2).
+};
+
+struct AttentionShape {
+  uint32_t query_head_count = 0;
+  uint32_t kv_head_count = 0;
+  uint32_t head_size = 0;
+  float scale = 1.0F;
+  uint32_t window_tokens = 0;  // A token sees this many positions, its own included; 0: all.
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  // --- Loading. kResourceExhausted when the memory is not there. ---
+  [[nodiscard]] virtual StatusOr<std::unique_ptr<LinearWeight>> load_linear(
+      const LinearSource& source) = 0;
+  [[nodiscard]] virtual StatusOr<std::unique_ptr<VectorWeight>> load_vector(
+      const MatrixSlice& values) = 0;
+  [[nodiscard]] virtual StatusOr<std::unique_ptr<EmbeddingWeight>> load_embedding(
+      const MatrixSlice& table) = 0;
+  [[nodiscard]] virtual uint64_t kv_block_bytes(const KvLayout& layout) const = 0;
+  [[nodiscard]] virtual Status allocate_kv(const KvLayout& layout, uint32_t block_count) = 0;
+
+  // --- One step. The spans of the batch and the angles stay valid until end_step(). ---
+  virtual void begin_step(const ForwardBatch& batch, const RotaryAngles& angles) = 0;
+  [[nodiscard]] virtual Status end_step() = 0;
+
+  // Memory of `slot`, at least this large; valid until the same slot is asked for more. It grows
+  // to the largest step seen, so a running model allocates nothing.
+  [[nodiscard]] virtual View scratch(uint32_t slot, uint32_t row_count, uint32_t column_count) = 0;
+  virtual void write_from(std::span<const float> host, const View& to) = 0;
+  virtual void read_back(const View& from, std::span<float> host) = 0;
+
+  // --- Operators. ---
+  virtual void embed(const EmbeddingWeight& table, const View& out) = 0;
+  virtual void linear(const LinearWeight& weight, const View& x, const View& out) = 0;
+  // out = x / rms(x) · weight, row by row.
+  virtual void rms_norm(const View& x, const VectorWeight& weight, float epsilon,
+                        const View& out) = 0;
+  // x += delta, then as rms_norm.
+  virtual void add_rms_norm(const View& x, const View& delta, const VectorWeight& weight,
+                            float epsilon, const View& out) = 0;
+  // Normalises each head of head_size columns by itself, in place.
+  virtual void head_rms_norm(const View& x, uint32_t head_size, const VectorWeight& weight,
+                             float epsilon) = 0;
+  virtual void add(const View& x, const View& delta) = 0;          // x += delta
+  virtual void rotary(const View& heads, uint32_t head_size) = 0;  // In place.
+  virtual void append_kv(uint32_t layer, const View& k, const View& v) = 0;
+  // Each token over all positions of its row up to its own, causal.
+  virtual void attention(uint32_t layer, const AttentionShape& shape, const View& q,
+                         const View& out) = 0;
+  // out = silu(gate) · up, gate_up = [gate | up].
+  virtual void silu_mul(const View& gate_up, const View& out) = 0;
+  virtual void gather_rows(const View& x, std::span<const uint32_t> row_indices,
+                           const View& out) = 0;
+  // Sum over the tensor-parallel ranks, in rank order; nothing to do in a group of one.
+  virtual void all_reduce(const View& x) = 0;
+  // out = x · Wᵀ in host memory, [x rows][vocabulary]. With tensor parallelism each rank's weight
+  // is its part of the vocabulary (the last one padded) and the parts are gathered.
+  virtual void logits(const LinearWeight& weight, const View& x, uint32_t vocabulary,
+                      std::span<float> out) = 0;
+
+ protected:
+  Device() = default;
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+};
+
+}  // namespace trireme::worker

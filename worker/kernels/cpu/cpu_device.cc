@@ -1,0 +1,374 @@
+#include "worker/kernels/cpu/cpu_device.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "common/check.h"
+
+namespace trireme::worker::cpu {
+namespace {
+
+// A thread that spins takes a piece within a microsecond; shorter pieces would cost more than they
+// give.
+constexpr double kPieceNanoseconds = 8000;
+constexpr uint32_t kPiecesPerThread = 6;
+// Of one core, roughly; they only decide how the work is cut.
+constexpr double kWeightBytesPerNanosecond = 20;
+constexpr double kOperationsPerNanosecond = 300;
+constexpr double kElementsPerNanosecond = 4;
+constexpr double kKvElementsPerNanosecond = 8;
+
+const PackedLinear& packed(const LinearWeight& weight) {
+  return static_cast<const PackedLinear&>(weight);
+}
+
+const FloatVector& vector_of(const VectorWeight& weight) {
+  return static_cast<const FloatVector&>(weight);
+}
+
+float* row_of(const View& view, uint32_t row) {
+  return view.data + static_cast<std::size_t>(row) * view.row_stride;
+}
+
+uint32_t piece_count_for(double nanoseconds, uint32_t thread_count, uint32_t pieces_max) {
+  const double wanted = std::min(nanoseconds / kPieceNanoseconds,
+                                 static_cast<double>(thread_count) * kPiecesPerThread);
+  return std::clamp(static_cast<uint32_t>(wanted), 1U, std::max(pieces_max, 1U));
+}
+
+uint32_t share(uint32_t count, uint32_t piece, uint32_t piece_count) {
+  return static_cast<uint32_t>(uint64_t{count} * piece / piece_count);
+}
+
+}  // namespace
+
+template <typename Body>
+void CpuDevice::for_ranges(uint32_t count, double nanoseconds_each, const Body& body) {
+  const uint32_t pieces = piece_count_for(count * nanoseconds_each, pool_.thread_count(), count);
+  pool_.run(pieces, [&](uint32_t piece) {
+    body(share(count, piece, pieces), share(count, piece + 1, pieces));
+  });
+}
+
+StatusOr<std::unique_ptr<LinearWeight>> CpuDevice::load_linear(const LinearSource& source) {
+  TRIREME_ASSIGN_OR_RETURN(auto linear, PackedLinear::pack(source, element_, pool_));
+  return std::unique_ptr<LinearWeight>(std::move(linear));
+}
+
+StatusOr<std::unique_ptr<VectorWeight>> CpuDevice::load_vector(const MatrixSlice& values) {
+  return std::unique_ptr<VectorWeight>(std::make_unique<FloatVector>(values, element_));
+}
+
+StatusOr<std::unique_ptr<EmbeddingWeight>> CpuDevice::load_embedding(const MatrixSlice& table) {
+  return std::unique_ptr<EmbeddingWeight>(std::make_unique<MappedEmbedding>(table, element_));
+}
+
+uint64_t CpuDevice::kv_block_bytes(const KvLayout& layout) const {
+  return KvMemory::block_bytes(layout);
+}
+
+Status CpuDevice::allocate_kv(const KvLayout& layout, uint32_t block_count) {
+  TRIREME_ASSIGN_OR_RETURN(kv_, KvMemory::allocate(layout, block_count));
+  return absl::OkStatus();
+}
+
+void CpuDevice::begin_step(const ForwardBatch& batch, const RotaryAngles& angles) {
+  batch_ = &batch;
+  angles_ = angles;
+  failure_ = absl::OkStatus();
+  row_of_token_.resize(batch.tokens.size());
+  double positions = 0;
+  for (uint32_t row = 0; row < batch.rows.size(); ++row) {
+    const ForwardRow& part = batch.rows[row];
+    std::fill_n(row_of_token_.begin() + part.token_begin, part.token_count, row);
+    positions += part.token_count * (part.start + part.token_count * 0.5);
+  }
+  const auto tokens = static_cast<double>(std::max<std::size_t>(batch.tokens.size(), 1));
+  attention_nanoseconds_ =
+      positions / tokens * 2 * kv_.layout().head_size / kKvElementsPerNanosecond;
+}
+
+Status CpuDevice::end_step() {
+  batch_ = nullptr;
+  return failure_;
+}
+
+std::byte* CpuDevice::grow(HostMemory& memory, uint64_t byte_count) {
+  if (memory.size() < byte_count) {
+    memory = HostMemory();
+    auto larger = HostMemory::allocate(byte_count + byte_count / 4, "activations");
+    // Activations are small beside weights and KV; when even they do not fit nothing can go on.
+    TRIREME_CHECK(larger.ok(), "there is memory for one step's activations");
+    memory = std::move(larger).value();
+  }
+  return memory.data();
+}
+
+View CpuDevice::scratch(uint32_t slot, uint32_t row_count, uint32_t column_count) {
+  TRIREME_CHECK(slot < kScratchSlots, "a model uses the slots there are");
+  // Rows start on cache lines.
+  const uint32_t stride = (column_count + 15) / 16 * 16;
+  auto* data = grow(scratch_[slot], uint64_t{4} * row_count * stride);
+  return {reinterpret_cast<float*>(data), row_count, column_count, stride};
+}
+
+void CpuDevice::write_from(std::span<const float> host, const View& to) {
+  for (uint32_t row = 0; row < to.row_count; ++row) {
+    std::memcpy(row_of(to, row), host.data() + static_cast<std::size_t>(row) * to.column_count,
+                to.column_count * sizeof(float));
+  }
+}
+
+void CpuDevice::read_back(const View& from, std::span<float> host) {
+  for (uint32_t row = 0; row < from.row_count; ++row) {
+    std::memcpy(host.data() + static_cast<std::size_t>(row) * from.column_count, row_of(from, row),
+                from.column_count * sizeof(float));
+  }
+}
+
+void CpuDevice::embed(const EmbeddingWeight& table, const View& out) {
+  const auto& rows = static_cast<const MappedEmbedding&>(table);
+  for_ranges(out.row_count, out.column_count / kElementsPerNanosecond,
+             [&](uint32_t begin, uint32_t end) {
+               for (uint32_t i = begin; i < end; ++i) {
+                 rows.read_row(static_cast<uint32_t>(batch_->tokens[i]), row_of(out, i));
+               }
+             });
+}
+
+const void* CpuDevice::pack_rows(const PackedLinear& weight, const View& x,
+                                 uint32_t rows_per_tile) {
+  const uint64_t row_bytes = uint64_t{4} * weight.unit_count();
+  std::byte* to = grow(packed_rows_, row_bytes * x.row_count);
+  const auto pack = kernels_of(weight.element()).pack_rows;
+  const uint32_t tiles = (x.row_count + rows_per_tile - 1) / rows_per_tile;
+  for_ranges(tiles, static_cast<double>(rows_per_tile) * x.column_count / kElementsPerNanosecond,
+             [&](uint32_t begin, uint32_t end) {
+               for (uint32_t tile = begin; tile < end; ++tile) {
+                 const uint32_t row = tile * rows_per_tile;
+                 pack({.x = row_of(x, row),
+                       .row_stride = x.row_stride,
+                       .row_count = std::min(rows_per_tile, x.row_count - row),
+                       .column_count = x.column_count,
+                       .out = to + row * row_bytes});
+               }
+             });
+  return to;
+}
+
+void CpuDevice::linear(const LinearWeight& weight, const View& x, const View& out) {
+  const PackedLinear& matrix = packed(weight);
+  TRIREME_CHECK(x.column_count == matrix.in_features() &&
+                    out.column_count == matrix.out_features() && out.row_count == x.row_count,
+                "the model gives a layer its own shapes");
+  if (x.row_count == 0) return;
+  const uint32_t tiles = (x.row_count + kernels_.row_tile - 1) / kernels_.row_tile;
+  const uint32_t rows_per_tile = (x.row_count + tiles - 1) / tiles;
+  MatmulPiece all{.rows = pack_rows(matrix, x, rows_per_tile),
+                  .panels = matrix.panels(),
+                  .bias = matrix.bias(),
+                  .unit_count = matrix.unit_count(),
+                  .row_count = x.row_count,
+                  .rows_per_tile = rows_per_tile,
+                  .panel_end = matrix.panel_count(),
+                  .out = out.data,
+                  .out_stride = out.row_stride,
+                  .out_columns = out.column_count};
+  const auto matmul = kernels_of(matrix.element()).matmul;
+  const double weights = static_cast<double>(matrix.in_features()) * matrix.out_features();
+  const double nanoseconds = std::max(
+      weights * static_cast<double>(element_bytes(matrix.element())) / kWeightBytesPerNanosecond,
+      weights * 2 * x.row_count / kOperationsPerNanosecond);
+  // Four panels are what one row takes at once.
+  const uint32_t groups = (all.panel_end + 3) / 4;
+  const uint32_t pieces = piece_count_for(nanoseconds, pool_.thread_count(), groups);
+  pool_.run(pieces, [&](uint32_t index) {
+    MatmulPiece piece = all;
+    piece.panel_begin = share(groups, index, pieces) * 4;
+    piece.panel_end = std::min(share(groups, index + 1, pieces) * 4, all.panel_end);
+    matmul(piece);
+  });
+}
+
+void CpuDevice::normalise(const NormRows& rows) {
+  for_ranges(rows.row_count, rows.column_count / kElementsPerNanosecond,
+             [&](uint32_t begin, uint32_t end) {
+               NormRows part = rows;
+               part.x += static_cast<std::size_t>(begin) * rows.x_stride;
+               part.out += static_cast<std::size_t>(begin) * rows.out_stride;
+               if (part.delta != nullptr) {
+                 part.delta += static_cast<std::size_t>(begin) * rows.delta_stride;
+               }
+               part.row_count = end - begin;
+               kernels_.rms_norm(part);
+             });
+}
+
+void CpuDevice::rms_norm(const View& x, const VectorWeight& weight, float epsilon,
+                         const View& out) {
+  normalise({.x = x.data,
+             .weight = vector_of(weight).data(),
+             .out = out.data,
+             .x_stride = x.row_stride,
+             .out_stride = out.row_stride,
+             .row_count = x.row_count,
+             .column_count = x.column_count,
+             .epsilon = epsilon});
+}
+
+void CpuDevice::add_rms_norm(const View& x, const View& delta, const VectorWeight& weight,
+                             float epsilon, const View& out) {
+  normalise({.x = x.data,
+             .delta = delta.data,
+             .weight = vector_of(weight).data(),
+             .out = out.data,
+             .x_stride = x.row_stride,
+             .delta_stride = delta.row_stride,
+             .out_stride = out.row_stride,
+             .row_count = x.row_count,
+             .column_count = x.column_count,
+             .epsilon = epsilon});
+}
+
+void CpuDevice::head_rms_norm(const View& x, uint32_t head_size, const VectorWeight& weight,
+                              float epsilon) {
+  for_ranges(x.row_count, x.column_count / kElementsPerNanosecond,
+             [&](uint32_t begin, uint32_t end) {
+               for (uint32_t row = begin; row < end; ++row) {
+                 kernels_.rms_norm({.x = row_of(x, row),
+                                    .weight = vector_of(weight).data(),
+                                    .out = row_of(x, row),
+                                    .x_stride = head_size,
+                                    .out_stride = head_size,
+                                    .row_count = x.column_count / head_size,
+                                    .column_count = head_size,
+                                    .epsilon = epsilon});
+               }
+             });
+}
+
+void CpuDevice::add(const View& x, const View& delta) {
+  for_ranges(x.row_count, x.column_count / kElementsPerNanosecond,
+             [&](uint32_t begin, uint32_t end) {
+               for (uint32_t row = begin; row < end; ++row) {
+                 kernels_.add(row_of(x, row), row_of(delta, row), x.column_count);
+               }
+             });
+}
+
+void CpuDevice::rotary(const View& heads, uint32_t head_size) {
+  const uint32_t pairs = angles_.rotary_size / 2;
+  for_ranges(heads.row_count, heads.column_count / kElementsPerNanosecond,
+             [&](uint32_t begin, uint32_t end) {
+               for (uint32_t token = begin; token < end; ++token) {
+                 const std::size_t at = static_cast<std::size_t>(token) * pairs;
+                 for (uint32_t column = 0; column < heads.column_count; column += head_size) {
+                   kernels_.rotary(row_of(heads, token) + column, &angles_.cosines[at],
+                                   &angles_.sines[at], pairs);
+                 }
+               }
+             });
+}
+
+void CpuDevice::append_kv(uint32_t layer, const View& k, const View& v) {
+  const KvLayout& layout = kv_.layout();
+  const auto append = kernels_of(layout.element).append_kv;
+  const auto append_token = [&](uint32_t token) {
+    const auto position = static_cast<uint32_t>(batch_->positions[token]);
+    const auto& blocks = batch_->rows[row_of_token_[token]].blocks;
+    const auto block = static_cast<uint32_t>(blocks[position / layout.block_tokens]);
+    TRIREME_CHECK(block < kv_.block_count(), "the engine hands out blocks that exist");
+    for (uint32_t head = 0; head < layout.kv_head_count; ++head) {
+      append({.k = row_of(k, token) + static_cast<std::size_t>(head) * layout.head_size,
+              .v = row_of(v, token) + static_cast<std::size_t>(head) * layout.head_size,
+              .head_size = layout.head_size,
+              .block_tokens = layout.block_tokens,
+              .slot = position % layout.block_tokens,
+              .kv = kv_.head(layer, head) + block * kv_.block_stride()});
+    }
+  };
+  for_ranges(k.row_count, k.column_count * 2 / kElementsPerNanosecond,
+             [&](uint32_t begin, uint32_t end) {
+               for (uint32_t token = begin; token < end; ++token) append_token(token);
+             });
+}
+
+void CpuDevice::attention(uint32_t layer, const AttentionShape& shape, const View& q,
+                          const View& out) {
+  const KvLayout& layout = kv_.layout();
+  const auto attend = kernels_of(layout.element).attention;
+  const uint32_t group = shape.query_head_count / shape.kv_head_count;
+  const uint32_t group_columns = group * shape.head_size;
+  const auto attend_token = [&](uint32_t token, uint32_t head) {
+    const auto position = static_cast<uint32_t>(batch_->positions[token]);
+    const bool windowed = shape.window_tokens > 0 && position >= shape.window_tokens;
+    attend({.q = row_of(q, token) + static_cast<std::size_t>(head) * group_columns,
+            .out = row_of(out, token) + static_cast<std::size_t>(head) * group_columns,
+            .head_count = group,
+            .head_size = shape.head_size,
+            .scale = shape.scale,
+            .first = windowed ? position + 1 - shape.window_tokens : 0,
+            .position = position,
+            .blocks = batch_->rows[row_of_token_[token]].blocks.data(),
+            .block_tokens = layout.block_tokens,
+            .kv = kv_.head(layer, head),
+            .block_stride = kv_.block_stride()});
+  };
+  // Head by head, so that the tokens of a prompt find the head's K and V in the cache.
+  for_ranges(shape.kv_head_count * q.row_count, 200 + attention_nanoseconds_ * group,
+             [&](uint32_t begin, uint32_t end) {
+               for (uint32_t item = begin; item < end; ++item) {
+                 attend_token(item % q.row_count, item / q.row_count);
+               }
+             });
+}
+
+void CpuDevice::silu_mul(const View& gate_up, const View& out) {
+  const uint32_t columns = out.column_count;
+  for_ranges(out.row_count, 2 * columns / kElementsPerNanosecond,
+             [&](uint32_t begin, uint32_t end) {
+               for (uint32_t row = begin; row < end; ++row) {
+                 const float* gate = row_of(gate_up, row);
+                 kernels_.silu_mul(gate, gate + columns, columns, row_of(out, row));
+               }
+             });
+}
+
+void CpuDevice::gather_rows(const View& x, std::span<const uint32_t> row_indices, const View& out) {
+  for (uint32_t i = 0; i < row_indices.size(); ++i) {
+    std::memcpy(row_of(out, i), row_of(x, row_indices[i]), x.column_count * sizeof(float));
+  }
+}
+
+void CpuDevice::all_reduce(const View& x) {
+  if (collective_.size() == 1 || !failure_.ok()) return;
+  // The padding between rows is summed along: one call is cheaper than one per row.
+  keep(collective_.all_reduce_sum({x.data, static_cast<std::size_t>(x.row_count) * x.row_stride}));
+}
+
+void CpuDevice::logits(const LinearWeight& weight, const View& x, uint32_t vocabulary,
+                       std::span<float> out) {
+  if (collective_.size() == 1) {
+    linear(weight, x, {out.data(), x.row_count, vocabulary, vocabulary});
+    return;
+  }
+  const uint32_t part = weight.out_features();
+  const std::size_t part_count = static_cast<std::size_t>(x.row_count) * part;
+  auto* mine = reinterpret_cast<float*>(grow(logits_part_, part_count * sizeof(float)));
+  const std::size_t all_count = part_count * collective_.size();
+  auto* all = reinterpret_cast<float*>(grow(gathered_, all_count * sizeof(float)));
+  linear(weight, x, {mine, x.row_count, part, part});
+  if (!failure_.ok()) return;
+  keep(collective_.all_gather({mine, part_count}, {all, all_count}));
+  for (uint32_t rank = 0; rank < collective_.size(); ++rank) {
+    const uint32_t begin = rank * part;
+    const uint32_t columns = std::min(part, vocabulary - std::min(begin, vocabulary));
+    for (uint32_t row = 0; row < x.row_count; ++row) {
+      std::memcpy(out.data() + static_cast<std::size_t>(row) * vocabulary + begin,
+                  all + rank * part_count + static_cast<std::size_t>(row) * part,
+                  columns * sizeof(float));
+    }
+  }
+}
+
+}  // namespace trireme::worker::cpu

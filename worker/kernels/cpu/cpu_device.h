@@ -1,0 +1,98 @@
+// CpuDevice: the Device of a set of CPU cores.
+//
+// Activations are fp32. With bf16 weights a matrix product rounds its input rows to bf16 and adds
+// in fp32 (one rounding per layer boundary where PyTorch rounds every result); with fp32 weights
+// nothing is rounded. K and V are kept in the element of the KvLayout.
+// Work is cut over output columns, rows, tokens and heads, never along a sum; small work stays in
+// the caller's thread. Operators run at once, so end_step() only reports.
+// Threads: one thread calls; the pool works inside. Pool and collective outlive the device.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "worker/comm/collective.h"
+#include "worker/device.h"
+#include "worker/kernels/cpu/cpu_weights.h"
+#include "worker/kernels/cpu/kernel_table.h"
+#include "worker/kernels/cpu/kv_memory.h"
+
+namespace trireme::worker::cpu {
+
+class CpuDevice final : public Device {
+ public:
+  static constexpr uint32_t kScratchSlots = 16;
+
+  // element: what matrices are computed in, kFloat32 or kBfloat16.
+  CpuDevice(Element element, ThreadPool& pool, Collective& collective,
+            const KernelTable& kernels = best_kernels())
+      : element_(element), pool_(pool), collective_(collective), kernels_(kernels) {}
+
+  [[nodiscard]] StatusOr<std::unique_ptr<LinearWeight>> load_linear(
+      const LinearSource& source) override;
+  [[nodiscard]] StatusOr<std::unique_ptr<VectorWeight>> load_vector(
+      const MatrixSlice& values) override;
+  [[nodiscard]] StatusOr<std::unique_ptr<EmbeddingWeight>> load_embedding(
+      const MatrixSlice& table) override;
+  [[nodiscard]] uint64_t kv_block_bytes(const KvLayout& layout) const override;
+  [[nodiscard]] Status allocate_kv(const KvLayout& layout, uint32_t block_count) override;
+
+  void begin_step(const ForwardBatch& batch, const RotaryAngles& angles) override;
+  [[nodiscard]] Status end_step() override;
+  [[nodiscard]] View scratch(uint32_t slot, uint32_t row_count, uint32_t column_count) override;
+  void write_from(std::span<const float> host, const View& to) override;
+  void read_back(const View& from, std::span<float> host) override;
+
+  void embed(const EmbeddingWeight& table, const View& out) override;
+  void linear(const LinearWeight& weight, const View& x, const View& out) override;
+  void rms_norm(const View& x, const VectorWeight& weight, float epsilon, const View& out) override;
+  void add_rms_norm(const View& x, const View& delta, const VectorWeight& weight, float epsilon,
+                    const View& out) override;
+  void head_rms_norm(const View& x, uint32_t head_size, const VectorWeight& weight,
+                     float epsilon) override;
+  void add(const View& x, const View& delta) override;
+  void rotary(const View& heads, uint32_t head_size) override;
+  void append_kv(uint32_t layer, const View& k, const View& v) override;
+  void attention(uint32_t layer, const AttentionShape& shape, const View& q,
+                 const View& out) override;
+  void silu_mul(const View& gate_up, const View& out) override;
+  void gather_rows(const View& x, std::span<const uint32_t> row_indices, const View& out) override;
+  void all_reduce(const View& x) override;
+  void logits(const LinearWeight& weight, const View& x, uint32_t vocabulary,
+              std::span<float> out) override;
+
+ private:
+  [[nodiscard]] const ElementKernels& kernels_of(Element element) const {
+    return element == Element::kBfloat16 ? kernels_.bf16 : kernels_.fp32;
+  }
+  [[nodiscard]] const void* pack_rows(const PackedLinear& weight, const View& x,
+                                      uint32_t rows_per_tile);
+  void normalise(const NormRows& rows);
+  // body(begin, end) over [0, count) in pieces of about equal size; one piece when all of it takes
+  // less time than waking a thread is worth.
+  template <typename Body>
+  void for_ranges(uint32_t count, double nanoseconds_each, const Body& body);
+  [[nodiscard]] std::byte* grow(HostMemory& memory, uint64_t byte_count);
+  void keep(const Status& status) {
+    if (failure_.ok()) failure_ = status;
+  }
+
+  const Element element_;
+  ThreadPool& pool_;
+  Collective& collective_;
+  const KernelTable& kernels_;
+  KvMemory kv_;
+
+  const ForwardBatch* batch_ = nullptr;
+  RotaryAngles angles_;
+  std::vector<uint32_t> row_of_token_;
+  double attention_nanoseconds_ = 0;  // Per head of the step, a guess for cutting the work.
+  Status failure_;
+
+  std::array<HostMemory, kScratchSlots> scratch_;
+  HostMemory packed_rows_;
+  HostMemory gathered_;
+  HostMemory logits_part_;
+};
+
+}  // namespace trireme::worker::cpu

@@ -1,0 +1,114 @@
+// KernelTable: the CPU kernels of one instruction set; chosen once, at run time.
+//
+// All tables hold the same algorithms over the same memory forms, so packed weights and KV memory
+// do not depend on the table. Bits may differ between tables (fused multiply-add or not), never
+// between two calls of one table with the same row.
+//
+// Forms
+//   matrix bf16   panels of 32 columns of the product: [panel][k / 2][32][2], zero-padded
+//   matrix fp32   [panel][k][32]
+//   rows (A)      tiles of up to row_tile rows: [tile][unit][row]; a unit is one fp32 or two bf16
+//   KV            per (layer, block, head): K then V.
+//                 K [block_tokens / 16][unit][16], V [block_tokens][head size up to a multiple of
+//                 16]
+// Threads: the functions are pure; callers split the work.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace trireme::worker::cpu {
+
+inline constexpr uint32_t kPanelColumns = 32;
+inline constexpr uint32_t kRowTileMax = 12;
+inline constexpr uint32_t kKvChunkTokens = 16;
+// Softmax works on spans of this many positions, which are then combined in order.
+inline constexpr uint32_t kAttentionSpanTokens = 256;
+inline constexpr uint32_t kAttentionHeadSizeMax = 512;
+
+struct MatmulPiece {
+  const void* rows = nullptr;    // Packed.
+  const void* panels = nullptr;  // Of the whole matrix.
+  const float* bias = nullptr;   // Padded to whole panels, or null.
+  uint32_t unit_count = 0;       // Units along K.
+  uint32_t row_count = 0;
+  uint32_t rows_per_tile = 0;  // The last tile may have fewer.
+  uint32_t panel_begin = 0;
+  uint32_t panel_end = 0;
+  float* out = nullptr;
+  uint32_t out_stride = 0;
+  uint32_t out_columns = 0;
+};
+
+struct RowsToPack {
+  const float* x = nullptr;  // The tile's first row.
+  uint32_t row_stride = 0;
+  uint32_t row_count = 0;  // Of this tile.
+  uint32_t column_count = 0;
+  void* out = nullptr;
+};
+
+// The heads that share one K/V head, of one token.
+struct AttentionItem {
+  const float* q = nullptr;  // [head_count][head_size]
+  float* out = nullptr;      // Likewise.
+  uint32_t head_count = 0;
+  uint32_t head_size = 0;
+  float scale = 1.0F;
+  uint32_t first = 0;     // First position seen.
+  uint32_t position = 0;  // Last position seen: the token's own.
+  const int32_t* blocks = nullptr;
+  uint32_t block_tokens = 0;
+  const std::byte* kv = nullptr;  // This layer and head in block 0.
+  uint64_t block_stride = 0;      // Bytes to the same layer and head in the next block.
+};
+
+struct KvToAppend {
+  const float* k = nullptr;
+  const float* v = nullptr;
+  uint32_t head_size = 0;
+  uint32_t block_tokens = 0;
+  uint32_t slot = 0;        // Token within the block.
+  std::byte* kv = nullptr;  // This layer, block and head.
+};
+
+struct NormRows {
+  float* x = nullptr;
+  const float* delta = nullptr;  // Added to x first; or null.
+  const float* weight = nullptr;
+  float* out = nullptr;
+  uint32_t x_stride = 0;
+  uint32_t delta_stride = 0;
+  uint32_t out_stride = 0;
+  uint32_t row_count = 0;
+  uint32_t column_count = 0;
+  float epsilon = 0.0F;
+};
+
+struct ElementKernels {
+  void (*pack_rows)(const RowsToPack&);
+  void (*matmul)(const MatmulPiece&);
+  void (*attention)(const AttentionItem&);
+  void (*append_kv)(const KvToAppend&);
+};
+
+struct KernelTable {
+  std::string_view name;
+  uint32_t row_tile = 1;
+  ElementKernels fp32;
+  ElementKernels bf16;
+  void (*rms_norm)(const NormRows&);
+  void (*silu_mul)(const float* gate, const float* up, uint32_t count, float* out);
+  void (*add)(float* x, const float* delta, uint32_t count);
+  void (*rotary)(float* head, const float* cosines, const float* sines, uint32_t pair_count);
+};
+
+[[nodiscard]] const KernelTable& plain_kernels();
+[[nodiscard]] const KernelTable& avx2_kernels();
+[[nodiscard]] const KernelTable& avx512_kernels();
+
+// The fastest that this CPU runs.
+[[nodiscard]] const KernelTable& best_kernels();
+[[nodiscard]] bool cpu_runs(const KernelTable& table);
+
+}  // namespace trireme::worker::cpu

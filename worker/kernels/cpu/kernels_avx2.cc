@@ -1,0 +1,34 @@
+#include "worker/kernels/cpu/attention_body.h"
+#include "worker/kernels/cpu/kernel_table.h"
+#include "worker/kernels/cpu/matmul_body.h"
+#include "worker/kernels/cpu/row_body.h"
+
+namespace trireme::worker::cpu {
+namespace {
+
+// As many rows as the registers hold sums for.
+constexpr uint32_t kRowTile = 3;
+
+constexpr KernelTable kTable = {
+    .name = "avx2",
+    .row_tile = kRowTile,
+    .fp32 = {.pack_rows = pack_rows<Fp32Product>,
+             .matmul = matmul<Fp32Product, kRowTile>,
+             .attention = attention<Fp32Product>,
+             .append_kv = append_kv<Fp32Product>},
+    .bf16 = {.pack_rows = pack_rows<Bf16Product>,
+             .matmul = matmul<Bf16Product, kRowTile>,
+             .attention = attention<Bf16Product>,
+             .append_kv = append_kv<Bf16Product>},
+    .rms_norm = rms_norm,
+    .silu_mul = silu_mul,
+    .add = add,
+    .rotary = rotary,
+};
+static_assert(kRowTile <= kRowTileMax);
+
+}  // namespace
+
+const KernelTable& avx2_kernels() { return kTable; }
+
+}  // namespace trireme::worker::cpu

@@ -1,0 +1,42 @@
+#include "worker/kernels/cpu/kv_memory.h"
+
+#include "worker/kernels/cpu/kernel_table.h"
+
+namespace trireme::worker::cpu {
+namespace {
+
+uint64_t head_bytes(const KvLayout& layout) {
+  const uint64_t v_columns =
+      (layout.head_size + kKvChunkTokens - 1) / kKvChunkTokens * kKvChunkTokens;
+  return layout.block_tokens * (layout.head_size + v_columns) * element_bytes(layout.element);
+}
+
+}  // namespace
+
+uint64_t KvMemory::block_bytes(const KvLayout& layout) {
+  return head_bytes(layout) * layout.kv_head_count * layout.layer_count;
+}
+
+StatusOr<KvMemory> KvMemory::allocate(const KvLayout& layout, uint32_t block_count) {
+  if (layout.block_tokens == 0 || layout.block_tokens % kKvChunkTokens != 0) {
+    return error(StatusCode::kInvalidArgument,
+                 "--block-size %d: the CPU backend takes multiples of %d", layout.block_tokens,
+                 kKvChunkTokens);
+  }
+  if (layout.head_size % 2 != 0 || layout.head_size > kAttentionHeadSizeMax) {
+    return error(StatusCode::kInvalidArgument,
+                 "head_dim %d: the CPU backend takes even sizes up to %d", layout.head_size,
+                 kAttentionHeadSizeMax);
+  }
+  auto memory = HostMemory::allocate(block_bytes(layout) * block_count, "KV cache");
+  if (!memory.ok()) return memory.status();
+  KvMemory kv;
+  kv.layout_ = layout;
+  kv.block_count_ = block_count;
+  kv.head_bytes_ = head_bytes(layout);
+  kv.layer_bytes_ = kv.head_bytes_ * layout.kv_head_count;
+  kv.memory_ = std::move(memory).value();
+  return kv;
+}
+
+}  // namespace trireme::worker::cpu

@@ -1,0 +1,127 @@
+// The matrix product. See vec.h for who may include it and kernel_table.h for the forms.
+//
+// Each output element is one accumulator that runs along the whole of K, in every tile shape: that
+// is why a row's bits are the same alone and among 500 others.
+#pragma once
+
+#include "worker/kernels/cpu/kernel_table.h"
+#include "worker/kernels/cpu/product_body.h"
+
+namespace trireme::worker {
+namespace {
+
+using cpu::kPanelColumns;
+using cpu::MatmulPiece;
+using cpu::RowsToPack;
+
+template <typename Product>
+void pack_rows(const RowsToPack& rows) {
+  auto* out = static_cast<typename Product::Unit*>(rows.out);
+  constexpr uint32_t step = Product::kUnitColumns;
+  for (uint32_t row = 0; row < rows.row_count; ++row) {
+    const float* x = rows.x + static_cast<uint64_t>(row) * rows.row_stride;
+    auto* to = out + row;
+    for (uint32_t column = 0; column < rows.column_count; column += step) {
+      *to = Product::pack(x + column, rows.column_count - column);
+      to += rows.row_count;
+    }
+  }
+}
+
+TRIREME_INLINE void store_columns(float* out, uint32_t column_count, Vec left, Vec right) {
+  if (column_count >= kPanelColumns) {
+    store(out, left);
+    store(out + kLanes, right);
+    return;
+  }
+  store_part(out, left, column_count < kLanes ? column_count : kLanes);
+  if (column_count > kLanes) store_part(out + kLanes, right, column_count - kLanes);
+}
+
+// row_count rows of one tile times panel_count panels. The loops over both unroll.
+template <typename Product, uint32_t row_count, uint32_t panel_count>
+void multiply_tile(const MatmulPiece& piece, const typename Product::Unit* a, uint32_t panel,
+                   float* out) {
+  using Unit = typename Product::Unit;
+  const uint64_t panel_units = static_cast<uint64_t>(piece.unit_count) * kPanelColumns;
+  const Unit* b = static_cast<const Unit*>(piece.panels) + panel * panel_units;
+  Vec sums[row_count][panel_count * 2] = {};
+  for (uint32_t unit = 0; unit < piece.unit_count; ++unit) {
+#pragma GCC unroll 8
+    for (uint32_t p = 0; p < panel_count; ++p) {
+#pragma GCC unroll 12
+      for (uint32_t row = 0; row < row_count; ++row) {
+        const Unit* columns = b + p * panel_units;
+        sums[row][2 * p] = Product::multiply_add(sums[row][2 * p], a[row], columns);
+        sums[row][2 * p + 1] =
+            Product::multiply_add(sums[row][2 * p + 1], a[row], columns + kLanes);
+      }
+    }
+    a += row_count;
+    b += kPanelColumns;
+  }
+  for (uint32_t row = 0; row < row_count; ++row) {
+    for (uint32_t p = 0; p < panel_count; ++p) {
+      const uint32_t column = (panel + p) * kPanelColumns;
+      Vec left = sums[row][2 * p];
+      Vec right = sums[row][2 * p + 1];
+      if (piece.bias != nullptr) {
+        left += load(piece.bias + column);
+        right += load(piece.bias + column + kLanes);
+      }
+      store_columns(out + static_cast<uint64_t>(row) * piece.out_stride + column,
+                    piece.out_columns - column, left, right);
+    }
+  }
+}
+
+// With few rows several panels go at once: one alone would leave the CPU waiting for its two
+// chains of additions.
+template <uint32_t row_count>
+inline constexpr uint32_t kPanelsAtOnce = row_count == 1   ? 4
+                                          : row_count <= 3 ? 2
+                                                           : 1;
+
+template <typename Product, uint32_t row_count>
+void multiply_rows(const MatmulPiece& piece, const typename Product::Unit* a, uint32_t panel_begin,
+                   uint32_t panel_end, float* out) {
+  constexpr uint32_t at_once = kPanelsAtOnce<row_count>;
+  uint32_t panel = panel_begin;
+  for (; panel + at_once <= panel_end; panel += at_once) {
+    multiply_tile<Product, row_count, at_once>(piece, a, panel, out);
+  }
+  for (; panel < panel_end; ++panel) multiply_tile<Product, row_count, 1>(piece, a, panel, out);
+}
+
+template <typename Product, uint32_t row_count>
+void multiply_up_to(const MatmulPiece& piece, uint32_t rows, const typename Product::Unit* a,
+                    uint32_t panel_begin, uint32_t panel_end, float* out) {
+  if constexpr (row_count > 1) {
+    if (rows < row_count) {
+      return multiply_up_to<Product, row_count - 1>(piece, rows, a, panel_begin, panel_end, out);
+    }
+  }
+  multiply_rows<Product, row_count>(piece, a, panel_begin, panel_end, out);
+}
+
+template <typename Product, uint32_t row_tile>
+void matmul(const MatmulPiece& piece) {
+  using Unit = typename Product::Unit;
+  // One tile of rows: panels may go several at once. More: a panel stays in the cache while all
+  // tiles pass over it.
+  const uint32_t step =
+      piece.row_count <= piece.rows_per_tile ? piece.panel_end - piece.panel_begin : 1;
+  for (uint32_t panel = piece.panel_begin; panel < piece.panel_end; panel += step) {
+    for (uint32_t row = 0; row < piece.row_count; row += piece.rows_per_tile) {
+      const uint32_t left = piece.row_count - row;
+      const uint32_t rows = left < piece.rows_per_tile ? left : piece.rows_per_tile;
+      const Unit* a =
+          static_cast<const Unit*>(piece.rows) + static_cast<uint64_t>(row) * piece.unit_count;
+      multiply_up_to<Product, row_tile>(piece, rows, a, panel, panel + step,
+                                        piece.out + static_cast<uint64_t>(row) * piece.out_stride);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace trireme::worker

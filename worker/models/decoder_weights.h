@@ -1,0 +1,59 @@
+// The weights of one rank's share of a decoder: its layers (pipeline stage) and its slices of each
+// (tensor parallelism): q, k, v, gate and up by rows, o and down by columns, the vocabulary by
+// rows.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "worker/device.h"
+#include "worker/models/decoder_config.h"
+#include "worker/models/registry.h"
+#include "worker/models/weight_reader.h"
+
+namespace trireme::worker {
+
+// What this rank has of the whole.
+struct DecoderShare {
+  Range layers;
+  Range query_heads;
+  Range kv_heads;  // With more ranks than heads, several ranks hold the same one.
+  Range intermediate;
+  Range vocabulary;                  // May be cut short on the last rank.
+  uint32_t vocabulary_per_rank = 0;  // Rounded up.
+  bool is_first_stage = false;
+  bool is_last_stage = false;
+  bool adds_bias = false;  // Of sums over ranks one rank adds the bias.
+
+  // kInvalidArgument naming the flag, its value and the size that does not divide.
+  [[nodiscard]] static StatusOr<DecoderShare> of(const ModelConfig& sizes,
+                                                 const WorkerPlace& place);
+};
+
+struct DecoderLayer {
+  std::unique_ptr<VectorWeight> attention_norm;
+  std::unique_ptr<LinearWeight> qkv;
+  std::unique_ptr<VectorWeight> q_norm;  // Null without.
+  std::unique_ptr<VectorWeight> k_norm;
+  std::unique_ptr<LinearWeight> output;
+  std::unique_ptr<VectorWeight> mlp_norm;
+  std::unique_ptr<LinearWeight> gate_up;
+  std::unique_ptr<LinearWeight> down;
+};
+
+struct DecoderWeights {
+  std::unique_ptr<EmbeddingWeight> embedding;  // First stage.
+  std::vector<DecoderLayer> layers;
+  std::unique_ptr<VectorWeight> final_norm;  // Last stage, as the head.
+  std::unique_ptr<LinearWeight> head;
+
+  [[nodiscard]] uint64_t bytes() const;
+};
+
+[[nodiscard]] StatusOr<DecoderWeights> load_decoder_weights(const DecoderConfig& config,
+                                                            const DecoderShare& share,
+                                                            const Safetensors& tensors,
+                                                            Device& device,
+                                                            const Progress& progress);
+
+}  // namespace trireme::worker

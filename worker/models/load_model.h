@@ -1,0 +1,29 @@
+// Loads one rank's share of the model in a directory.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "worker/comm/collective.h"
+#include "worker/models/model.h"
+#include "worker/thread_pool.h"
+#include "worker/weights/model_directory.h"
+#include "worker/worker.h"
+
+namespace trireme::worker {
+
+struct LoadOptions {
+  // auto keeps the checkpoint's: bfloat16 is computed in bf16, float32 in fp32, and float16 in fp32
+  // too (its values are exact there, while bf16 would drop three bits).
+  std::string dtype = "auto";  // auto | bfloat16 | float16 | float32
+  uint32_t block_tokens = 16;
+};
+
+// Errors name the tensor, field or flag: an unknown architecture lists the supported ones, a size
+// that does not divide over the ranks names both numbers. The directory, the collective and the
+// pool outlive the model; the embedding table is read from the mapped checkpoint itself.
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> load_model(
+    const ModelDirectory& directory, const WorkerPlace& place, const LoadOptions& options,
+    Collective& tensor_parallel, ThreadPool& pool, const Progress& progress);
+
+}  // namespace trireme::worker

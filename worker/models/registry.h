@@ -1,0 +1,36 @@
+// The architectures that can run: the name in config.json (`architectures[0]`) to what builds it.
+// Adding one: a file with its factory, a line in the table, a row in tests/numerics.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "worker/device.h"
+#include "worker/models/model.h"
+#include "worker/weights/model_directory.h"
+#include "worker/worker.h"
+
+namespace trireme::worker {
+
+// What a factory builds from. The directory outlives the model.
+struct ModelSource {
+  const ModelDirectory& directory;
+  const WorkerPlace& place;
+  Element element;  // Of K and V.
+  uint32_t block_tokens;
+  std::unique_ptr<Device> device;
+  const Progress& progress;
+};
+
+using ModelFactory = StatusOr<std::unique_ptr<Model>> (*)(ModelSource source);
+
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_llama(ModelSource source);
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_mistral(ModelSource source);
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_qwen2(ModelSource source);
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_qwen3(ModelSource source);
+
+// kInvalidArgument naming the architecture and all that are supported.
+[[nodiscard]] StatusOr<ModelFactory> find_model_factory(std::string_view architecture);
+
+}  // namespace trireme::worker
