@@ -55,8 +55,8 @@ class MemberLink {
  public:
   static constexpr std::size_t kEventsMax = 1024;
 
-  // Connects to --data-parallel-address : --data-parallel-rpc-port, encrypted if there is a cluster
-  // key. Fails only on what can never work (bad address, unreadable key).
+  // Connects to control_endpoint(options) (cluster_context.h). Fails only on what can never work: a
+  // bad address, or one beyond loopback without a cluster key.
   [[nodiscard]] static StatusOr<MemberLink> open(zmq::Context& context, const ServeOptions& options,
                                                  MemberIdentity identity);
   MemberLink(MemberLink&&) noexcept;

@@ -1,0 +1,39 @@
+// coordinator: membership, load board and waves of one cluster. Its state is soft: kill it, start
+// it again, and the members tell it what it needs to know.
+#include <cstdio>
+#include <span>
+#include <string>
+
+#include "common/log.h"
+#include "common/options/serve_flags.h"
+#include "common/process/death_pipe.h"
+#include "common/signals.h"
+#include "common/zmq/context.h"
+#include "coordinator/coordinator_loop.h"
+#include "proto/member/cluster_context.h"
+
+namespace {
+
+trireme::Status run(std::span<const char* const> args) {
+  TRIREME_RETURN_IF_ERROR(trireme::process::arm_inherited_death_pipe());
+  TRIREME_ASSIGN_OR_RETURN(auto stop, trireme::StopSignal::install());
+  TRIREME_ASSIGN_OR_RETURN(const auto options, trireme::parse_serve_flags(args));
+  TRIREME_ASSIGN_OR_RETURN(const auto context, trireme::member::make_cluster_context(options));
+  TRIREME_ASSIGN_OR_RETURN(const auto loop,
+                           trireme::coordinator::CoordinatorLoop::create(*context, options));
+  return loop->run(stop);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  trireme::log::start("coordinator");
+  const std::span<const char* const> args(argv + 1, static_cast<std::size_t>(argc - 1));
+  if (trireme::wants_help(args)) {
+    std::fputs(trireme::serve_help("coordinator").c_str(), stdout);
+    return 0;
+  }
+  const trireme::Status status = run(args);
+  if (!status.ok()) trireme::log::error("stopped", {{"reason", std::string(status.message())}});
+  return status.ok() ? 0 : 1;
+}
