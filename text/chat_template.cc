@@ -18,6 +18,7 @@ TriremeTextView to_view(const std::optional<std::string_view>& text) {
 
 StatusOr<TriremeTextTemplate*> load_template(const std::string& directory,
                                              std::optional<std::string_view> source) {
+  const CrateCall call;
   TriremeTextTemplate* chat_template = nullptr;
   OwnedBytes message;
   const int32_t code = trireme_text_template_load(text::to_view(directory), to_view(source),
@@ -29,6 +30,7 @@ StatusOr<TriremeTextTemplate*> load_template(const std::string& directory,
 }  // namespace
 
 void ChatTemplate::Free::operator()(TriremeTextTemplate* chat_template) const noexcept {
+  const CrateCall call;
   trireme_text_template_free(chat_template);
 }
 
@@ -68,6 +70,7 @@ StatusOr<std::string> ChatTemplate::render(const ChatPrompt& prompt) const {
       .continue_final_message = prompt.continue_final_message,
       .now_unix_seconds = prompt.now_unix_seconds,
   };
+  const CrateCall call;
   OwnedBytes text;
   OwnedBytes message;
   const int32_t code =

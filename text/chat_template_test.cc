@@ -6,6 +6,8 @@
 
 #include <filesystem>
 #include <fstream>
+#include <thread>
+#include <vector>
 
 namespace trireme::text {
 namespace {
@@ -162,6 +164,22 @@ TEST_F(ChatTemplateTest, a_template_without_end_is_stopped) {
   for (const std::string& source : {loops, recursion, output, nesting}) {
     EXPECT_EQ(render(source).status().code(), StatusCode::kInvalidArgument) << source;
   }
+}
+
+TEST_F(ChatTemplateTest, several_threads_render_at_once) {
+  const ChatTemplate chat_template =
+      ChatTemplate::load_with_source(directory_, "{{ messages | map(attribute='content') | list }}")
+          .value();
+  std::vector<std::string> texts(4);
+  std::vector<std::jthread> threads;
+  for (std::string& text : texts) {
+    threads.emplace_back([&chat_template, &text] {
+      for (int i = 0; i < 100; ++i)
+        text = chat_template.render({.messages_json = kMessages}).value();
+    });
+  }
+  threads.clear();
+  EXPECT_EQ(texts, std::vector<std::string>(4, "['Hi']"));
 }
 
 }  // namespace

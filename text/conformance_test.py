@@ -65,13 +65,17 @@ class TextTool:
 # --- Text ---------------------------------------------------------------------------------------
 
 FIXED_TEXTS = (
-    "", " ", "  ", "\n", "\t\t x", " leading", "trailing ", "a  b   c    d", " " * 300, "\r\n\r\n x",
+    "", " ", "  ", "\n", "\t\t x", " leading", "trailing ", "a  b   c    d", " " * 300,
+    "\r\n\r\n x",
     "The capital of France is Paris.", "I'll say it's 12345 times, they've 1,000,000.",
     "Größe Straße ÄÖÜ naïve café coöperate", "Съешь ещё этих мягких французских булок",
-    "我能吞下玻璃而不伤身体。", "いろはにほへと ちりぬるを", "나는 유리를 먹을 수 있어요", "أنا قادر على أكل الزجاج",
-    "अहं शक्नोम्यत्तुं काचम्", "ฉันกินกระจกได้", "Μπορῶ νὰ φάω", "👩‍🚀👨‍👩‍👧‍👦 🏳️‍🌈 😀😃", "e\u0301 vs é, ﬁ, Å, ㎏, ½",
+    "我能吞下玻璃而不伤身体。", "いろはにほへと ちりぬるを",
+    "나는 유리를 먹을 수 있어요", "أنا قادر على أكل الزجاج",
+    "अहं शक्नोम्यत्तुं काचम्", "ฉันกินกระจกได้", "Μπορῶ νὰ φάω",
+    "👩‍🚀👨‍👩‍👧‍👦 🏳️‍🌈 😀😃", "e\u0301 vs é, ﬁ, Å, ㎏, ½",
     "def f(x):\n    return {k: v for k, v in x.items()}  # comment\n",
-    "<s> </s> <unk> <tool_call>x<tool_call> <｜end▁of▁turn｜>y", "▁ ▁▁ ĠĊ <0x41> <0xZZ>", "\u00a0\u2003\u3000 \ufeff",
+    "<s> </s> <unk> <tool_call>x<tool_call> <｜end▁of▁turn｜>y",
+    "▁ ▁▁ ĠĊ <0x41> <0xZZ>", "\u00a0\u2003\u3000 \ufeff",
     "\x00\x01\x7f \x85", "�", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𐍈 \U0010ffff", "x" * 3000, "http://a.b/c?d=e&f=%20#g",
 )
 RANGES = ((0x20, 0x7f), (0x0, 0x20), (0xa0, 0x250), (0x370, 0x530), (0x5d0, 0x700), (0x900, 0xe80),
@@ -196,12 +200,13 @@ SYSTEM = {"role": "system", "content": "Be brief."}
 PARTS = {"role": "user", "content": [{"type": "text", "text": " see "}, {"type": "image"}]}
 CONVERSATIONS = (
     [USER], [SYSTEM, USER], [USER, REPLY, USER], [SYSTEM, USER, REPLY, USER, REPLY],
-    [USER, CALL, ANSWER], [SYSTEM, USER, CALL, ANSWER, REPLY, USER], [PARTS], [SYSTEM, PARTS, REPLY],
-    [USER, USER], [{"role": "critic", "content": "x"}], [SYSTEM],
+    [USER, CALL, ANSWER], [SYSTEM, USER, CALL, ANSWER, REPLY, USER], [PARTS],
+    [SYSTEM, PARTS, REPLY], [USER, USER], [{"role": "critic", "content": "x"}], [SYSTEM],
     [USER, {"role": "assistant", "content": "4", "reasoning_content": "2 + 2"}],
     [USER, {"role": "assistant", "content": ""}, {"role": "user", "content": "x", "name": "Zoë"}],
 )
-KWARGS = (None, {"enable_thinking": False}, {"date_string": "1 Jan 2026", "custom": [1, {"a": None}]})
+KWARGS = (None, {"enable_thinking": False},
+          {"date_string": "1 Jan 2026", "custom": [1, {"a": None}]})
 
 
 class TemplateConformance(unittest.TestCase):

@@ -1,8 +1,8 @@
 """Small tokenizers of the kinds the field uses, trained from text made here; the same every time.
 
-    small_tokenizers.py DIRECTORY     writes DIRECTORY/<kind>/tokenizer.json and tokenizer_config.json
+    small_tokenizers.py DIRECTORY   writes DIRECTORY/<kind>/tokenizer.json, tokenizer_config.json
 
-text/testdata holds what this writes (with --vocabulary 400); conformance_test.py trains larger ones.
+text/testdata holds what this writes by default; conformance_test.py trains larger ones.
 """
 
 import argparse

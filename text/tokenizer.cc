@@ -32,6 +32,7 @@ std::optional<RoleToken> role_token(const TriremeTextTokenizer* tokenizer, Trire
 }  // namespace
 
 void Tokenizer::Free::operator()(TriremeTextTokenizer* tokenizer) const noexcept {
+  const CrateCall call;
   trireme_text_tokenizer_free(tokenizer);
 }
 
@@ -43,6 +44,7 @@ Tokenizer::Tokenizer(TriremeTextTokenizer* tokenizer)
       pad_(role_token(tokenizer, TRIREME_TEXT_PAD)) {}
 
 StatusOr<Tokenizer> Tokenizer::load(const std::string& directory) {
+  const CrateCall call;
   TriremeTextTokenizer* tokenizer = nullptr;
   OwnedBytes message;
   const int32_t code = trireme_text_tokenizer_load(to_view(directory), &tokenizer, message.out());
@@ -52,6 +54,7 @@ StatusOr<Tokenizer> Tokenizer::load(const std::string& directory) {
 
 StatusOr<std::vector<int32_t>> Tokenizer::encode(std::string_view utf8,
                                                  bool add_special_tokens) const {
+  const CrateCall call;
   TriremeTextIds ids{};
   OwnedBytes message;
   const int32_t code =
@@ -64,6 +67,7 @@ StatusOr<std::vector<int32_t>> Tokenizer::encode(std::string_view utf8,
 
 StatusOr<std::string> Tokenizer::decode(std::span<const int32_t> ids,
                                         bool skip_special_tokens) const {
+  const CrateCall call;
   OwnedBytes text;
   OwnedBytes message;
   const int32_t code = trireme_text_decode(tokenizer_.get(), ids.data(), ids.size(),
@@ -77,6 +81,7 @@ bool Tokenizer::is_special(int32_t id) const {
 }
 
 std::optional<int32_t> Tokenizer::token_id(std::string_view token) const {
+  const CrateCall call;
   const int32_t id = trireme_text_token_to_id(tokenizer_.get(), to_view(token));
   return id < 0 ? std::nullopt : std::optional<int32_t>(id);
 }
