@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+"""Runs one fuzzer for some seconds over its corpus: run_fuzz.py PROGRAM NAME SECONDS.
+
+The corpus lies beside the program and grows; it starts from the project's own examples.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def examples(name: str) -> list[bytes]:
+    """Inputs that get the fuzzer past the first checks."""
+    if name == "message":
+        return [bytes.fromhex(p.read_text().strip()) for p in (ROOT / "tests/golden/wire").iterdir()]
+    if name == "safetensors":
+        header = b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
+        return [len(header).to_bytes(8, "little") + header + bytes(8)]
+    if name == "http_request":
+        body = b'{"prompt":"x"}'
+        head = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+        chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        return [b"\x03" + head + body, b"\x01" + chunked, b"\x05GET /ready HTTP/1.1\r\nHost: a\r\n\r\n" * 2]
+    return []
+
+
+def main() -> int:
+    program, name, seconds = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    corpus = program.with_name(program.name + "_corpus")
+    corpus.mkdir(exist_ok=True)
+    for number, content in enumerate(examples(name)):
+        (corpus / f"example_{number}").write_bytes(content)
+    command = [program, f"-max_total_time={seconds}", "-max_len=4096", "-print_final_stats=1", "-verbosity=0", corpus]
+    return subprocess.run(command, check=False, cwd=program.parent).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
