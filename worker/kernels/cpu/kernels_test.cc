@@ -1,0 +1,283 @@
+// Goal: the kernels of every instruction set that this CPU runs compute what reference/ computes,
+// for shapes that fit no tile, and a row's bits do not depend on the rows beside it.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "common/random.h"
+#include "worker/kernels/cpu/cpu_device.h"
+#include "worker/kernels/element.h"
+#include "worker/kernels/reference/reference.h"
+
+namespace trireme::worker::cpu {
+namespace {
+
+// Of the largest value: fp32 chains of some hundred terms, exp within 2 ulp.
+constexpr float kTolerance = 2e-6F;
+
+std::vector<float> random_values(std::size_t count, uint64_t seed) {
+  Random random(seed);
+  std::vector<float> values(count);
+  for (float& value : values) value = static_cast<float>(random.unit() * 2 - 1);
+  return values;
+}
+
+float largest(std::span<const float> values) {
+  float best = 0;
+  for (const float value : values) best = std::max(best, std::abs(value));
+  return best;
+}
+
+void expect_close(std::span<const float> got, std::span<const float> expected,
+                  float tolerance = kTolerance) {
+  ASSERT_EQ(got.size(), expected.size());
+  const float allowed = tolerance * std::max(largest(expected), 1e-3F);
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    ASSERT_NEAR(got[i], expected[i], allowed) << "at " << i;
+  }
+}
+
+struct Case {
+  const KernelTable* kernels;
+  Element element;
+};
+
+class Kernels : public testing::TestWithParam<Case> {
+ protected:
+  [[nodiscard]] std::vector<float> as_operand(std::vector<float> values) const {
+    return GetParam().element == Element::kBfloat16 ? reference::rounded_to_bfloat16(values)
+                                                    : values;
+  }
+
+  static View view_of(std::vector<float>& values, uint32_t rows) {
+    const auto columns = static_cast<uint32_t>(values.size() / rows);
+    return {values.data(), rows, columns, columns};
+  }
+
+  static MatrixSlice slice_of(const std::vector<float>& values, uint32_t rows) {
+    const auto columns = static_cast<uint32_t>(values.size() / rows);
+    return {values.data(), Element::kFloat32, columns, rows, columns};
+  }
+
+  [[nodiscard]] std::vector<float> run_linear(const LinearWeight& weight, std::vector<float> x,
+                                              uint32_t rows) {
+    std::vector<float> out(std::size_t{rows} * weight.out_features());
+    device_.linear(weight, view_of(x, rows), view_of(out, rows));
+    return out;
+  }
+
+  ThreadPool pool_{2};
+  SoloCollective solo_;
+  CpuDevice device_{GetParam().element, pool_, solo_, *GetParam().kernels};
+};
+
+std::vector<Case> all_cases() {
+  std::vector<Case> cases;
+  for (const KernelTable* table : {&plain_kernels(), &avx2_kernels(), &avx512_kernels()}) {
+    if (!cpu_runs(*table)) continue;
+    for (Element element : {Element::kFloat32, Element::kBfloat16}) {
+      cases.push_back({table, element});
+    }
+  }
+  return cases;
+}
+
+std::string name_of_case(const testing::TestParamInfo<Case>& test) {
+  return std::string(test.param.kernels->name) +
+         (test.param.element == Element::kBfloat16 ? "_bf16" : "_fp32");
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Kernels, testing::ValuesIn(all_cases()), name_of_case);
+
+TEST_P(Kernels, a_linear_layer_is_the_reference_for_shapes_that_fit_no_tile) {
+  for (uint32_t in : {1U, 7U, 64U, 129U}) {
+    for (uint32_t out : {1U, 31U, 33U, 100U, 257U}) {
+      const auto weight = as_operand(random_values(std::size_t{out} * in, in * 1000 + out));
+      const auto bias = as_operand(random_values(out, out));
+      auto linear =
+          device_.load_linear({.parts = {slice_of(weight, out)}, .biases = {slice_of(bias, 1)}});
+      ASSERT_TRUE(linear.ok());
+      for (uint32_t rows : {1U, 2U, 3U, 11U, 12U, 13U, 29U}) {
+        const auto x = as_operand(random_values(std::size_t{rows} * in, rows));
+        expect_close(run_linear(**linear, x, rows), reference::linear(x, weight, bias, rows, in));
+      }
+    }
+  }
+}
+
+TEST_P(Kernels, stacked_parts_and_padding_are_one_matrix) {
+  const auto first = as_operand(random_values(5 * 20, 1));
+  const auto second = as_operand(random_values(40 * 20, 2));
+  auto linear =
+      device_.load_linear({.parts = {slice_of(first, 5), slice_of(second, 40)}, .row_count = 50});
+  ASSERT_TRUE(linear.ok());
+  EXPECT_EQ((*linear)->out_features(), 50U);
+  std::vector<float> stacked = first;
+  stacked.insert(stacked.end(), second.begin(), second.end());
+  stacked.resize(50 * 20);
+  const auto x = as_operand(random_values(20, 3));
+  expect_close(run_linear(**linear, x, 1), reference::linear(x, stacked, {}, 1, 20));
+}
+
+TEST_P(Kernels, a_row_has_the_same_bits_among_any_number_of_rows) {
+  constexpr uint32_t in = 150;
+  constexpr uint32_t out = 203;
+  constexpr uint32_t rows_max = 70;
+  const auto weight = random_values(std::size_t{out} * in, 5);
+  auto linear = device_.load_linear({.parts = {slice_of(weight, out)}});
+  ASSERT_TRUE(linear.ok());
+  const auto x = random_values(std::size_t{rows_max} * in, 6);
+  const auto all = run_linear(**linear, x, rows_max);
+  for (uint32_t rows = 1; rows <= rows_max; ++rows) {
+    // The last rows of x, so that each row meets every place in a tile.
+    const std::vector<float> some(x.end() - static_cast<std::ptrdiff_t>(rows) * in, x.end());
+    const auto got = run_linear(**linear, some, rows);
+    ASSERT_TRUE(std::equal(got.rbegin(), got.rend(), all.rbegin())) << rows << " rows";
+  }
+}
+
+TEST_P(Kernels, norm_is_the_reference) {
+  for (uint32_t columns : {1U, 16U, 50U, 300U}) {
+    auto x = random_values(std::size_t{3} * columns, columns);
+    const auto delta = random_values(std::size_t{3} * columns, columns + 1);
+    const auto weight = as_operand(random_values(columns, columns + 2));
+    auto loaded = device_.load_vector(slice_of(weight, 1));
+    ASSERT_TRUE(loaded.ok());
+    std::vector<float> out(x.size());
+    auto delta_copy = delta;
+    std::vector<float> expected;
+    for (std::size_t row = 0; row < 3; ++row) {
+      std::vector<float> sum(columns);
+      for (std::size_t i = 0; i < columns; ++i)
+        sum[i] = x[row * columns + i] + delta[row * columns + i];
+      const auto normed = reference::rms_norm(sum, weight, 1e-5F);
+      expected.insert(expected.end(), normed.begin(), normed.end());
+    }
+    device_.add_rms_norm(view_of(x, 3), view_of(delta_copy, 3), **loaded, 1e-5F, view_of(out, 3));
+    expect_close(out, expected);
+  }
+}
+
+TEST_P(Kernels, silu_mul_is_the_reference_far_from_zero_too) {
+  for (uint32_t columns : {1U, 16U, 77U}) {
+    auto gate_up = random_values(std::size_t{2} * columns, columns);
+    gate_up[0] = -200.0F;
+    for (uint32_t i = 1; i < columns; ++i) gate_up[i] *= 30.0F;
+    std::vector<float> out(columns);
+    device_.silu_mul(view_of(gate_up, 1), view_of(out, 1));
+    const std::span<const float> all(gate_up);
+    const auto expected = reference::silu_mul(all.first(columns), all.subspan(columns));
+    expect_close(out, expected);
+  }
+}
+
+TEST_P(Kernels, rotary_is_the_reference_and_leaves_the_rest_of_a_head) {
+  constexpr uint32_t head_size = 46;
+  constexpr uint32_t rotary_size = 38;
+  auto heads = random_values(std::size_t{2} * head_size, 1);
+  const auto cosines = random_values(rotary_size / 2, 2);
+  const auto sines = random_values(rotary_size / 2, 3);
+  std::vector<float> expected;
+  for (uint32_t head = 0; head < 2; ++head) {
+    const auto part = std::span<const float>(heads).subspan(head * head_size, head_size);
+    const auto turned = reference::rotary(part.first(rotary_size), cosines, sines);
+    expected.insert(expected.end(), turned.begin(), turned.end());
+    expected.insert(expected.end(), part.begin() + rotary_size, part.end());
+  }
+  const std::vector<int32_t> one(1, 0);
+  const ForwardRow row{.token_count = 1};
+  const ForwardBatch batch{.tokens = one, .positions = one, .rows = std::span(&row, 1)};
+  device_.begin_step(batch, {cosines, sines, rotary_size});
+  device_.rotary(view_of(heads, 1), head_size);
+  ASSERT_TRUE(device_.end_step().ok());
+  expect_close(heads, expected);
+}
+
+struct AttentionCase {
+  uint32_t query_heads;
+  uint32_t kv_heads;
+  uint32_t head_size;
+  uint32_t window;
+  uint32_t block_tokens;
+};
+
+TEST_P(Kernels, attention_is_the_reference_across_blocks_spans_and_windows) {
+  constexpr uint32_t token_count = 2 * kAttentionSpanTokens + 37;
+  for (const auto& [query_heads, kv_heads, size, window, block_tokens] :
+       {AttentionCase{1, 1, 64, 0, 16}, AttentionCase{7, 1, 10, 0, 16},
+        AttentionCase{6, 2, 128, 300, 32}, AttentionCase{4, 4, 80, 5, 16}}) {
+    auto q = random_values(std::size_t{token_count} * query_heads * size, 1);
+    auto k = random_values(std::size_t{token_count} * kv_heads * size, 2);
+    auto v = random_values(std::size_t{token_count} * kv_heads * size, 3);
+    const uint32_t block_count = token_count / block_tokens + 1;
+    ASSERT_TRUE(device_
+                    .allocate_kv({.element = GetParam().element,
+                                  .layer_count = 2,
+                                  .kv_head_count = kv_heads,
+                                  .head_size = size,
+                                  .block_tokens = block_tokens},
+                                 block_count)
+                    .ok());
+    std::vector<int32_t> blocks(block_count);
+    std::iota(blocks.rbegin(), blocks.rend(), 0);
+    std::vector<int32_t> positions(token_count);
+    std::iota(positions.begin(), positions.end(), 0);
+    const ForwardRow row{.token_count = token_count, .blocks = blocks};
+    const ForwardBatch batch{
+        .tokens = positions, .positions = positions, .rows = std::span(&row, 1)};
+    std::vector<float> out(q.size());
+    const float scale = 1.0F / std::sqrt(static_cast<float>(size)) * 3;
+    device_.begin_step(batch, {});
+    device_.append_kv(1, view_of(k, token_count), view_of(v, token_count));
+    device_.attention(1, {query_heads, kv_heads, size, scale, window}, view_of(q, token_count),
+                      view_of(out, token_count));
+    ASSERT_TRUE(device_.end_step().ok());
+    q = as_operand(q);
+    k = as_operand(k);
+    v = as_operand(v);
+    for (uint32_t head = 0; head < query_heads; ++head) {
+      const uint32_t kv_head = head / (query_heads / kv_heads);
+      std::vector<float> keys;
+      std::vector<float> values;
+      for (std::size_t t = 0; t < token_count; ++t) {
+        const auto at = static_cast<std::ptrdiff_t>((t * kv_heads + kv_head) * size);
+        keys.insert(keys.end(), k.begin() + at, k.begin() + at + size);
+        values.insert(values.end(), v.begin() + at, v.begin() + at + size);
+      }
+      for (uint32_t t : {0U, 1U, 15U, 16U, 255U, 256U, 300U, token_count - 1}) {
+        const std::size_t at = (std::size_t{t} * query_heads + head) * size;
+        const uint32_t first = window > 0 && t >= window ? t + 1 - window : 0;
+        expect_close(
+            std::span(out).subspan(at, size),
+            reference::attention(std::span(q).subspan(at, size), keys, values, first, t, scale),
+            3e-6F);
+      }
+    }
+  }
+}
+
+TEST(Element, float16_is_read_exactly) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const auto half = static_cast<uint16_t>(bits);
+    const auto expected = static_cast<float>(std::bit_cast<_Float16>(half));
+    const float got = read_element(&half, 0, Element::kFloat16);
+    if (std::isnan(expected)) {
+      EXPECT_TRUE(std::isnan(got));
+    } else {
+      ASSERT_EQ(got, expected) << bits;
+    }
+  }
+}
+
+TEST(HostMemory, more_than_the_machine_has_is_refused_with_both_sizes) {
+  const auto memory = HostMemory::allocate(uint64_t{1} << 50, "KV cache");
+  ASSERT_FALSE(memory.ok());
+  EXPECT_EQ(memory.status().code(), StatusCode::kResourceExhausted);
+  EXPECT_NE(std::string(memory.status().message()).find("KV cache: 1073741824.0 MiB needed"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace trireme::worker::cpu
