@@ -1,6 +1,7 @@
 // Goal: no bytes of a client crash the HTTP parser, and how they are cut into reads changes
 // nothing. Method: libFuzzer; the first byte is the cut, the rest is fed in one piece and in pieces
 // of that size.
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -18,10 +19,10 @@ std::string parse(std::string_view bytes, std::size_t piece) {
   while (true) {
     if (parser.progress() == RequestParser::Progress::kComplete) {
       const HttpRequest request = parser.take();
-      outcome += request.target + "|" + request.body + ";";
+      outcome += request.path + "?" + request.query + "|" + request.body + ";";
       continue;
     }
-    if (parser.progress() == RequestParser::Progress::kFailed) return outcome + "failed";
+    if (parser.progress() == RequestParser::Progress::kFailed) return outcome;
     const std::size_t consumed = parser.feed(waiting);
     waiting.erase(0, consumed);
     if (consumed > 0 || parser.progress() == RequestParser::Progress::kComplete ||
