@@ -38,8 +38,9 @@ class WorkerCore final : public Worker {
       : parts_(std::move(parts)),
         vocabulary_(parts_.model->vocabulary_size()),
         plan_(parts_.logits_rows_max) {
-    TRIREME_CHECK(is_first() || parts_.from_previous != nullptr, "a later stage has a pipe in");
-    TRIREME_CHECK(is_last() || parts_.to_next != nullptr, "an earlier stage has a pipe out");
+    TRIREME_CHECK(is_first() || parts_.links.from_previous != nullptr,
+                  "a later stage has a pipe in");
+    TRIREME_CHECK(is_last() || parts_.links.to_next != nullptr, "an earlier stage has a pipe out");
   }
 
   [[nodiscard]] wire::WorkerReady ready() const override {
@@ -87,7 +88,7 @@ class WorkerCore final : public Worker {
     std::span<float> logits;
     if (!is_first()) {
       hidden_in = hidden_in_.take(hidden_count);
-      TRIREME_RETURN_IF_ERROR(parts_.from_previous->receive(hidden_in));
+      TRIREME_RETURN_IF_ERROR(parts_.links.from_previous->receive(hidden_in));
     }
     if (is_last()) {
       logits = logits_.take(batch.logits_tokens.size() * vocabulary_);
@@ -96,7 +97,7 @@ class WorkerCore final : public Worker {
       batch.logits_tokens = {};
     }
     TRIREME_RETURN_IF_ERROR(parts_.model->forward(batch, hidden_in, hidden_out, logits));
-    if (!is_last()) return parts_.to_next->send(hidden_out);
+    if (!is_last()) return parts_.links.to_next->send(hidden_out);
     for (std::size_t i = 0; i < plan_.uses().size(); ++i) {
       use_logits(step, plan_.uses()[i], logits.subspan(i * vocabulary_, vocabulary_), result);
     }

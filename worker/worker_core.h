@@ -10,18 +10,29 @@
 
 namespace trireme::worker {
 
-struct WorkerParts {
-  WorkerPlace place;
-  std::unique_ptr<Collective> tensor_parallel;  // Outlives the model.
-  std::shared_ptr<void> foundation;             // Whatever else must outlive the model.
-  std::unique_ptr<Model> model;
+// What joins a worker to the others of its engine.
+struct WorkerLinks {
+  std::unique_ptr<Collective> tensor_parallel;
   std::unique_ptr<HiddenPipe> from_previous;  // Required from the second stage on.
   std::unique_ptr<HiddenPipe> to_next;        // Required before the last stage.
+};
+
+struct WorkerParts {
+  WorkerPlace place;
+  WorkerLinks links;
+  std::shared_ptr<void> foundation;  // Whatever else must outlive the model.
+  std::unique_ptr<Model> model;      // After what it uses, so that it goes first.
   uint64_t kv_bytes_max = 0;
   uint32_t load_milliseconds = 0;
   uint32_t logits_rows_max = 64;  // In one forward, beyond one per sampling row.
 };
 
 [[nodiscard]] std::unique_ptr<Worker> make_worker(WorkerParts parts);
+
+// Worker::load with pipes to the other stages.
+[[nodiscard]] StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options,
+                                                           const WorkerPlace& place,
+                                                           WorkerLinks links,
+                                                           const Progress& progress);
 
 }  // namespace trireme::worker

@@ -27,7 +27,7 @@ WorkerForTest make(uint32_t logits_rows_max = 64, WorkerPlace place = {}) {
   WorkerForTest out{.model = model.get()};
   WorkerParts parts;
   parts.place = std::move(place);
-  parts.tensor_parallel = std::make_unique<SoloCollective>();
+  parts.links.tensor_parallel = std::make_unique<SoloCollective>();
   parts.model = std::move(model);
   parts.kv_bytes_max = 4096;
   parts.logits_rows_max = logits_rows_max;
@@ -205,9 +205,10 @@ TEST(WorkerCore, two_stages_give_the_tokens_of_one) {
   for (uint32_t stage = 0; stage < 2; ++stage) {
     WorkerParts parts;
     parts.place = {.pp_rank = stage, .pp_size = 2};
-    parts.tensor_parallel = std::make_unique<SoloCollective>();
+    parts.links.tensor_parallel = std::make_unique<SoloCollective>();
     parts.model = std::make_unique<HashModel>(stage == 0, stage == 1);
-    (stage == 0 ? parts.to_next : parts.from_previous) = std::make_unique<QueuePipe>(queue);
+    (stage == 0 ? parts.links.to_next : parts.links.from_previous) =
+        std::make_unique<QueuePipe>(queue);
     parts.logits_rows_max = 2;
     stages[stage] = make_worker(std::move(parts));
     ASSERT_TRUE(stages[stage]->allocate_kv(32).ok());
@@ -234,7 +235,7 @@ TEST(WorkerCore, two_stages_give_the_tokens_of_one) {
 
 TEST(WorkerCore, steps_out_of_order_are_errors) {
   WorkerParts parts;
-  parts.tensor_parallel = std::make_unique<SoloCollective>();
+  parts.links.tensor_parallel = std::make_unique<SoloCollective>();
   parts.model = std::make_unique<HashModel>();
   const std::unique_ptr<Worker> worker = make_worker(std::move(parts));
   EXPECT_FALSE(worker->execute({}).ok());

@@ -9,8 +9,6 @@ namespace {
 
 constexpr std::string_view kFds = "--internal-worker-fds";
 constexpr std::string_view kRank = "--internal-worker-rank";
-constexpr std::string_view kLocalIndex = "--internal-worker-local-index";
-constexpr std::string_view kLocalCount = "--internal-worker-local-count";
 
 struct FdName {
   std::string_view name;
@@ -51,13 +49,6 @@ Status read_fds(std::string_view list, WorkerFlags& flags) {
   return absl::OkStatus();
 }
 
-uint32_t* number_field(std::string_view flag, WorkerFlags& flags) {
-  if (flag == kRank) return &flags.rank;
-  if (flag == kLocalIndex) return &flags.local_index;
-  if (flag == kLocalCount) return &flags.local_count;
-  return nullptr;
-}
-
 }  // namespace
 
 std::vector<std::string> worker_arguments(const WorkerFlags& flags) {
@@ -67,33 +58,25 @@ std::vector<std::string> worker_arguments(const WorkerFlags& flags) {
     if (fd < 0) continue;
     absl::StrAppendFormat(&fds, "%s%s=%d", fds.empty() ? "" : ",", name.name, fd);
   }
-  return {std::string(kFds),        fds,
-          std::string(kRank),       std::to_string(flags.rank),
-          std::string(kLocalIndex), std::to_string(flags.local_index),
-          std::string(kLocalCount), std::to_string(flags.local_count)};
+  return {std::string(kFds), fds, std::string(kRank), std::to_string(flags.rank)};
 }
 
 StatusOr<WorkerCommandLine> parse_worker_arguments(std::span<const char* const> arguments) {
   WorkerCommandLine line;
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     const std::string_view flag = arguments[i];
-    uint32_t* number = number_field(flag, line.flags);
-    if (number == nullptr && flag != kFds) {
+    if (flag != kFds && flag != kRank) {
       line.serve_arguments.push_back(arguments[i]);
       continue;
     }
     if (++i == arguments.size()) return bad(flag, "");
-    if (number == nullptr) {
+    if (flag == kFds) {
       TRIREME_RETURN_IF_ERROR(read_fds(arguments[i], line.flags));
       continue;
     }
-    const std::optional<uint32_t> value = number_of(arguments[i]);
-    if (!value) return bad(flag, arguments[i]);
-    *number = *value;
-  }
-  if (line.flags.local_index >= line.flags.local_count) {
-    return error(StatusCode::kInvalidArgument, "%s %u is not below %s %u", kLocalIndex,
-                 line.flags.local_index, kLocalCount, line.flags.local_count);
+    const std::optional<uint32_t> rank = number_of(arguments[i]);
+    if (!rank) return bad(flag, arguments[i]);
+    line.flags.rank = *rank;
   }
   return line;
 }

@@ -1,7 +1,7 @@
 // What an engine-core adds to its own command line when it starts a worker process:
 //
 //   worker --internal-worker-fds steps=5,results=6,collective=7 --internal-worker-rank 1
-//          --internal-worker-local-index 3 --internal-worker-local-count 4 <the serve command line>
+//          <the engine's own command line>
 //
 //   steps       the engine's broadcast ring (StepInput, KvInit, StopWorker); this worker's reader
 //               index is its rank
@@ -10,8 +10,8 @@
 //   pipe_in, pipe_out  memfds of hidden rows from the stage before and to the stage after; absent
 //               on the first and last stage
 //
-// rank = tp_rank + tp_size * pp_rank. The local index and count divide the node's cores among its
-// workers (all engines of the node together). Pure: parse and print only.
+// rank = tp_rank + tp_size * pp_rank. Which cores are this worker's follows from the command line
+// (cpu_binding.h). Pure: parse and print only.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +30,6 @@ struct WorkerFlags {
   int pipe_in_fd = -1;
   int pipe_out_fd = -1;
   uint32_t rank = 0;
-  uint32_t local_index = 0;
-  uint32_t local_count = 1;
 
   friend bool operator==(const WorkerFlags&, const WorkerFlags&) = default;
 };

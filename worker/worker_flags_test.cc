@@ -10,13 +10,8 @@ StatusOr<WorkerCommandLine> parse(std::vector<const char*> arguments) {
 }
 
 TEST(WorkerFlags, come_back_as_they_were_told) {
-  const WorkerFlags flags{.steps_fd = 5,
-                          .results_fd = 6,
-                          .collective_fd = 7,
-                          .pipe_out_fd = 9,
-                          .rank = 3,
-                          .local_index = 2,
-                          .local_count = 4};
+  const WorkerFlags flags{
+      .steps_fd = 5, .results_fd = 6, .collective_fd = 7, .pipe_out_fd = 9, .rank = 3};
   const std::vector<std::string> told = worker_arguments(flags);
   std::vector<const char*> arguments;
   for (const std::string& argument : told) arguments.push_back(argument.c_str());
@@ -35,8 +30,6 @@ TEST(WorkerFlags, bad_values_are_named) {
   EXPECT_FALSE(parse({"--internal-worker-rank", "-1"}).ok());
   EXPECT_EQ(std::string(parse({"--internal-worker-rank", "4x"}).status().message()),
             "--internal-worker-rank: \"4x\" is not a value of it");
-  EXPECT_EQ(std::string(parse({"--internal-worker-local-index", "1"}).status().message()),
-            "--internal-worker-local-index 1 is not below --internal-worker-local-count 1");
 }
 
 }  // namespace

@@ -1,0 +1,77 @@
+#include "worker/cpu_binding.h"
+
+#include <gtest/gtest.h>
+
+namespace trireme::worker {
+namespace {
+
+using Cpus = std::vector<int>;
+
+const Cpus kAllowed = {0, 1, 2, 3, 8, 9, 10};
+
+Cpus cpus(const std::string& bind, uint32_t index, uint32_t count) {
+  const StatusOr<Cpus> out = cpus_of_worker(bind, kAllowed, {index, count});
+  EXPECT_TRUE(out.ok()) << out.status();
+  return out.ok() ? *out : Cpus{};
+}
+
+TEST(CpuBinding, auto_uses_every_core_once) {
+  for (uint32_t count = 1; count <= kAllowed.size(); ++count) {
+    Cpus all;
+    for (uint32_t index = 0; index < count; ++index) {
+      const Cpus mine = cpus("auto", index, count);
+      EXPECT_FALSE(mine.empty());
+      all.insert(all.end(), mine.begin(), mine.end());
+    }
+    EXPECT_EQ(all, kAllowed) << count;
+  }
+}
+
+TEST(CpuBinding, more_workers_than_cores_share) {
+  EXPECT_EQ(cpus("auto", 6, 9), (Cpus{10}));
+  EXPECT_EQ(cpus("auto", 8, 9), (Cpus{1}));
+}
+
+TEST(CpuBinding, lists_are_taken_by_worker) {
+  EXPECT_EQ(cpus("0-2,9|8", 0, 2), (Cpus{0, 1, 2, 9}));
+  EXPECT_EQ(cpus("0-2,9|8", 1, 2), (Cpus{8}));
+  EXPECT_EQ(cpus("nobind", 1, 2), (Cpus{}));
+}
+
+TEST(CpuBinding, bad_lists_are_refused_by_name) {
+  for (const char* bind : {"x", "3-1", "0-", "-1", "1.5", "0--1", "99999"}) {
+    const auto out = cpus_of_worker(bind, kAllowed, {0, 1});
+    EXPECT_NE(std::string(out.status().message()).find("--cpu-threads-bind"), std::string::npos)
+        << bind;
+  }
+  EXPECT_EQ(std::string(cpus_of_worker("5", kAllowed, {0, 1}).status().message()),
+            "--cpu-threads-bind: core 5 is not one that this process may use");
+  EXPECT_EQ(std::string(cpus_of_worker("0|1", kAllowed, {2, 3}).status().message()),
+            "--cpu-threads-bind 0|1 has 2 lists, this node has 3 workers");
+}
+
+TEST(CpuBinding, workers_are_numbered_engine_by_engine) {
+  ServeOptions options;
+  EXPECT_EQ(local_workers(options, 0).count, 1u);
+  options.parallel.data_parallel_size = 4;
+  options.parallel.tensor_parallel_size = 2;
+  EXPECT_EQ(local_workers(options, 0).count, 8u);
+  options.parallel.data_parallel_size_local = 2;
+  options.parallel.data_parallel_start_rank = 2;
+  options.internal.engine_rank = 3;
+  EXPECT_EQ(local_workers(options, 1).count, 4u);
+  EXPECT_EQ(local_workers(options, 1).index, 3u);
+}
+
+TEST(CpuBinding, stages_on_other_nodes_do_not_count) {
+  ServeOptions options;
+  options.parallel.pipeline_parallel_size = 2;
+  options.parallel.node_count = 2;
+  EXPECT_EQ(local_workers(options, 1).count, 1u);
+  EXPECT_EQ(local_workers(options, 1).index, 0u);
+}
+
+TEST(CpuBinding, process_may_use_some_core) { EXPECT_FALSE(allowed_cpus().empty()); }
+
+}  // namespace
+}  // namespace trireme::worker

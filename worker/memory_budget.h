@@ -1,0 +1,32 @@
+// How much memory a CPU worker may take: what the kernel says is available, within the cgroup's
+// limit, and the share of it that --gpu-memory-utilization and --kv-cache-memory-bytes allow for
+// KV.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "common/options/serve_options.h"
+#include "common/status.h"
+
+namespace trireme::worker {
+
+// Unless --kv-cache-memory-bytes asks for more: a machine is seldom there for one engine alone.
+inline constexpr uint64_t kDefaultKvBytesMax = uint64_t{4} << 30;
+
+// MemAvailable of /proc/meminfo's text; 0 when it is not there. Pure.
+[[nodiscard]] uint64_t available_in_meminfo(std::string_view meminfo);
+
+// Bytes that may be taken now. `root` is empty, or a directory that stands for "/" in a test.
+[[nodiscard]] uint64_t available_memory(const std::string& root);
+
+// kResourceExhausted with both numbers when `weight_bytes` are more than `available`.
+[[nodiscard]] Status check_weights_fit(uint64_t weight_bytes, uint64_t available);
+
+// KV bytes of one of `local_workers` equal workers, the weights being loaded. Pure.
+// kResourceExhausted when the flag asks for more than there is.
+[[nodiscard]] StatusOr<uint64_t> kv_budget(const SchedulerOptions& options, uint64_t available,
+                                           uint32_t local_workers);
+
+}  // namespace trireme::worker

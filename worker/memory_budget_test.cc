@@ -1,0 +1,69 @@
+#include "worker/memory_budget.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "worker/weights/test_directory.h"
+
+namespace trireme::worker {
+namespace {
+
+class Machine : public ::testing::Test {
+ protected:
+  Machine() { write("/proc/meminfo", "MemTotal: 100 kB\nMemAvailable:   2000 kB\nX: 1 kB\n"); }
+  void write(const std::string& path, std::string_view text) const {
+    std::filesystem::create_directories(
+        std::filesystem::path(directory_.path() + path).parent_path());
+    directory_.write(path.substr(1), text);
+  }
+  uint64_t available() const { return available_memory(directory_.path()); }
+
+  TestDirectory directory_;
+};
+
+TEST_F(Machine, without_a_cgroup_the_kernel_decides) {
+  EXPECT_EQ(available(), 2000u * 1024);
+  EXPECT_EQ(available_in_meminfo("nothing"), 0u);
+}
+
+TEST_F(Machine, limit_of_any_group_above_counts) {
+  write("/proc/self/cgroup", "0::/a/b\n");
+  write("/sys/fs/cgroup/a/b/memory.max", "max\n");
+  write("/sys/fs/cgroup/a/b/memory.current", "10\n");
+  EXPECT_EQ(available(), 2000u * 1024);
+  write("/sys/fs/cgroup/a/memory.max", "5000\n");
+  write("/sys/fs/cgroup/a/memory.current", "3000\n");
+  EXPECT_EQ(available(), 2000u);
+  write("/sys/fs/cgroup/a/memory.stat", "active_file 9\ninactive_file 1000\n");
+  EXPECT_EQ(available(), 3000u) << "idle file pages are given back";
+}
+
+TEST_F(Machine, groups_of_version_1_count_too) {
+  write("/proc/self/cgroup", "5:cpu:/\n4:memory:/g\n0::/\n");
+  write("/sys/fs/cgroup/memory/g/memory.limit_in_bytes", "800\n");
+  write("/sys/fs/cgroup/memory/g/memory.usage_in_bytes", "900\n");
+  EXPECT_EQ(available(), 0u);
+}
+
+TEST(MemoryBudget, flag_is_taken_as_it_is_if_there_is_so_much) {
+  EXPECT_EQ(*kv_budget({.kv_bytes = 700}, 1000, 4), 700u);
+  const auto refused = kv_budget({.kv_bytes = 1001}, 1000, 1);
+  EXPECT_EQ(refused.status().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(std::string(refused.status().message()),
+            "--kv-cache-memory-bytes 1001, but only 1000 bytes of memory are available");
+}
+
+TEST(MemoryBudget, default_is_a_share_and_modest) {
+  EXPECT_EQ(*kv_budget({.memory_utilization = 0.5}, 1000, 2), 250u);
+  EXPECT_EQ(*kv_budget({}, uint64_t{1} << 40, 1), kDefaultKvBytesMax);
+}
+
+TEST(MemoryBudget, weights_that_do_not_fit_are_refused_with_both_sizes) {
+  EXPECT_TRUE(check_weights_fit(5, 5).ok());
+  const Status status = check_weights_fit(uint64_t{3} << 30, uint64_t{1} << 30);
+  EXPECT_NE(std::string(status.message()).find("need 3.00 GiB, 1.00 GiB"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace trireme::worker

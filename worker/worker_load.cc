@@ -1,0 +1,68 @@
+// Worker::load: from a model directory to a worker that is ready for its KV memory.
+#include <chrono>
+#include <utility>
+
+#include "common/clock.h"
+#include "worker/cpu_binding.h"
+#include "worker/memory_budget.h"
+#include "worker/models/load_model.h"
+#include "worker/thread_pool.h"
+#include "worker/weights/model_directory.h"
+#include "worker/worker_core.h"
+
+namespace trireme::worker {
+namespace {
+
+struct Foundation {
+  Foundation(ModelDirectory opened, uint32_t thread_count, std::span<const int> cpus)
+      : directory(std::move(opened)), pool(thread_count, cpus) {}
+  ModelDirectory directory;
+  ThreadPool pool;
+};
+
+}  // namespace
+
+StatusOr<std::unique_ptr<Worker>> Worker::load(const ServeOptions& options,
+                                               const WorkerPlace& place,
+                                               std::unique_ptr<Collective> tensor_parallel,
+                                               const Progress& progress) {
+  return load_stage(options, place, {.tensor_parallel = std::move(tensor_parallel)}, progress);
+}
+
+StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const WorkerPlace& place,
+                                             WorkerLinks links, const Progress& progress) {
+  const Instant begin = now();
+  TRIREME_ASSIGN_OR_RETURN(ModelDirectory directory, ModelDirectory::open(options.model.model));
+  const uint32_t ranks = place.tp_size * place.pp_size;
+  TRIREME_RETURN_IF_ERROR(
+      check_weights_fit(directory.weights().byte_count() / ranks, available_memory("")));
+
+  const std::vector<int> allowed = allowed_cpus();
+  const LocalWorkers workers =
+      local_workers(options, place.tp_rank + place.tp_size * place.pp_rank);
+  std::vector<int> cpus = place.cpus;
+  if (cpus.empty()) {
+    TRIREME_ASSIGN_OR_RETURN(cpus,
+                             cpus_of_worker(options.worker.cpu_threads_bind, allowed, workers));
+  }
+  const std::size_t thread_count = cpus.empty() ? allowed.size() : cpus.size();
+  auto foundation = std::make_shared<Foundation>(
+      std::move(directory), std::max(1U, static_cast<uint32_t>(thread_count)), cpus);
+
+  const LoadOptions load{.dtype = options.model.dtype,
+                         .block_tokens = options.scheduler.block_tokens};
+  TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Model> model,
+                           load_model(foundation->directory, place, load, *links.tensor_parallel,
+                                      foundation->pool, progress));
+  TRIREME_ASSIGN_OR_RETURN(const uint64_t kv_bytes,
+                           kv_budget(options.scheduler, available_memory(""), workers.count));
+  const auto spent = std::chrono::duration_cast<std::chrono::milliseconds>(now() - begin);
+  return make_worker({.place = place,
+                      .links = std::move(links),
+                      .foundation = std::move(foundation),
+                      .model = std::move(model),
+                      .kv_bytes_max = kv_bytes,
+                      .load_milliseconds = static_cast<uint32_t>(spent.count())});
+}
+
+}  // namespace trireme::worker
