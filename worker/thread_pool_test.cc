@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "common/clock.h"
+
 namespace trireme::worker {
 namespace {
 
@@ -41,8 +43,8 @@ TEST(ThreadPool, jobs_reach_threads_that_sleep) {
     std::atomic<int> arrived{0};
     pool.run(2, [&](uint32_t) {
       ++arrived;
-      const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-      while (arrived.load() < 2 && std::chrono::steady_clock::now() < deadline) {
+      const auto deadline = Deadline::after(std::chrono::seconds(10));
+      while (arrived.load() < 2 && !deadline.has_passed()) {
         std::this_thread::yield();
       }
     });
@@ -66,8 +68,8 @@ std::string states_of_pool_threads() {
 TEST(ThreadPool, an_idle_pool_sleeps) {
   ThreadPool pool(4);
   pool.run(4, [](uint32_t) {});
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  while (states_of_pool_threads() != "SSS" && std::chrono::steady_clock::now() < deadline) {
+  const auto deadline = Deadline::after(std::chrono::seconds(10));
+  while (states_of_pool_threads() != "SSS" && !deadline.has_passed()) {
   }
   EXPECT_EQ(states_of_pool_threads(), "SSS");
 }

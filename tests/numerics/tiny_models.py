@@ -8,17 +8,17 @@ import transformers
 
 transformers.utils.logging.disable_progress_bar()
 
-VOCABULARY = 200
+VOCABULARY = 120
 SHARED = dict(
     vocab_size=VOCABULARY,
     hidden_size=64,
-    intermediate_size=112,
+    intermediate_size=80,
     num_hidden_layers=2,
     num_attention_heads=4,
     num_key_value_heads=2,
     max_position_embeddings=64,
     tie_word_embeddings=False,
-    initializer_range=0.3,
+    initializer_range=0.2,
 )
 
 # name: (configuration class, what differs from SHARED)
@@ -26,7 +26,7 @@ CASES = {
     "llama": ("LlamaConfig", {}),
     "llama_head_dim": ("LlamaConfig", dict(head_dim=24, num_attention_heads=3, num_key_value_heads=1, hidden_size=48)),
     "llama_bias": ("LlamaConfig", dict(attention_bias=True, mlp_bias=True, num_key_value_heads=4)),
-    "llama_tied": ("LlamaConfig", dict(tie_word_embeddings=True, vocab_size=203)),
+    "llama_tied": ("LlamaConfig", dict(tie_word_embeddings=True, vocab_size=123)),
     "llama_linear": ("LlamaConfig", dict(rope_scaling=dict(rope_type="linear", factor=4.0))),
     "llama_dynamic": ("LlamaConfig", dict(rope_scaling=dict(rope_type="dynamic", factor=4.0))),
     "llama_llama3": ("LlamaConfig", dict(rope_scaling=dict(
@@ -35,7 +35,7 @@ CASES = {
     "llama_yarn": ("LlamaConfig", dict(rope_scaling=dict(
         rope_type="yarn", factor=4.0, original_max_position_embeddings=16))),
     "mistral": ("MistralConfig", dict(sliding_window=7)),
-    "qwen2": ("Qwen2Config", dict(num_attention_heads=14, hidden_size=112)),
+    "qwen2": ("Qwen2Config", dict(num_attention_heads=7, num_key_value_heads=1, hidden_size=56)),
     "qwen2_window": ("Qwen2Config", dict(use_sliding_window=True, sliding_window=9, max_window_layers=1)),
     "qwen3": ("Qwen3Config", dict(head_dim=32)),
     "qwen3_bias": ("Qwen3Config", dict(head_dim=16, attention_bias=True, tie_word_embeddings=True)),
