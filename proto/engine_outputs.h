@@ -37,8 +37,8 @@ struct EngineOutput {
   FinishReason finish_reason = FinishReason::kNone;
   std::optional<int32_t> stop_token_id;  // The client's stop token that ended it.
   std::vector<TokenLogprobs> logprobs;   // One per new token, if asked for.
-  std::vector<TokenLogprobs>
-      prompt_logprobs;                // From the prompt's second token on; in slices, in order.
+  // From the prompt's second token on; in slices, in order.
+  std::vector<TokenLogprobs> prompt_logprobs;
   uint32_t cached_prompt_tokens = 0;  // Valid in the first output.
   uint32_t preemptions = 0;           // So far.
   uint32_t queue_microseconds = 0;    // Waited before first scheduled; in the first output.
