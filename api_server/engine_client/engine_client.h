@@ -1,0 +1,149 @@
+// EngineClient: all engines as one. Sends requests to the engine that the balancer names, hands
+// outputs to their sinks, and notices engines that come, drain and go.
+//
+// Sans-I/O: messages come in by on_*(), go out by EngineTransport. One thread.
+//
+// An engine is taken into service by its EngineReady (its first message to us), unless the view
+// names another life of that rank: then it waits until the view names it. It leaves service when
+// the view calls it lost, draining or replaced, when another life of it is taken in, or when the
+// transport says that nobody of its identity is connected. The requests of a lost engine end with
+// kUnavailable; messages of a life that is over are dropped and counted.
+//
+// Bounds: requests by Admission; ranks by kRanksMax.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "api_server/engine_client/admission.h"
+#include "api_server/engine_client/journal.h"
+#include "api_server/engine_client/load_balancer.h"
+#include "common/status.h"
+#include "proto/messages.h"
+
+namespace trireme::api {
+
+enum class TransportResult : uint8_t { kSent, kFull, kGone };
+
+class EngineTransport {
+ public:
+  virtual ~EngineTransport() = default;
+  // Never blocks.
+  virtual TransportResult send(std::string_view peer, const wire::Buffer& bytes) = 0;
+};
+
+struct EngineClientOptions {
+  uint32_t engine_count = 0;  // --data-parallel-size; 0: not known, pins are not range-checked.
+  uint32_t front_ends = 1;    // That share the admission bounds.
+  uint64_t queued_requests_max = 0;  // 0: default
+  uint64_t queued_tokens_max = 0;
+  uint32_t model_tokens_max = 0;  // From flags or config; engines may say less. 0: from engines.
+};
+
+class EngineClient {
+ public:
+  static constexpr uint32_t kRanksMax = 65'536;
+
+  enum class EngineState : uint8_t { kAbsent, kReady, kDraining, kLost };
+  struct Engine {
+    EngineState state = EngineState::kAbsent;
+    Incarnation incarnation;
+    std::string peer;
+    wire::EngineReady ready;
+    uint64_t routed = 0;             // Over all lives.
+    uint64_t lost = 0;               // Lives that ended while we used them.
+    std::vector<RequestKey> aborts;  // To be sent with the next flush.
+  };
+  struct Counters {
+    uint64_t undecodable = 0;
+    uint64_t stale = 0;  // From a life that is over, or about a request that ended.
+    uint64_t aborted = 0;
+    uint64_t engine_full = 0;
+  };
+
+  EngineClient(const EngineClientOptions& options, EngineTransport& transport);
+
+  // Bytes of a peer: nothing in them can do more than be dropped and counted.
+  void on_message(std::string_view peer, std::span<const std::byte> bytes);
+  void on_view(const wire::View& view);
+  void on_load_board(const wire::LoadBoard& board);
+
+  // Sends one request for each element, or refuses all: kUnavailable (no engine),
+  // kResourceExhausted (admission, or every queue full), kInvalidArgument (pinned rank). Keys are
+  // drawn here, in order.
+  [[nodiscard]] Status submit(std::vector<wire::AddRequest> requests,
+                              const std::shared_ptr<OutputSink>& sink,
+                              std::optional<uint32_t> pinned_rank, std::vector<RequestKey>& keys);
+  // Unknown keys are ignored. No output follows. Takes effect with flush().
+  void abort(std::span<const RequestKey> keys);
+  // Sends what abort() gathered, one message an engine. Call it once per turn of the loop.
+  void flush();
+
+  // Nothing new: every submit() is refused from now on.
+  void drain() { draining_ = true; }
+  [[nodiscard]] bool is_draining() const { return draining_; }
+  [[nodiscard]] bool is_ready() const { return ready_count_ > 0 && !draining_; }
+  [[nodiscard]] uint32_t ready_count() const { return ready_count_; }
+  // 0: no engine yet, and no flag.
+  [[nodiscard]] uint32_t model_tokens_max() const { return model_tokens_max_; }
+  [[nodiscard]] std::size_t requests_open() const { return journal_.size(); }
+  [[nodiscard]] const std::vector<Engine>& engines() const { return engines_; }
+  [[nodiscard]] const LoadBalancer& balancer() const { return balancer_; }
+  [[nodiscard]] const Admission& admission() const { return admission_; }
+  [[nodiscard]] const Counters& counters() const { return counters_; }
+  [[nodiscard]] Epoch epoch() const { return epoch_; }
+  [[nodiscard]] WaveId wave() const { return wave_; }
+
+ private:
+  struct Seen {  // What the view says of a rank.
+    Incarnation incarnation;
+    Incarnation coordinator;
+    wire::MemberState state{};
+  };
+  struct Candidate {
+    std::string peer;
+    wire::EngineReady ready;
+  };
+
+  void on_ready(std::string_view peer, const wire::EngineReady& ready);
+  void on_outputs(std::string_view peer, wire::EngineOutputs& outputs);
+  void take_output(uint32_t rank, wire::EngineOutput& output);
+  void admit(std::string_view peer, const wire::EngineReady& ready);
+  // `is_over`: this life will not come back. Otherwise only its connection broke.
+  void lose(uint32_t rank, std::string_view why, bool is_over);
+  [[nodiscard]] static bool is_live(const Engine& engine);
+  [[nodiscard]] bool is_eligible(uint32_t rank) const;
+  void see(const wire::Member& member, const wire::View& view);
+  [[nodiscard]] Status send(wire::AddRequest& request, const std::shared_ptr<OutputSink>& sink,
+                            uint32_t choice, std::optional<uint32_t> pinned_rank);
+  [[nodiscard]] Status check_pin(uint32_t rank) const;
+  void end(RequestKey key);
+  void update_capacity();
+
+  const EngineClientOptions options_;
+  EngineTransport& transport_;
+  std::vector<Engine> engines_;
+  std::unordered_map<uint32_t, Seen> seen_;
+  std::unordered_map<uint32_t, Candidate> candidates_;
+  std::unordered_set<Incarnation> over_;  // Lives that ended.
+  LoadBalancer balancer_;
+  Admission admission_;
+  Journal journal_;
+  Counters counters_;
+  wire::Buffer buffer_;
+  std::vector<uint32_t> gone_;  // Nobody connected; failed with the next flush.
+  Epoch epoch_;
+  WaveId wave_;
+  uint64_t next_key_ = 1;
+  uint32_t ready_count_ = 0;
+  uint32_t model_tokens_max_ = 0;
+  bool draining_ = false;
+};
+
+}  // namespace trireme::api

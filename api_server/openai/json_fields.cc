@@ -1,0 +1,120 @@
+#include "api_server/openai/json_fields.h"
+
+namespace trireme::api {
+
+using simdjson::dom::element_type;
+
+std::string_view type_name(const JsonValue& value) {
+  switch (value.type()) {
+    case element_type::ARRAY:
+      return "an array";
+    case element_type::OBJECT:
+      return "an object";
+    case element_type::INT64:
+    case element_type::UINT64:
+      return "an integer";
+    case element_type::DOUBLE:
+      return "a number";
+    case element_type::STRING:
+      return "a string";
+    case element_type::BOOL:
+      return "a boolean";
+    case element_type::NULL_VALUE:
+      return "null";
+  }
+  return "something else";
+}
+
+Status wrong_type(std::string_view field, std::string_view expected, const JsonValue& value) {
+  return field_error(field, absl::StrFormat("expected %s, got %s", expected, type_name(value)));
+}
+
+Status read_number(std::string_view field, const JsonValue& value, double low, double high,
+                   float& out) {
+  double number = 0;
+  if (value.get_double().get(number) != simdjson::SUCCESS) {
+    return wrong_type(field, "a number", value);
+  }
+  if (!(number >= low && number <= high)) {
+    return field_error(field, absl::StrFormat("must be in [%g, %g], got %g", low, high, number));
+  }
+  out = static_cast<float>(number);
+  return {};
+}
+
+Status read_integer(std::string_view field, const JsonValue& value, int64_t low, int64_t high,
+                    int64_t& out) {
+  int64_t number = 0;
+  if (value.get_int64().get(number) != simdjson::SUCCESS) {
+    double real = 0;
+    if (value.is_bool() || value.get_double().get(real) != simdjson::SUCCESS ||
+        real != std::floor(real)) {
+      return wrong_type(field, "an integer", value);
+    }
+    if (!(std::abs(real) < 9e18)) {
+      return field_error(field, absl::StrFormat("must be in [%d, %d], got %g", low, high, real));
+    }
+    number = static_cast<int64_t>(real);
+  }
+  if (number < low || number > high) {
+    return field_error(field, absl::StrFormat("must be in [%d, %d], got %d", low, high, number));
+  }
+  out = number;
+  return {};
+}
+
+Status read_bool(std::string_view field, const JsonValue& value, bool& out) {
+  if (value.get_bool().get(out) != simdjson::SUCCESS) return wrong_type(field, "a boolean", value);
+  return {};
+}
+
+Status read_string(std::string_view field, const JsonValue& value, std::string& out) {
+  std::string_view text;
+  if (value.get_string().get(text) != simdjson::SUCCESS) {
+    return wrong_type(field, "a string", value);
+  }
+  out.assign(text);
+  return {};
+}
+
+Status read_token_ids(std::string_view field, const JsonValue& value, std::size_t count_max,
+                      std::vector<int32_t>& out) {
+  simdjson::dom::array array;
+  if (value.get_array().get(array) != simdjson::SUCCESS) {
+    return wrong_type(field, "an array of integers", value);
+  }
+  if (array.size() > count_max) {
+    return field_error(field,
+                       absl::StrFormat("at most %u entries, got %u", count_max, array.size()));
+  }
+  out.clear();
+  out.reserve(array.size());
+  for (const JsonValue item : array) {
+    int32_t id = 0;
+    TRIREME_RETURN_IF_ERROR(read_int(field, item, 0, std::numeric_limits<int32_t>::max(), id));
+    out.push_back(id);
+  }
+  return {};
+}
+
+Status read_strings(std::string_view field, const JsonValue& value, std::size_t count_max,
+                    std::vector<std::string>& out) {
+  out.clear();
+  if (value.is_string()) return read_string(field, value, out.emplace_back());
+  simdjson::dom::array array;
+  if (value.get_array().get(array) != simdjson::SUCCESS) {
+    return wrong_type(field, "a string or an array of strings", value);
+  }
+  if (array.size() > count_max) {
+    return field_error(field,
+                       absl::StrFormat("at most %u strings, got %u", count_max, array.size()));
+  }
+  for (const JsonValue item : array) {
+    TRIREME_RETURN_IF_ERROR(read_string(field, item, out.emplace_back()));
+  }
+  return {};
+}
+
+std::string json_text(const JsonValue& value) { return simdjson::minify(value); }
+
+}  // namespace trireme::api

@@ -1,0 +1,227 @@
+#include "api_server/openai/metrics.h"
+
+#include <algorithm>
+
+#include "common/status.h"
+
+namespace trireme::api {
+namespace {
+
+// vLLM's buckets.
+constexpr double kLatency[] = {0.3, 0.5, 0.8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
+                               30,  40,  50,  60, 120, 240, 480, 960, 1920, 7680};
+constexpr double kTtft[] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
+                            1,     2.5,   5,    7.5,  10,   20,   40,   80,  160,  640, 2560};
+constexpr double kItl[] = {0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5,
+                           0.75, 1,     2.5,  5,     7.5, 10,   20,  40,  80};
+constexpr double kTokens[] = {1,    2,    5,    10,    20,    50,    100,    200,    500,
+                              1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000};
+constexpr double kChoices[] = {1, 2, 5, 10, 20};
+
+class Page {
+ public:
+  explicit Page(std::string_view model) {
+    for (const char c : model) {
+      if (c == '"' || c == '\\') model_ += '\\';
+      model_ += c == '\n' ? ' ' : c;
+    }
+    model_ = "model_name=\"" + model_ + "\"";
+  }
+  void head(std::string_view name, std::string_view type, std::string_view help) {
+    text_ += absl::StrFormat("# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+  }
+  void line(std::string_view name, std::string_view labels, double value) {
+    text_ += absl::StrFormat("%s{%s%s} %.17g\n", name, model_, labels, value);
+  }
+  void single(std::string_view name, std::string_view type, std::string_view help, double value) {
+    head(name, type, help);
+    line(name, "", value);
+  }
+  void single(std::string_view name, std::string_view type, std::string_view help, uint64_t value) {
+    single(name, type, help, static_cast<double>(value));
+  }
+  void histogram(std::string_view name, std::string_view help, const Histogram& values) {
+    head(name, "histogram", help);
+    values.append(text_, name, model_);
+  }
+  [[nodiscard]] std::string take() { return std::move(text_); }
+
+ private:
+  std::string model_;
+  std::string text_;
+};
+
+struct EngineRow {
+  std::string_view name;
+  std::string_view type;
+  std::string_view help;
+  double (*value)(const wire::EngineStats& stats);
+};
+constexpr EngineRow kEngineRows[] = {
+    {"vllm:num_requests_running", "gauge", "Requests in the running batch.",
+     [](const wire::EngineStats& s) { return double(s.running); }},
+    {"vllm:num_requests_waiting", "gauge", "Requests waiting for the engine.",
+     [](const wire::EngineStats& s) { return double(s.waiting); }},
+    {"vllm:kv_cache_usage_perc", "gauge", "KV blocks in use; 1 is all.",
+     [](const wire::EngineStats& s) { return double(s.kv_usage); }},
+    {"vllm:prefix_cache_queries_total", "counter", "Prompt tokens looked up in the prefix cache.",
+     [](const wire::EngineStats& s) { return double(s.prefix_query_tokens); }},
+    {"vllm:prefix_cache_hits_total", "counter", "Prompt tokens found in the prefix cache.",
+     [](const wire::EngineStats& s) { return double(s.prefix_hit_tokens); }},
+    {"vllm:num_preemptions_total", "counter", "Requests preempted.",
+     [](const wire::EngineStats& s) { return double(s.preemptions); }},
+    {"trireme:engine_steps_total", "counter", "Steps of the engine in this life.",
+     [](const wire::EngineStats& s) { return double(s.step.value); }},
+    {"trireme:engine_wave", "gauge", "The wave the engine is in.",
+     [](const wire::EngineStats& s) { return double(s.wave.value); }},
+    {"trireme:prefill_tokens_waiting", "gauge", "Prompt tokens queued and not yet computed.",
+     [](const wire::EngineStats& s) { return double(s.prefill_tokens_waiting); }},
+};
+
+std::string engine_label(std::size_t rank) { return absl::StrFormat(",engine=\"%u\"", rank); }
+
+void append_engines(Page& page, const EngineClient& client) {
+  const auto& entries = client.balancer().entries();
+  for (const EngineRow& row : kEngineRows) {
+    page.head(row.name, row.type, row.help);
+    for (std::size_t rank = 0; rank < entries.size(); ++rank) {
+      page.line(row.name, engine_label(rank), row.value(entries[rank].stats));
+    }
+  }
+  page.head("trireme:engine_up", "gauge", "1: ready to take requests from this front end.");
+  for (std::size_t rank = 0; rank < client.engines().size(); ++rank) {
+    const bool is_up = client.engines()[rank].state == EngineClient::EngineState::kReady;
+    page.line("trireme:engine_up", engine_label(rank), is_up ? 1 : 0);
+  }
+  page.head("trireme:requests_routed_total", "counter", "Requests sent to the engine.");
+  for (std::size_t rank = 0; rank < client.engines().size(); ++rank) {
+    page.line("trireme:requests_routed_total", engine_label(rank),
+              double(client.engines()[rank].routed));
+  }
+  page.head("trireme:engine_losses_total", "counter", "Lives of the engine that ended.");
+  for (std::size_t rank = 0; rank < client.engines().size(); ++rank) {
+    page.line("trireme:engine_losses_total", engine_label(rank),
+              double(client.engines()[rank].lost));
+  }
+  page.head("trireme:engine_score", "gauge",
+            "4 * (waiting + unseen) + running; the lowest is next.");
+  for (uint32_t rank = 0; rank < entries.size(); ++rank) {
+    page.line("trireme:engine_score", engine_label(rank), double(client.balancer().score(rank)));
+  }
+}
+
+void append_requests(Page& page, const Metrics& metrics) {
+  page.head("vllm:request_success_total", "counter", "Finished requests by reason.");
+  constexpr std::string_view kReasons[] = {"none", "stop", "length", "abort", "error"};
+  for (std::size_t i = 1; i < metrics.finished.size(); ++i) {
+    page.line("vllm:request_success_total", absl::StrFormat(",finished_reason=\"%s\"", kReasons[i]),
+              double(metrics.finished[i]));
+  }
+  page.single("vllm:prompt_tokens_total", "counter", "Prompt tokens.", metrics.prompt_tokens_total);
+  page.single("vllm:generation_tokens_total", "counter", "Tokens generated.",
+              metrics.generation_tokens_total);
+  page.single("vllm:prompt_tokens_cached_total", "counter", "Prompt tokens not computed again.",
+              metrics.prompt_tokens_cached_total);
+  page.histogram("vllm:time_to_first_token_seconds", "Time to first token.", metrics.ttft_seconds);
+  page.histogram("vllm:inter_token_latency_seconds", "Time between tokens.", metrics.itl_seconds);
+  page.histogram("vllm:request_time_per_output_token_seconds", "Mean time per output token.",
+                 metrics.time_per_output_token_seconds);
+  page.histogram("vllm:e2e_request_latency_seconds", "From arrival to the end.",
+                 metrics.e2e_seconds);
+  page.histogram("vllm:request_queue_time_seconds", "In the engine, before the first step.",
+                 metrics.queue_seconds);
+  page.histogram("vllm:request_prompt_tokens", "Prompt tokens of a request.",
+                 metrics.prompt_tokens);
+  page.histogram("vllm:request_generation_tokens", "Tokens generated for a request.",
+                 metrics.generation_tokens);
+  page.histogram("vllm:request_params_n", "n of a request.", metrics.params_n);
+  page.histogram("vllm:request_params_max_tokens", "max_tokens of a request.",
+                 metrics.params_tokens_max);
+}
+
+void append_front_end(Page& page, const MetricsSources& sources) {
+  const EngineClient& engines = sources.engines;
+  page.head("vllm:admission_rejections_total", "counter", "Requests refused with 429.");
+  page.line("vllm:admission_rejections_total", ",reason=\"max_num_queued_reqs\"",
+            double(engines.admission().refused_by_requests()));
+  page.line("vllm:admission_rejections_total", ",reason=\"max_num_queued_tokens\"",
+            double(engines.admission().refused_by_tokens()));
+  page.single("trireme:requests_open", "gauge", "In this front end's journal.",
+              uint64_t{engines.requests_open()});
+  page.single("trireme:requests_open_max", "gauge", "The admission bound.",
+              engines.admission().limits().requests_max);
+  page.single("trireme:view_epoch", "gauge", "Of the view in use.", engines.epoch().value);
+  page.single("trireme:wave", "gauge", "The latest wave heard of.", engines.wave().value);
+  page.single("trireme:engines_ready", "gauge", "Engines that take requests.",
+              uint64_t{engines.ready_count()});
+  page.single("trireme:draining", "gauge", "1: shutting down.",
+              uint64_t{sources.is_draining ? 1U : 0U});
+  page.single("trireme:requests_aborted_total", "counter", "Aborts sent to engines.",
+              engines.counters().aborted);
+  page.single("trireme:engine_queue_full_total", "counter", "Sends that an engine's queue refused.",
+              engines.counters().engine_full);
+  page.single("trireme:engine_messages_undecodable_total", "counter", "Dropped: not one of ours.",
+              engines.counters().undecodable);
+  page.single("trireme:engine_messages_stale_total", "counter", "Dropped: of a life that is over.",
+              engines.counters().stale);
+  page.head("trireme:http_replies_total", "counter", "Replies by status.");
+  for (std::size_t status = 0; status < sources.metrics.replies.size(); ++status) {
+    if (sources.metrics.replies[status] == 0) continue;
+    page.line("trireme:http_replies_total", absl::StrFormat(",status=\"%u\"", status),
+              double(sources.metrics.replies[status]));
+  }
+  if (sources.http == nullptr) return;
+  const HttpCounters& http = *sources.http;
+  page.single("trireme:http_connections_open", "gauge", "Open connections.", http.connections_open);
+  page.single("trireme:http_connections_total", "counter", "Connections accepted.",
+              http.connections_total);
+  page.single("trireme:http_connections_refused_total", "counter", "Over the bound: 503.",
+              http.connections_refused);
+  page.single("trireme:http_requests_total", "counter", "Complete requests.", http.requests_total);
+  page.single("trireme:http_requests_malformed_total", "counter", "400, 413, 431 of the parser.",
+              http.requests_malformed);
+  page.single("trireme:http_requests_timed_out_total", "counter", "408: too slow.",
+              http.requests_timed_out);
+  page.single("trireme:http_disconnects_total", "counter", "Clients gone before their answer.",
+              http.disconnects);
+}
+
+}  // namespace
+
+void Histogram::observe(double value) {
+  const auto bucket = std::lower_bound(bounds_.begin(), bounds_.end(), value) - bounds_.begin();
+  ++counts_[static_cast<std::size_t>(bucket)];
+  sum_ += value;
+}
+
+void Histogram::append(std::string& out, std::string_view name, std::string_view labels) const {
+  uint64_t total = 0;
+  for (std::size_t i = 0; i < bounds_.size(); ++i) {
+    total += counts_[i];
+    out += absl::StrFormat("%s_bucket{%s,le=\"%g\"} %u\n", name, labels, bounds_[i], total);
+  }
+  total += counts_.back();
+  out += absl::StrFormat("%s_bucket{%s,le=\"+Inf\"} %u\n%s_sum{%s} %.17g\n%s_count{%s} %u\n", name,
+                         labels, total, name, labels, sum_, name, labels, total);
+}
+
+Metrics::Metrics()
+    : ttft_seconds(kTtft),
+      itl_seconds(kItl),
+      e2e_seconds(kLatency),
+      queue_seconds(kLatency),
+      prompt_tokens(kTokens),
+      generation_tokens(kTokens),
+      params_n(kChoices),
+      params_tokens_max(kTokens),
+      time_per_output_token_seconds(kItl) {}
+
+std::string render_metrics(const MetricsSources& sources) {
+  Page page(sources.model);
+  append_engines(page, sources.engines);
+  append_requests(page, sources.metrics);
+  append_front_end(page, sources);
+  return page.take();
+}
+
+}  // namespace trireme::api

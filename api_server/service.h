@@ -1,0 +1,88 @@
+// Service: what each route does. Knows no sockets: exchanges come in, answers go out by them.
+//
+// The route table in service.cc is the list of what there is. Probes (/health, /live, /ready,
+// /ping) are open to everybody; all else needs the API key if there is one. While draining,
+// generation is refused with 503 and Retry-After; /ready turns 503.
+// Threads: the http thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "api_server/api_key.h"
+#include "api_server/engine_client/engine_client.h"
+#include "api_server/http/http_server.h"
+#include "api_server/openai/encode_pool.h"
+#include "api_server/openai/generate_call.h"
+#include "api_server/openai/generate_request.h"
+#include "api_server/openai/metrics.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace trireme::api {
+
+struct ServiceOptions {
+  std::vector<std::string> model_names;  // The first one answers; at least one.
+  std::string model_root;                // What /v1/models shows as root.
+  std::vector<std::string> api_keys;
+  std::string root_path;  // Stripped off every path.
+  std::string response_role = "assistant";
+  std::string version;
+  RequestLimits limits;
+  SamplingDefaults defaults;
+  std::vector<int32_t> eos_token_ids;
+  uint32_t vocabulary_size = 0;
+  uint64_t seed = 0;  // Of the seeds drawn for requests that bring none.
+  bool return_tokens_as_ids = false;
+  bool log_requests = false;
+};
+
+class Service {
+ public:
+  // Everything given outlives the service. `chat_template` null: the model has none.
+  Service(ServiceOptions options, EngineClient& engines, const text::Tokenizer& tokenizer,
+          const text::ChatTemplate* chat_template, EncodePool& encoder);
+
+  void handle(std::shared_ptr<Exchange> exchange);
+  void set_http_counters(const HttpCounters* counters) { http_ = counters; }
+  [[nodiscard]] const Metrics& metrics() const { return metrics_; }
+
+ private:
+  friend struct Routes;
+
+  void completions(const std::shared_ptr<Exchange>& exchange);
+  void chat_completions(const std::shared_ptr<Exchange>& exchange);
+  void tokenize(const std::shared_ptr<Exchange>& exchange);
+  void detokenize(const std::shared_ptr<Exchange>& exchange);
+  void models(const std::shared_ptr<Exchange>& exchange);
+  void health(const std::shared_ptr<Exchange>& exchange);
+  void live(const std::shared_ptr<Exchange>& exchange);
+  void ready(const std::shared_ptr<Exchange>& exchange);
+  void version(const std::shared_ptr<Exchange>& exchange);
+  void load(const std::shared_ptr<Exchange>& exchange);
+  void metrics_page(const std::shared_ptr<Exchange>& exchange);
+
+  void generate(const std::shared_ptr<Exchange>& exchange, GenerateRequest request);
+  void reply_tokens(Exchange& exchange, const std::vector<int32_t>& tokens, bool with_strings);
+  void reply(Exchange& exchange, const HttpReply& reply);
+  void reply_ready(Exchange& exchange, bool is_ready);
+  [[nodiscard]] Status check_can_serve() const;
+  [[nodiscard]] Status check_model(const std::string& model) const;
+  // Renders a chat into its one prompt.
+  [[nodiscard]] Status render(GenerateRequest& request) const;
+
+  const ServiceOptions options_;
+  const ApiKeys api_keys_;
+  EngineClient& engines_;
+  const text::Tokenizer& tokenizer_;
+  const text::ChatTemplate* chat_template_;
+  EncodePool& encoder_;
+  RequestReader reader_;
+  Metrics metrics_;
+  CallContext context_;
+  const HttpCounters* http_ = nullptr;
+};
+
+}  // namespace trireme::api
