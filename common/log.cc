@@ -41,8 +41,15 @@ Level threshold() {
   return level;
 }
 
+// A parent that passes our lines on to a terminal says so in TRIREME_LOG_FORMAT.
+bool wants_text() {
+  const char* const format = std::getenv("TRIREME_LOG_FORMAT");
+  if (format != nullptr) return std::string_view(format) == "text";
+  return isatty(STDERR_FILENO) == 1;
+}
+
 bool is_terminal() {
-  static const bool value = isatty(STDERR_FILENO) == 1;
+  static const bool value = wants_text();
   return value;
 }
 

@@ -10,7 +10,7 @@
 #include "common/zmq/poller.h"
 #include "common/zmq/router.h"
 #include "coordinator/coordinator_state.h"
-#include "proto/member/cluster_context.h"
+#include "proto/member/cluster_shape.h"
 #include "proto/member/member_link.h"
 #include "proto/messages.h"
 

@@ -15,7 +15,7 @@
 #include "common/zmq/context.h"
 #include "common/zmq/dealer.h"
 #include "common/zmq/poller.h"
-#include "proto/member/cluster_context.h"
+#include "proto/member/cluster_shape.h"
 #include "proto/member/member_key.h"
 #include "proto/member/member_link.h"
 

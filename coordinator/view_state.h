@@ -47,7 +47,7 @@ enum class KeepAliveReply : uint8_t { kAlive, kBehind, kUnknown };
 class ViewState {
  public:
   static constexpr std::size_t kMembersMax = 8192;
-  static constexpr uint32_t kApiServersMax = 1024;
+  static constexpr uint32_t kApiServersMax = 65536;   // 64 of each of 1,024 nodes.
   static constexpr std::size_t kTextBytesMax = 1024;  // Of a reason, node name or value.
 
   ViewState(ViewOptions options, Instant now);

@@ -55,7 +55,7 @@ class MemberLink {
  public:
   static constexpr std::size_t kEventsMax = 1024;
 
-  // Connects to control_endpoint(options) (cluster_context.h). Fails only on what can never work: a
+  // Connects to control_endpoint(options) (cluster_shape.h). Fails only on what can never work: a
   // bad address, or one beyond loopback without a cluster key.
   [[nodiscard]] static StatusOr<MemberLink> open(zmq::Context& context, const ServeOptions& options,
                                                  MemberIdentity identity);

@@ -1,0 +1,78 @@
+// Supervisor: the children of one parent: starts them, reads their last words, starts them again.
+//
+//   const std::size_t rank = supervisor.add("rank 2", {.argv = ...});  // starts at the next tick
+//   loop: wait for supervisor.fd(), at most until supervisor.wakeup()
+//         for (const Death& death : supervisor.tick(now())) ...        // it restarts by itself
+//   supervisor.stop(rank, SIGTERM);                                    // no restart from here on
+//
+// A child's standard error goes through us, line by line, so that the reason of a death can be
+// told. The pipe never blocks the child: lines beyond what we read in time are lost. Where our own
+// log is for a terminal, the children's is too (TRIREME_LOG_FORMAT).
+//
+// Threads: one owner, the main thread (see child_process.h). Bounds: kLastWordsMax of a child's
+// text kept. Restarts follow RestartPolicy, without end: giving up is the owner's decision (Death
+// says how often in a row). Destruction kills and reaps every child.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/process/child_process.h"
+#include "common/process/restart_policy.h"
+#include "common/status.h"
+#include "common/unique_fd.h"
+
+namespace trireme::process {
+
+struct Death {
+  std::size_t child = 0;
+  pid_t pid = -1;          // -1: it could not be started.
+  ExitStatus status;       // Of no meaning then.
+  std::string reason;      // "killed by signal 9 (SIGKILL)", "exit code 1"
+  std::string last_words;  // Its last error line, or its last line.
+  uint32_t deaths_in_a_row = 0;
+  uint64_t restarts = 0;               // Total, the one to come included.
+  std::optional<Duration> restart_in;  // Nothing: it was told to stop.
+};
+
+class Supervisor {
+ public:
+  static constexpr std::size_t kLastWordsMax = 4096;
+
+  [[nodiscard]] static StatusOr<Supervisor> create(RestartOptions options);
+  Supervisor(Supervisor&&) noexcept;
+  Supervisor& operator=(Supervisor&&) noexcept;
+  ~Supervisor();
+
+  // Its stderr_fd and the log format are set here. The index of the child.
+  std::size_t add(std::string name, ChildOptions options);
+  // Readable when tick() has something to do before wakeup().
+  [[nodiscard]] int fd() const;
+  [[nodiscard]] Instant wakeup() const;
+  [[nodiscard]] std::vector<Death> tick(Instant now);
+
+  // Sends the signal and restarts no more; a child that waits for its restart is done.
+  void stop(std::size_t child, int signal);
+  [[nodiscard]] bool is_running(std::size_t child) const;
+  [[nodiscard]] std::size_t running_count() const;
+  [[nodiscard]] std::size_t child_count() const { return children_.size(); }
+  [[nodiscard]] const std::string& name(std::size_t child) const;
+  // -1 while it does not run.
+  [[nodiscard]] pid_t pid(std::size_t child) const;
+
+ private:
+  struct Child;
+  Supervisor(RestartOptions options, UniqueFd epoll);
+  void start(Child& child, Instant now, std::vector<Death>& deaths);
+  [[nodiscard]] Death bury(Child& child, Instant now, pid_t pid, std::string reason);
+
+  RestartOptions options_;
+  UniqueFd epoll_;
+  std::vector<std::unique_ptr<Child>> children_;
+};
+
+}  // namespace trireme::process

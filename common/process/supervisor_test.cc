@@ -1,0 +1,95 @@
+// Tests of the supervisor with real children (/bin/sh).
+#include "common/process/supervisor.h"
+
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+
+namespace trireme::process {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+class SupervisorTest : public testing::Test {
+ protected:
+  std::size_t add(const std::string& script) {
+    return supervisor_->add("child", {.argv = {"/bin/sh", "-c", script}});
+  }
+  // The next death, or nothing within 10 s.
+  std::optional<Death> death() {
+    const Deadline deadline = Deadline::after(seconds(10));
+    while (deaths_.empty() && !deadline.has_passed()) turn();
+    if (deaths_.empty()) return std::nullopt;
+    Death first = deaths_.front();
+    deaths_.erase(deaths_.begin());
+    return first;
+  }
+  void turn() {
+    pollfd entry{.fd = supervisor_->fd(), .events = POLLIN, .revents = 0};
+    const Instant until = std::min(supervisor_->wakeup(), now() + milliseconds(200));
+    const auto left = std::chrono::ceil<milliseconds>(until - now()).count();
+    if (until > now()) ::poll(&entry, 1, static_cast<int>(left));
+    for (Death& one : supervisor_->tick(now())) deaths_.push_back(std::move(one));
+  }
+
+  StatusOr<Supervisor> supervisor_ = Supervisor::create({.backoff_min = milliseconds(5)});
+  std::vector<Death> deaths_;
+};
+
+TEST_F(SupervisorTest, a_child_that_dies_is_started_again) {
+  add("exit 3");
+  const auto first = death(), second = death();
+  ASSERT_TRUE(first && second);
+  EXPECT_EQ(first->reason, "exit code 3");
+  EXPECT_EQ(first->deaths_in_a_row, 1u);
+  EXPECT_EQ(first->restart_in, milliseconds(5));
+  EXPECT_EQ(second->deaths_in_a_row, 2u);
+  EXPECT_EQ(second->restarts, 2u);
+  EXPECT_NE(first->pid, second->pid);
+}
+
+TEST_F(SupervisorTest, its_last_error_line_is_told) {
+  add("echo one >&2; echo '{\"level\":\"error\",\"reason\":\"no model\"}' >&2; echo bye >&2; exit "
+      "1");
+  EXPECT_EQ(death()->last_words, "{\"level\":\"error\",\"reason\":\"no model\"}");
+}
+
+TEST_F(SupervisorTest, without_an_error_line_the_last_line_is_told) {
+  add("echo one >&2; printf two >&2; exit 1");
+  EXPECT_EQ(death()->last_words, "two");
+}
+
+TEST_F(SupervisorTest, a_stopped_child_stays_away) {
+  const std::size_t child = add("exec sleep 1000");
+  turn();
+  ASSERT_TRUE(supervisor_->is_running(child));
+  supervisor_->stop(child, SIGTERM);
+  EXPECT_FALSE(death()->restart_in);
+  EXPECT_EQ(supervisor_->running_count(), 0u);
+  EXPECT_EQ(supervisor_->wakeup(), Instant::max());
+}
+
+TEST_F(SupervisorTest, a_program_that_cannot_be_started_is_a_death) {
+  supervisor_->add("ghost", {.argv = {"/does/not/exist"}});
+  const auto first = death();
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first->pid, -1);
+  EXPECT_EQ(first->reason, "start /does/not/exist: No such file or directory");
+}
+
+TEST_F(SupervisorTest, a_child_that_writes_more_than_the_pipe_holds_does_not_wait_for_us) {
+  // Its exit is seen though nobody reads what it wrote: tick() is not called meanwhile.
+  add("head -c 3000000 /dev/zero | tr '\\0' x >&2 2>/dev/null; exit 4");
+  turn();
+  const pid_t pid = supervisor_->pid(0);
+  siginfo_t info{};
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT), 0);
+  EXPECT_EQ(info.si_status, 4);
+}
+
+}  // namespace
+}  // namespace trireme::process
