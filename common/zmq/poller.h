@@ -44,6 +44,10 @@ class Poller {
   // What is ready, at the latest at `deadline` (then perhaps nothing). Valid until the next call.
   [[nodiscard]] std::span<const Ready> wait(Deadline deadline);
 
+  // For an outer loop that this one is nested in: readable when something was announced. It cannot
+  // show what a send took in (see above), so after any send call wait() before sleeping outside.
+  [[nodiscard]] int fd() const { return epoll_.get(); }
+
  private:
   struct Entry {
     uint64_t token;

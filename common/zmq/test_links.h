@@ -72,6 +72,7 @@ class RawPeer {
     }
     return is_closed_;
   }
+  [[nodiscard]] int fd() const { return socket_.get(); }
   [[nodiscard]] const std::string& heard() const { return heard_; }
 
  private:
