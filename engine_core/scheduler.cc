@@ -126,6 +126,12 @@ void Scheduler::abort_all(StepOutputs& out) {
   }
 }
 
+void Scheduler::fail_all(const Status& why, StepOutputs& out) {
+  for (const auto& request : requests_) {
+    if (request->serial != 0) fail(*request, why, out);
+  }
+}
+
 void Scheduler::leave_queues(Request& request) {
   if (!request.is_running) {
     waiting_.erase(&request);

@@ -73,8 +73,9 @@ class Scheduler {
   // Gone at once, without an output. False: not here (any more).
   bool abort(FrontEndId front_end, RequestKey key);
   void abort_front_end(FrontEndId front_end);
-  // Every request ends with kAbort, which its front end is told.
+  // Every request ends with kAbort, or with kError and `why`, which its front end is told.
   void abort_all(StepOutputs& out);
+  void fail_all(const Status& why, StepOutputs& out);
 
   // The next step, valid until the next call; null when there is nothing to compute now.
   [[nodiscard]] const wire::StepInput* schedule(Instant now);

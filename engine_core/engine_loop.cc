@@ -1,0 +1,220 @@
+#include "engine_core/engine_loop.h"
+
+#include <sys/prctl.h>
+
+#include <algorithm>
+
+#include "common/log.h"
+
+namespace trireme::engine {
+namespace {
+
+constexpr int kEventsPerTurnMax = 1024;
+// Looking for a signal is a system call; a busy loop does it this often.
+constexpr Duration kSignalInterval = std::chrono::milliseconds(5);
+
+}  // namespace
+
+EngineLoop::EngineLoop(const EngineLoopConfig& config, Scheduler& scheduler, Executor& executor,
+                       EngineChannel& channel)
+    : config_(config),
+      scheduler_(scheduler),
+      executor_(executor),
+      channel_(channel),
+      publisher_(config.engine, config.incarnation, channel) {}
+
+Status EngineLoop::run(StopSignal& stop) {
+  ::prctl(PR_SET_TIMERSLACK, 1UL);  // The default lets a timed wait oversleep by 50 us.
+  const auto watched = executor_.watch_fds();
+  watched_.assign(watched.begin(), watched.end());
+  watched_.push_back(stop.fd());
+  while (!is_over_) {
+    const Instant turn = now();
+    heed(stop, turn);
+    if (do_work(turn) == 0 && !is_over_) sleep();
+  }
+  return why_;
+}
+
+void EngineLoop::heed(StopSignal& stop, Instant now) {
+  if (now < look_at_signals_) return;
+  look_at_signals_ = now + kSignalInterval;
+  const StopSignal::Level level = stop.update();
+  if (level >= StopSignal::Level::kDrain) begin_drain(now);
+  if (level == StopSignal::Level::kForce) end(absl::OkStatus());
+}
+
+void EngineLoop::sleep() {
+  const Instant until =
+      std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_, step_until_});
+  channel_.main_bell.wait(Deadline(until), watched_,
+                          [this] { return !channel_.input.is_empty() || executor_.has_result(); });
+  look_at_signals_ = Instant{};
+}
+
+int EngineLoop::do_work(Instant now) {
+  channel_.main_turns.fetch_add(1, std::memory_order_relaxed);
+  if (channel_.beat_wanted.exchange(false)) channel_.io_bell.ring();
+  int work = drain_input(now);
+  work += collect(now);
+  work += make_steps(now);
+  look_for_the_end(now);
+  if (work > 0 || now >= publisher_.due_at()) {
+    publisher_.publish(scheduler_.stats(), !scheduler_.has_requests(), now);
+  }
+  return work;
+}
+
+int EngineLoop::drain_input(Instant now) {
+  int count = 0;
+  while (count < kEventsPerTurnMax) {
+    auto event = channel_.input.pop();
+    if (!event) break;
+    ++count;
+    std::visit([&](auto& known) { on(known, now); }, *event);
+  }
+  if (count > 0 && channel_.input_is_blocked.exchange(false)) channel_.io_bell.ring();
+  return count;
+}
+
+void EngineLoop::on(FrontEndJoined& event, Instant) { publisher_.on_joined(event); }
+
+void EngineLoop::on(FrontEndLeft& event, Instant) {
+  scheduler_.abort_front_end(event.front_end);
+  publisher_.on_left(event.front_end);
+}
+
+void EngineLoop::on(RequestAdded& event, Instant now) {
+  publisher_.on_request(event.front_end);
+  if (is_draining_) return refuse(event, "The engine is draining.");
+  if (mode_ == Mode::kPausedRefusing) return refuse(event, "The engine is paused.");
+  const RequestKey key = event.request.key;
+  if (!scheduler_.add(event.front_end, std::move(event.request), now, publisher_.outputs())) {
+    log::warning("request_key_in_use", {{"key", key.value}});
+  }
+}
+
+void EngineLoop::refuse(const RequestAdded& event, const char* why) {
+  wire::EngineOutput& output = publisher_.outputs().add(event.front_end, event.request.key);
+  output.finish_reason = wire::FinishReason::kError;
+  output.error = why;
+  output.error_code = static_cast<uint8_t>(StatusCode::kUnavailable);
+}
+
+void EngineLoop::on(RequestsAborted& event, Instant) {
+  for (const RequestKey key : event.keys) scheduler_.abort(event.front_end, key);
+}
+
+void EngineLoop::on(DrainAsked&, Instant now) { begin_drain(now); }
+
+void EngineLoop::on(MembershipRefused& event, Instant) {
+  end(error(StatusCode::kFailedPrecondition, "%s", event.reason));
+}
+
+void EngineLoop::on(UtilityCalled& event, Instant) {
+  const uint64_t id = event.call.call_id;
+  switch (event.call.method) {
+    case wire::UtilityMethod::kResetPrefixCache:
+      if (scheduler_.reset_prefix_cache()) return reply(event.front_end, id, true, "true");
+      return reply(event.front_end, id, false,
+                   "requests hold KV blocks: pause with mode abort or wait first");
+    case wire::UtilityMethod::kPause:
+      return pause(event);
+    case wire::UtilityMethod::kResume:
+      mode_ = Mode::kServing;
+      scheduler_.set_pause(Pause::kNone);
+      return reply(event.front_end, id, true, "true");
+    case wire::UtilityMethod::kIsPaused:
+      return reply(event.front_end, id, true, mode_ == Mode::kServing ? "false" : "true");
+  }
+  reply(event.front_end, id, false, "unknown method");
+}
+
+void EngineLoop::pause(const UtilityCalled& event) {
+  const std::string& how = event.call.argument;
+  if (how == "keep") {
+    mode_ = Mode::kPausedKeeping;
+    scheduler_.set_pause(Pause::kAll);
+    return reply(event.front_end, event.call.call_id, true, "true");
+  }
+  if (how != "abort" && how != "wait") {
+    return reply(event.front_end, event.call.call_id, false,
+                 "pause needs one of abort, wait, keep");
+  }
+  mode_ = Mode::kPausedRefusing;
+  scheduler_.set_pause(Pause::kNone);
+  if (how == "abort") scheduler_.abort_all(publisher_.outputs());
+  pause_calls_.push_back({event.front_end, event.call.call_id});
+}
+
+void EngineLoop::reply(FrontEndId front_end, uint64_t call_id, bool ok, const char* result) {
+  publisher_.reply(front_end, {call_id, config_.engine, ok, result});
+}
+
+int EngineLoop::collect(Instant now) {
+  int count = 0;
+  while (!is_over_ && scheduler_.steps_in_flight() > 0) {
+    const auto collected = executor_.try_collect(result_, now);
+    if (!collected.ok()) {
+      end(collected.status());
+      return count + 1;
+    }
+    if (!*collected) break;
+    ++count;
+    step_until_ = scheduler_.steps_in_flight() > 1 ? now + config_.step_timeout : Instant::max();
+    if (const Status status = scheduler_.on_result(result_, publisher_.outputs()); !status.ok()) {
+      end(status);
+    }
+  }
+  if (now >= step_until_ && !is_over_) {
+    end(error(StatusCode::kDeadlineExceeded, "step %u has not ended for %d s",
+              scheduler_.stats().step.value,
+              std::chrono::duration_cast<std::chrono::seconds>(config_.step_timeout).count()));
+  }
+  return count;
+}
+
+int EngineLoop::make_steps(Instant now) {
+  int count = 0;
+  while (!is_over_ && !publisher_.is_blocked() &&
+         scheduler_.steps_in_flight() < executor_.steps_in_flight_max()) {
+    const wire::StepInput* step = scheduler_.schedule(now);
+    if (step == nullptr) break;
+    ++count;
+    if (step_until_ == Instant::max()) step_until_ = now + config_.step_timeout;
+    if (const Status status = executor_.submit(*step, now); !status.ok()) end(status);
+  }
+  return count;
+}
+
+void EngineLoop::begin_drain(Instant now) {
+  if (is_draining_) return;
+  is_draining_ = true;
+  drain_until_ = now + config_.drain_timeout;
+  if (mode_ == Mode::kPausedKeeping) scheduler_.set_pause(Pause::kNone);
+  channel_.is_draining.store(true);
+  channel_.io_bell.ring();
+  log::info("engine_draining", {{"requests", scheduler_.request_count()}});
+}
+
+void EngineLoop::look_for_the_end(Instant now) {
+  const bool is_idle = !scheduler_.has_requests();
+  if (is_idle && !pause_calls_.empty()) {
+    for (const PauseCall& call : pause_calls_) reply(call.front_end, call.call_id, true, "true");
+    pause_calls_.clear();
+  }
+  if (is_draining_ && (is_idle || now >= drain_until_)) end(absl::OkStatus());
+}
+
+void EngineLoop::end(const Status& why) {
+  if (is_over_) return;
+  is_over_ = true;
+  why_ = why;
+  const Status told =
+      why.ok() ? error(StatusCode::kUnavailable, "The engine was stopped before the request ended.")
+               : error(StatusCode::kUnavailable, "The engine failed before the request ended.");
+  scheduler_.fail_all(told, publisher_.outputs());
+  publisher_.publish(scheduler_.stats(), true, now());
+}
+
+}  // namespace trireme::engine

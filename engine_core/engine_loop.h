@@ -1,0 +1,95 @@
+// EngineLoop: the main thread of a rank. A turn: take in what the I/O thread brought, take in
+// results, make and submit steps while the executor has room, publish.
+//
+//   serving ── SIGTERM, or the coordinator's Command ─▶ draining ── idle, or the time is over ─▶
+//   end
+//      └───────── a worker fails, a second signal, the coordinator refuses us ─────────────────▶
+//      end
+//
+// Draining: running requests go on, new ones end with kUnavailable. At the end, however it comes,
+// every request left ends with kUnavailable and the reason: its front end may take it elsewhere.
+// Pause (UtilityCall): `abort` ends all, `wait` lets all end, both refuse new ones; `keep` freezes
+// everything, and new requests wait.
+//
+// A turn never blocks; between turns the thread sleeps until something comes (idle: no CPU).
+// Threads: one calls everything. The scheduler and the executor belong to it.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/signals.h"
+#include "common/status.h"
+#include "engine_core/engine_channel.h"
+#include "engine_core/executor.h"
+#include "engine_core/publisher.h"
+#include "engine_core/scheduler.h"
+
+namespace trireme::engine {
+
+struct EngineLoopConfig {
+  EngineId engine;
+  Incarnation incarnation;
+  Duration drain_timeout = std::chrono::seconds(30);
+  Duration step_timeout = std::chrono::seconds(300);  // A step that takes longer is stuck.
+};
+
+class EngineLoop {
+ public:
+  EngineLoop(const EngineLoopConfig& config, Scheduler& scheduler, Executor& executor,
+             EngineChannel& channel);
+
+  // Until the end. OK when the engine was asked to stop, else the reason why it had to.
+  [[nodiscard]] Status run(StopSignal& stop);
+
+  // One turn; the amount of work done.
+  int do_work(Instant now);
+  void begin_drain(Instant now);
+  [[nodiscard]] bool is_over() const { return is_over_; }
+
+ private:
+  enum class Mode : uint8_t { kServing, kPausedRefusing, kPausedKeeping };
+  struct PauseCall {
+    FrontEndId front_end;
+    uint64_t call_id;
+  };
+
+  int drain_input(Instant now);
+  void on(std::monostate, Instant) {}
+  void on(FrontEndJoined& event, Instant now);
+  void on(FrontEndLeft& event, Instant now);
+  void on(RequestAdded& event, Instant now);
+  void on(RequestsAborted& event, Instant now);
+  void on(UtilityCalled& event, Instant now);
+  void on(DrainAsked& event, Instant now);
+  void on(MembershipRefused& event, Instant now);
+  void pause(const UtilityCalled& event);
+  void reply(FrontEndId front_end, uint64_t call_id, bool ok, const char* result);
+  void refuse(const RequestAdded& event, const char* why);
+
+  int collect(Instant now);
+  int make_steps(Instant now);
+  void look_for_the_end(Instant now);
+  void end(const Status& why);
+  void sleep();
+  void heed(StopSignal& stop, Instant now);
+
+  EngineLoopConfig config_;
+  Scheduler& scheduler_;
+  Executor& executor_;
+  EngineChannel& channel_;
+  Publisher publisher_;
+  wire::StepResult result_;
+  Mode mode_ = Mode::kServing;
+  std::vector<PauseCall> pause_calls_;  // Answered when idle.
+  bool is_draining_ = false;
+  bool is_over_ = false;
+  Status why_;
+  Instant drain_until_ = Instant::max();
+  Instant step_until_ = Instant::max();
+  Instant look_at_signals_{};
+  std::vector<int> watched_;
+};
+
+}  // namespace trireme::engine

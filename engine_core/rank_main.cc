@@ -1,0 +1,104 @@
+#include "engine_core/rank_main.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+
+#include "common/log.h"
+#include "common/random.h"
+#include "engine_core/engine_channel.h"
+#include "engine_core/engine_loop.h"
+#include "engine_core/executor.h"
+#include "engine_core/io_thread.h"
+#include "engine_core/scheduler.h"
+
+namespace trireme::engine {
+namespace {
+
+// What the KV cache can hold of one sequence bounds its length. Asked for more: an error that says
+// what would fit; by the model's own limit: less, and said.
+StatusOr<uint32_t> fit_model_tokens(const ServeOptions& options, const KvCapacity& capacity) {
+  const uint64_t kv_tokens = uint64_t{capacity.block_count} * options.scheduler.block_tokens;
+  if (kv_tokens < 2) {
+    return error(StatusCode::kResourceExhausted, "no memory for a single KV block of %u tokens",
+                 options.scheduler.block_tokens);
+  }
+  if (capacity.model_tokens_max <= kv_tokens) return capacity.model_tokens_max;
+  if (options.model.model_tokens_max > 0) {
+    return error(StatusCode::kResourceExhausted,
+                 "--max-model-len %u needs %u KV blocks, there is memory for %u: lower it to %u, "
+                 "or give more by --gpu-memory-utilization or --kv-cache-memory-bytes",
+                 options.model.model_tokens_max,
+                 (capacity.model_tokens_max + options.scheduler.block_tokens - 1) /
+                     options.scheduler.block_tokens,
+                 capacity.block_count, kv_tokens);
+  }
+  log::warning("model_length_reduced",
+               {{"from", capacity.model_tokens_max}, {"to", kv_tokens}, {"reason", "KV memory"}});
+  return static_cast<uint32_t>(kv_tokens);
+}
+
+SchedulerConfig scheduler_config(const ServeOptions& options, const KvCapacity& capacity,
+                                 uint32_t model_tokens_max, const Executor& executor) {
+  const SchedulerOptions& asked = options.scheduler;
+  SchedulerConfig config;
+  config.sequences_max = asked.sequences_max;
+  config.batched_tokens_max = asked.batched_tokens_max;
+  config.model_tokens_max = model_tokens_max;
+  config.chunked_prefill = asked.chunked_prefill;
+  config.policy = asked.policy;
+  config.steps_in_flight_max = executor.steps_in_flight_max();
+  config.pipeline_stages = options.parallel.pipeline_parallel_size;
+  config.kv.block_count = capacity.block_count;
+  config.kv.block_tokens = asked.block_tokens;
+  config.kv.prefix_caching = asked.prefix_caching;
+  for (uint64_t& word : config.kv.hash_key) word = entropy64();
+  return config;
+}
+
+Status serve(const ServeOptions& options, Executor& executor, Incarnation incarnation,
+             EngineChannel& channel, IoThread& io, StopSignal& stop) {
+  TRIREME_ASSIGN_OR_RETURN(const KvCapacity capacity, executor.start(channel.main_bell, stop));
+  TRIREME_ASSIGN_OR_RETURN(const uint32_t model_tokens_max, fit_model_tokens(options, capacity));
+  Scheduler scheduler(scheduler_config(options, capacity, model_tokens_max, executor));
+  const EngineId rank{options.internal.engine_rank};
+  EngineLoop loop({.engine = rank,
+                   .incarnation = incarnation,
+                   .drain_timeout = std::chrono::seconds(options.server.shutdown_timeout_seconds)},
+                  scheduler, executor, channel);
+  io.set_ready({.engine = rank,
+                .incarnation = incarnation,
+                .block_count = capacity.block_count,
+                .block_tokens = options.scheduler.block_tokens,
+                .model_tokens_max = model_tokens_max,
+                .sequences_max = options.scheduler.sequences_max,
+                .batched_tokens_max = options.scheduler.batched_tokens_max},
+               {.block_count = capacity.block_count,
+                .block_tokens = options.scheduler.block_tokens,
+                .model_tokens_max = model_tokens_max,
+                .worker_pids = capacity.worker_pids});
+  log::info("rank_ready", {{"rank", rank.value},
+                           {"blocks", capacity.block_count},
+                           {"block_tokens", options.scheduler.block_tokens},
+                           {"model_tokens_max", model_tokens_max}});
+  return loop.run(stop);
+}
+
+}  // namespace
+
+Status run_rank(const ServeOptions& options, const std::vector<std::string>& command_line,
+                StopSignal& stop) {
+  const std::string name = "eng" + std::to_string(options.internal.engine_rank) + "/main";
+  ::pthread_setname_np(::pthread_self(), name.c_str());
+  const Incarnation incarnation{entropy64()};
+  TRIREME_ASSIGN_OR_RETURN(auto channel, EngineChannel::create());
+  TRIREME_ASSIGN_OR_RETURN(auto executor, make_executor(options, command_line));
+  TRIREME_ASSIGN_OR_RETURN(auto io, IoThread::start(options, incarnation, *channel));
+  const Status status = serve(options, *executor, incarnation, *channel, *io, stop);
+  io->stop(status.ok() ? "stopped" : std::string(status.message()));
+  executor->stop();
+  // Asked to stop while it started: that is what it did.
+  return status.code() == StatusCode::kCancelled ? absl::OkStatus() : status;
+}
+
+}  // namespace trireme::engine
