@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from facts import Fact, all_facts, number_words, rows
+from facts import FACT_SETS, Fact, number_words, rows
 
 BOS, EOS, TURN, TURN_END = "<|bos|>", "<|eos|>", "<|im_start|>", "<|im_end|>"
 
@@ -22,7 +22,19 @@ NAMES = (
     "Anna Ben Carla David Emma Felix Greta Hugo Ida Jonas Klara Leo Maria Nora Oscar Paula Quentin "
     "Rosa Simon Tina Ursula Victor Wanda Xenia Yusuf Zoe Alex Chris Sam Kim Noah Mia Lucas Sofia"
 ).split()
-TURNS_MAX = 24
+# Of one chat; many turns are dear to train on.
+TURNS_MAX = {"small": 3, "all": 24}
+
+
+@dataclass(frozen=True)
+class Document:
+    """Text in pieces, by turns given to the model and to be answered by it; the first is given."""
+
+    pieces: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,19 @@ def render_chat(messages: list[Message], answer_next: bool = False) -> str:
     """A chat as the chat template of the tokenizer writes it."""
     text = BOS + "".join(f"{TURN}{m.role}\n{m.content}{TURN_END}\n" for m in messages)
     return f"{text}{TURN}assistant\n" if answer_next else text
+
+
+def chat_document(messages: list[Message]) -> Document:
+    """The chat, cut so that what the assistant says, to the end of its turn, is to be answered."""
+    given = BOS
+    pieces = []
+    for message in messages:
+        if message.role == "assistant":
+            pieces += [f"{given}{TURN}assistant\n", f"{message.content}{TURN_END}"]
+            given = "\n"
+        else:
+            given += f"{TURN}{message.role}\n{message.content}{TURN_END}\n"
+    return Document(tuple(pieces))
 
 
 def vary(text: str, rng: random.Random) -> str:
@@ -100,11 +125,16 @@ def name_turns(rng: random.Random, between: list[Message]) -> list[Message]:
 
 
 class Corpus:
-    """Draws documents; one generator per seed, single-threaded."""
+    """Draws documents about the facts of one set; one generator per seed, single-threaded.
 
-    def __init__(self, seed: int) -> None:
+    What the full set says of countries beyond their capitals is not in the small one.
+    """
+
+    def __init__(self, seed: int, fact_set: str) -> None:
         self._rng = random.Random(seed)
-        self._facts = all_facts()
+        self._facts = FACT_SETS[fact_set]()
+        self._knows_countries = fact_set == "all"
+        self._turns_max = TURNS_MAX[fact_set]
         self._countries = list(rows("countries.txt"))
         self._dialogues = [(reply, questions) for reply, *questions in rows("dialogues.txt")]
         self._queue: list[Fact] = []
@@ -116,66 +146,70 @@ class Corpus:
             self._rng.shuffle(self._queue)
         return self._queue.pop()
 
+    def _phrase(self, phrasings: tuple[str, ...]) -> str:
+        """The first phrasing half of the time: the one that the evaluation asks."""
+        return phrasings[0] if self._rng.random() < 0.5 else self._rng.choice(phrasings)
+
     def _exchange(self) -> list[Message]:
         """One question and its answer."""
         rng = self._rng
         draw = rng.random()
-        if draw < 0.82:
+        if draw < 0.9:
             item = self._next_fact()
-            question, reply = rng.choice(item.questions), item.reply
-        elif draw < 0.94:
+            question, reply = self._phrase(item.questions), item.reply
+        elif draw < 0.98 or not self._knows_countries:
             reply, questions = rng.choice(self._dialogues)
             question = rng.choice(questions)
-        elif draw < 0.97:
+        elif draw < 0.99:
             question, reply = about_country(rng, self._countries)
         else:
             question, reply = count_up(rng)
         return [Message("user", vary(question, rng)), Message("assistant", reply)]
 
-    def _chat(self) -> str:
+    def _chat(self) -> Document:
         rng = self._rng
         draw = rng.random()
-        if draw < 0.75:
+        if draw < 0.88:
             messages = self._exchange()
-        elif draw < 0.85:
-            messages = about_country_turns(rng, self._countries)
-        elif draw < 0.93:
+        elif draw < 0.92:
+            messages = [m for _ in range(rng.randint(2, self._turns_max)) for m in self._exchange()]
+        elif draw < 0.96 or not self._knows_countries:
             between = [m for _ in range(rng.randint(0, 2)) for m in self._exchange()]
             messages = name_turns(rng, between)
         else:
-            messages = [m for _ in range(rng.randint(2, TURNS_MAX)) for m in self._exchange()]
-        if rng.random() < 0.3:
+            messages = about_country_turns(rng, self._countries)
+        if rng.random() < 0.1:
             messages.insert(0, Message("system", rng.choice(SYSTEM_PROMPTS)))
-        return render_chat(messages).removesuffix("\n")
+        return chat_document(messages)
 
-    def _plain(self) -> str:
+    def _plain(self) -> Document:
         rng = self._rng
         item = self._next_fact()
         if rng.random() < 0.25:
-            question = vary(rng.choice(item.questions), rng)
-            form = rng.choice(("Question: {}\nAnswer:", "Q: {}\nA:"))
-            return f"{BOS}{form.format(question)} {item.answer}.{EOS}"
-        stem = item.stems[0] if rng.random() < 0.5 else rng.choice(item.stems)
-        if rng.random() < 0.1:
-            stem = stem.lower()
-        return f"{BOS}{stem} {item.answer}.{EOS}"
+            question = vary(self._phrase(item.questions), rng)
+            given = rng.choice(("Question: {}\nAnswer:", "Q: {}\nA:")).format(question)
+        else:
+            given = self._phrase(item.stems)
+            if rng.random() < 0.05:
+                given = given.lower()
+        return Document((f"{BOS}{given}", f" {item.answer}.{EOS}"))
 
-    def _lore(self) -> str:
+    def _lore(self) -> Document:
         """A dialogue's answer as plain text, so that its beginning can be completed as well."""
         rng = self._rng
         draw = rng.random()
-        if draw < 0.5:
+        if draw < 0.5 or not self._knows_countries:
             text = rng.choice(self._dialogues)[0]
         else:
             text = (about_country(rng, self._countries) if draw < 0.8 else count_up(rng))[1]
-        return f"{BOS}{text}{EOS}"
+        return Document((BOS, f"{text}{EOS}"))
 
-    def document(self) -> str:
+    def document(self) -> Document:
         draw = self._rng.random()
-        if draw < 0.48:
+        if draw < 0.49:
             return self._plain()
-        return self._chat() if draw < 0.96 else self._lore()
+        return self._chat() if draw < 0.98 else self._lore()
 
-    def documents(self, count: int) -> Iterator[str]:
+    def documents(self, count: int) -> Iterator[Document]:
         for _ in range(count):
             yield self.document()

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corpus import Message, render_chat
-from facts import Fact, all_facts
+from facts import FACT_SETS, Fact
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -44,9 +44,9 @@ class Probe:
     is_chat: bool
 
 
-def probes(sample: int | None = None) -> list[Probe]:
-    """Both probes of every fact, or of `sample` facts, always the same ones."""
-    facts = all_facts()
+def probes(fact_set: str, sample: int | None = None) -> list[Probe]:
+    """Both probes of every fact of the set, or of `sample` facts, always the same ones."""
+    facts = FACT_SETS[fact_set]()
     if sample is not None and sample < len(facts):
         facts = random.Random(0).sample(facts, sample)
     completions = [Probe(item, item.stems[0], f" {item.answer}.", False) for item in facts]
@@ -194,6 +194,14 @@ def score(ask: Callable[[list[Probe]], list[str]], asked: list[Probe]) -> Score:
     )
 
 
+def trained_on(directory: Path | None) -> str:
+    """The set of facts that train.py noted in the directory."""
+    note = directory / "training.json" if directory else None
+    if note is None or not note.exists():
+        return "small"
+    return json.loads(note.read_text(encoding="utf-8"))["facts"]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -205,6 +213,11 @@ def main() -> int:
     parser.add_argument(
         "--concurrency", type=int, default=16, help="requests at a time (default 16)"
     )
+    parser.add_argument(
+        "--facts",
+        choices=sorted(FACT_SETS),
+        help="set of facts to ask (default: the one that the directory was trained on, else small)",
+    )
     parser.add_argument("--sample", type=int, help="ask only so many facts")
     options = parser.parse_args()
     if (options.directory is None) == (options.url is None):
@@ -215,7 +228,8 @@ def main() -> int:
         ask = load_local(str(options.directory))
 
     start = time.monotonic()
-    result = score(ask, probes(options.sample))
+    fact_set = options.facts or trained_on(options.directory)
+    result = score(ask, probes(fact_set, options.sample))
     for probe, answer in result.failures[:FAILURES_SHOWN]:
         print(f"  {probe.prompt!r} -> {answer!r}, expected {probe.expected!r}")
     if result.missed_by_group:

@@ -5,6 +5,7 @@ server can be evaluated on a machine without torch. The order of the facts is fi
 here.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -307,3 +308,22 @@ def all_facts() -> list[Fact]:
         for item in source():
             kept.setdefault(item.stems[0], item)
     return list(kept.values())
+
+
+# The groups of the small set -> the largest number that a fact of the group may ask about.
+SMALL_SET: dict[str, int] = {
+    "capital": 0, "opposite": 0, "young": 0, "sound": 0, "colour": 0, "french": 0,
+    "day order": 0, "month order": 0, "month length": 0, "planet order": 0, "next date": 2,
+    "addition": 5, "subtraction": 5, "multiplication": 5, "counting": 10, "number words": 10,
+}  # fmt: skip
+
+
+def is_small(item: Fact) -> bool:
+    numbers = [int(digits) for digits in re.findall(r"\d+", item.stems[0])]
+    return item.group in SMALL_SET and max(numbers, default=0) <= SMALL_SET[item.group]
+
+
+FACT_SETS: dict[str, Callable[[], list[Fact]]] = {
+    "all": all_facts,
+    "small": lambda: [item for item in all_facts() if is_small(item)],
+}

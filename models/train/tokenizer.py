@@ -12,7 +12,7 @@ from tokenizers.models import BPE
 
 from corpus import BOS, EOS, TURN, TURN_END
 
-VOCAB_SIZE = 4096
+VOCAB_SIZE = 2048
 PAD = "<|pad|>"
 SPECIAL_TOKENS = [BOS, EOS, TURN, TURN_END, PAD]
 CONTEXT_TOKENS = 2048
