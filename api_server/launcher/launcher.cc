@@ -1,0 +1,354 @@
+#include "api_server/launcher/launcher.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "api_server/launcher/listen_socket.h"
+#include "api_server/launcher/process_tree.h"
+#include "common/log.h"
+#include "common/process/sibling_binary.h"
+#include "common/process/supervisor.h"
+#include "common/random.h"
+#include "common/zmq/context.h"
+#include "common/zmq/link_safety.h"
+#include "common/zmq/poller.h"
+#include "proto/member/cluster_context.h"
+#include "proto/member/cluster_shape.h"
+#include "proto/member/member_link.h"
+#include "proto/member/view_text.h"
+
+namespace trireme::api {
+namespace {
+
+constexpr uint64_t kLinkToken = 1;
+constexpr uint64_t kChildrenToken = 2;
+constexpr uint64_t kStopToken = 3;
+constexpr Duration kWaitingInterval = std::chrono::seconds(10);
+
+// In the order in which they are stopped.
+enum class Kind : uint8_t { kApiServer, kNodeAgent, kCoordinator, kNone };
+
+std::string host_name() {
+  char name[256] = {};
+  if (::gethostname(name, sizeof(name) - 1) != 0) return "unknown";
+  return name;
+}
+
+void say(const std::string& line) {
+  std::printf("%s\n", line.c_str());
+  std::fflush(stdout);
+}
+
+class Launcher {
+ public:
+  Launcher(const ServeOptions& options, ListenSocket http, process::Supervisor children,
+           member::MemberLink link, zmq::Poller poller, StopSignal& stop)
+      : options_(options),
+        http_(std::move(http)),
+        children_(std::move(children)),
+        link_(std::move(link)),
+        poller_(std::move(poller)),
+        stop_(stop),
+        waiting_at_(now() + kWaitingInterval) {}
+
+  Status start(std::span<const char* const> arguments);
+  Status run();
+
+ private:
+  Status add(Kind kind, const std::string& title, const char* program,
+             std::span<const char* const> arguments, std::vector<std::string> more,
+             std::vector<int> fds);
+  void wait();
+  Status on_death(const process::Death& death);
+  void report_ranks_of_dead_agent(const std::string& reason);
+  Status on_event(const member::Event& event);
+  void on_view(const wire::View& view);
+  [[nodiscard]] bool is_complete(const wire::View& view) const;
+  void announce(const wire::View& view);
+  void say_who_is_missing();
+  void follow_stop();
+  void stop_stage(Kind kind, int signal);
+  [[nodiscard]] uint32_t pid_of(Kind kind) const;
+  [[nodiscard]] bool is_over() const;
+  [[nodiscard]] long milliseconds() const;
+
+  const ServeOptions& options_;
+  ListenSocket http_;
+  process::Supervisor children_;
+  member::MemberLink link_;
+  zmq::Poller poller_;
+  StopSignal& stop_;
+
+  const Instant started_at_ = now();
+  Instant waiting_at_;
+  std::vector<Kind> kinds_;  // Of each child.
+  wire::View view_;
+  bool was_complete_ = false;
+
+  StopSignal::Level level_ = StopSignal::Level::kRun;
+  Kind stage_ = Kind::kNone;  // Which children are being stopped.
+  Instant kill_at_ = Instant::max();
+};
+
+Status Launcher::start(std::span<const char* const> arguments) {
+  say("http: listening on " + http_.address);
+  if (member::starts_coordinator(options_)) {
+    TRIREME_RETURN_IF_ERROR(
+        add(Kind::kCoordinator, "coordinator", "coordinator", arguments, {}, {}));
+  }
+  const member::RankRange local = member::local_ranks(options_);
+  if (local.count > 0) {
+    TRIREME_RETURN_IF_ERROR(add(Kind::kNodeAgent, "node agent", "engine-core", arguments, {}, {}));
+    say(absl::StrFormat("node agent: starting ranks %u to %u", local.first,
+                        local.first + local.count - 1));
+  }
+  const uint32_t servers = std::max(1U, options_.server.api_server_count);
+  for (uint32_t i = 0; i < servers; ++i) {
+    const uint32_t index = member::first_api_server_index(options_) + i;
+    const int fd = http_.fd.get();
+    TRIREME_RETURN_IF_ERROR(add(Kind::kApiServer, absl::StrFormat("api-server %u", index),
+                                "api-server", arguments,
+                                {"--internal-api-server-index", std::to_string(index),
+                                 "--internal-listen-fd", std::to_string(fd)},
+                                {fd}));
+  }
+  link_.set_ready({});
+  TRIREME_RETURN_IF_ERROR(poller_.add(link_.socket(), kLinkToken));
+  TRIREME_RETURN_IF_ERROR(poller_.add_fd(children_.fd(), kChildrenToken));
+  return poller_.add_fd(stop_.fd(), kStopToken);
+}
+
+Status Launcher::add(Kind kind, const std::string& title, const char* program,
+                     std::span<const char* const> arguments, std::vector<std::string> more,
+                     std::vector<int> fds) {
+  TRIREME_ASSIGN_OR_RETURN(std::string path, process::find_sibling_binary(program));
+  process::ChildOptions child{.argv = {std::move(path)}, .inherited_fds = std::move(fds)};
+  child.argv.insert(child.argv.end(), arguments.begin(), arguments.end());
+  child.argv.insert(child.argv.end(), more.begin(), more.end());
+  children_.add(title, std::move(child));
+  kinds_.push_back(kind);
+  return absl::OkStatus();
+}
+
+Status Launcher::run() {
+  while (true) {
+    for (const process::Death& death : children_.tick(now())) {
+      TRIREME_RETURN_IF_ERROR(on_death(death));
+    }
+    link_.do_work(now(), /*is_alive=*/true);
+    while (auto event = link_.next_event()) TRIREME_RETURN_IF_ERROR(on_event(*event));
+    say_who_is_missing();
+    follow_stop();
+    if (is_over()) break;
+    wait();
+  }
+  say("stopped");
+  return absl::OkStatus();
+}
+
+bool Launcher::is_over() const {
+  return level_ != StopSignal::Level::kRun && children_.running_count() == 0;
+}
+
+void Launcher::wait() {
+  const Instant waiting = was_complete_ ? Instant::max() : waiting_at_;
+  (void)poller_.wait(Deadline(std::min({link_.wakeup(), children_.wakeup(), kill_at_, waiting})));
+}
+
+Status Launcher::on_death(const process::Death& death) {
+  const std::string& title = children_.name(death.child);
+  if (!death.restart_in) {
+    say(absl::StrFormat("%s: stopped", title));
+    return absl::OkStatus();
+  }
+  const auto wait_ms = std::chrono::duration_cast<std::chrono::milliseconds>(*death.restart_in);
+  log::warning("child_died", {{"child", title},
+                              {"child_pid", death.pid},
+                              {"reason", death.reason},
+                              {"restarts", death.restarts},
+                              {"restart_in_ms", wait_ms.count()}});
+  if (kinds_[death.child] == Kind::kNodeAgent) report_ranks_of_dead_agent(death.reason);
+  // A node agent that ends by itself has tried its ranks often enough.
+  const bool has_tried = kinds_[death.child] == Kind::kNodeAgent && death.status.signal == 0;
+  const uint32_t tries_max = has_tried ? 1 : kStartTriesMax;
+  const bool goes_on = was_complete_ || level_ != StopSignal::Level::kRun;
+  if (goes_on || death.deaths_in_a_row < tries_max) {
+    say(absl::StrFormat("%s: %s, restart in %d ms", title, death.reason, wait_ms.count()));
+    return absl::OkStatus();
+  }
+  return error(StatusCode::kUnavailable, "%s cannot start (%s): %s", title, death.reason,
+               death.last_words);
+}
+
+// Its ranks died with it, and nobody else will say so before their leases end.
+void Launcher::report_ranks_of_dead_agent(const std::string& reason) {
+  const member::RankRange local = member::local_ranks(options_);
+  for (uint32_t rank = local.first; rank < local.first + local.count; ++rank) {
+    const auto* member = member::find_member(view_, wire::Role::kEngine, rank);
+    if (member == nullptr || member->state == wire::MemberState::kLost) continue;
+    link_.report_rank({.engine = EngineId{rank},
+                       .incarnation = member->incarnation,
+                       .reason = "node agent: " + reason,
+                       .restarts = member->restarts + 1});
+  }
+}
+
+Status Launcher::on_event(const member::Event& event) {
+  if (const auto* accepted = std::get_if<member::Accepted>(&event)) {
+    if (accepted->is_new_coordinator) {
+      say(absl::StrFormat("coordinator: up at %s (%d ms)", member::control_endpoint(options_),
+                          milliseconds()));
+    }
+  } else if (const auto* refused = std::get_if<member::Refused>(&event)) {
+    if (refused->is_final) {
+      return error(StatusCode::kFailedPrecondition, "the coordinator refused this node: %s",
+                   refused->reason);
+    }
+    say("coordinator: refused for now: " + refused->reason);
+  } else if (const auto* view = std::get_if<wire::View>(&event)) {
+    on_view(*view);
+  }
+  return absl::OkStatus();
+}
+
+void Launcher::on_view(const wire::View& view) {
+  for (const std::string& line : member::changes_between(view_, view)) {
+    say(absl::StrFormat("%s  %d ms", line, milliseconds()));
+  }
+  view_ = view;
+  if (was_complete_ || !is_complete(view)) return;
+  was_complete_ = true;
+  announce(view);
+}
+
+bool Launcher::is_complete(const wire::View& view) const {
+  const auto is_ready = [&](wire::Role role, uint32_t index) {
+    const wire::Member* const member = member::find_member(view, role, index);
+    return member != nullptr && member->state == wire::MemberState::kReady;
+  };
+  const member::RankRange served = member::served_ranks(options_);
+  for (uint32_t i = 0; i < served.count; ++i) {
+    if (!is_ready(wire::Role::kEngine, served.first + i)) return false;
+  }
+  const uint32_t servers = std::max(1U, options_.server.api_server_count);
+  for (uint32_t i = 0; i < servers; ++i) {
+    const uint32_t index = member::first_api_server_index(options_) + i;
+    if (!is_ready(wire::Role::kApiServer, index)) return false;
+  }
+  return true;
+}
+
+void Launcher::announce(const wire::View& view) {
+  const bool has_tls = !options_.server.ssl_certfile.empty();
+  const auto& names = options_.model.served_model_names;
+  const TreeFacts facts{
+      .launcher_pid = static_cast<uint32_t>(::getpid()),
+      .coordinator_pid = pid_of(Kind::kCoordinator),
+      .node_agent_pid = pid_of(Kind::kNodeAgent),
+      .control_address = member::control_endpoint(options_).substr(6),  // Without "tcp://".
+      .http_address = http_.address,
+      .node = host_name(),
+      .local = member::local_ranks(options_)};
+  say(absl::StrFormat("\nready after %d ms: %s://%s\n\n  %s\n\n%s", milliseconds(),
+                      has_tls ? "https" : "http", http_.reach_at,
+                      curl_line(http_.reach_at, has_tls, !options_.server.api_keys.empty(),
+                                names.empty() ? options_.model.model : names.front()),
+                      process_tree(facts, view)));
+}
+
+void Launcher::say_who_is_missing() {
+  if (was_complete_ || level_ != StopSignal::Level::kRun || now() < waiting_at_) return;
+  waiting_at_ = now() + kWaitingInterval;
+  std::string missing;
+  const member::RankRange served = member::served_ranks(options_);
+  for (uint32_t rank = served.first; rank < served.first + served.count; ++rank) {
+    const auto* member = member::find_member(view_, wire::Role::kEngine, rank);
+    if (member != nullptr && member->state == wire::MemberState::kReady) continue;
+    const bool is_loading = member != nullptr && member->state == wire::MemberState::kStarting;
+    missing += absl::StrFormat("%s%u%s", missing.empty() ? "" : ", ", rank,
+                               is_loading ? " (loading)" : "");
+  }
+  if (!missing.empty()) say("waiting for ranks " + missing);
+}
+
+void Launcher::follow_stop() {
+  const StopSignal::Level level = stop_.update();
+  if (level == StopSignal::Level::kRun) return;
+  if (level_ == StopSignal::Level::kRun) {
+    say("stopping: running requests finish, a second signal ends them");
+    stop_stage(Kind::kApiServer, SIGTERM);
+  }
+  const bool kills = level == StopSignal::Level::kForce && level_ != StopSignal::Level::kForce;
+  level_ = level;
+  if (kills) {
+    for (const Kind kind : {Kind::kApiServer, Kind::kNodeAgent, Kind::kCoordinator}) {
+      stop_stage(kind, SIGKILL);
+    }
+  }
+  if (now() >= kill_at_) stop_stage(stage_, SIGKILL);
+  while (stage_ < Kind::kCoordinator && pid_of(stage_) == 0) {
+    stop_stage(static_cast<Kind>(static_cast<int>(stage_) + 1), SIGTERM);
+  }
+}
+
+void Launcher::stop_stage(Kind kind, int signal) {
+  stage_ = kind;
+  const Duration drain = std::chrono::seconds(options_.server.shutdown_timeout_seconds);
+  kill_at_ = signal == SIGKILL ? Instant::max() : now() + drain + kStopGrace;
+  for (std::size_t i = 0; i < kinds_.size(); ++i) {
+    if (kinds_[i] == kind) children_.stop(i, signal);
+  }
+}
+
+// Of the first that runs.
+uint32_t Launcher::pid_of(Kind kind) const {
+  for (std::size_t i = 0; i < kinds_.size(); ++i) {
+    if (kinds_[i] == kind && children_.is_running(i)) {
+      return static_cast<uint32_t>(children_.pid(i));
+    }
+  }
+  return 0;
+}
+
+long Launcher::milliseconds() const {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(now() - started_at_).count();
+}
+
+Status check_ports(const ServeOptions& options, const zmq::ContextOptions& context) {
+  if (!member::starts_coordinator(options)) return absl::OkStatus();
+  const std::string endpoint = member::control_endpoint(options);
+  TRIREME_RETURN_IF_ERROR(
+      annotate(zmq::check_bind_is_safe(endpoint, context.key.has_value(), context.insecure),
+               "--data-parallel-address"));
+  return check_control_port(member::control_host(options), options.parallel.data_parallel_rpc_port);
+}
+
+}  // namespace
+
+Status run_launcher(const ServeOptions& options, std::span<const char* const> arguments,
+                    StopSignal& stop) {
+  TRIREME_ASSIGN_OR_RETURN(ListenSocket http, listen_on(options.server.host, options.server.port));
+  TRIREME_ASSIGN_OR_RETURN(const auto context, member::make_cluster_context(options));
+  TRIREME_RETURN_IF_ERROR(check_ports(options, context->options()));
+  TRIREME_ASSIGN_OR_RETURN(auto link,
+                           member::MemberLink::open(*context, options,
+                                                    {.role = wire::Role::kNodeAgent,
+                                                     .index = member::launcher_index(options),
+                                                     .incarnation = Incarnation{entropy64()},
+                                                     .config = member::cluster_config(options)}));
+  TRIREME_ASSIGN_OR_RETURN(auto poller, zmq::Poller::create());
+  TRIREME_ASSIGN_OR_RETURN(auto children, process::Supervisor::create({}));
+  Launcher launcher(options, std::move(http), std::move(children), std::move(link),
+                    std::move(poller), stop);
+  TRIREME_RETURN_IF_ERROR(launcher.start(arguments));
+  return launcher.run();
+}
+
+}  // namespace trireme::api

@@ -1,0 +1,258 @@
+#include "api_server/server.h"
+
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "api_server/engine_client/engine_loop.h"
+#include "api_server/http/asio.h"
+#include "api_server/http/http_server.h"
+#include "api_server/model_info.h"
+#include "api_server/service.h"
+#include "common/log.h"
+#include "common/random.h"
+#include "common/unique_fd.h"
+#include "common/zmq/context.h"
+#include "proto/member/cluster_context.h"
+#include "proto/member/cluster_shape.h"
+#include "proto/member/member_link.h"
+
+namespace trireme::api {
+namespace {
+
+constexpr std::chrono::milliseconds kDrainTick(10);
+
+// The address of this host that the way to the coordinator leaves by; nothing is sent.
+StatusOr<std::string> address_towards(const std::string& host, uint16_t port) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_DGRAM;
+  addrinfo* found = nullptr;
+  if (const int code = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found);
+      code != 0) {
+    return error(StatusCode::kInvalidArgument, "--data-parallel-address %s: %s", host,
+                 ::gai_strerror(code));
+  }
+  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, &::freeaddrinfo);
+  const UniqueFd fd(::socket(found->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_storage own{};
+  socklen_t size = sizeof(own);
+  char text[NI_MAXHOST];
+  if (::connect(fd.get(), found->ai_addr, found->ai_addrlen) != 0 ||
+      ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&own), &size) != 0 ||
+      ::getnameinfo(reinterpret_cast<sockaddr*>(&own), size, text, sizeof(text), nullptr, 0,
+                    NI_NUMERICHOST) != 0) {
+    return error(StatusCode::kInvalidArgument, "--data-parallel-address %s: no way there", host);
+  }
+  return std::string(text);
+}
+
+EngineClientOptions client_options(const ServeOptions& options, const ModelInfo& model) {
+  const uint32_t asked = options.model.model_tokens_max;
+  return {.engine_count = options.parallel.data_parallel_size,
+          .front_ends = std::max(1U, options.server.api_server_count),
+          .queued_requests_max = options.server.queued_requests_max,
+          .queued_tokens_max = options.server.queued_tokens_max,
+          .model_tokens_max = asked > 0 ? asked : model.tokens_max};
+}
+
+ServiceOptions service_options(const ServeOptions& options, const ModelInfo& model,
+                               const text::Tokenizer& tokenizer) {
+  ServiceOptions out;
+  out.model_names = options.model.served_model_names;
+  if (out.model_names.empty()) out.model_names.push_back(options.model.model);
+  out.model_root = options.model.model;
+  out.api_keys = options.server.api_keys;
+  out.root_path = options.server.root_path;
+  out.response_role = options.server.response_role;
+  out.version = TRIREME_VERSION;
+  out.limits.logprobs_max = options.server.logprobs_max;
+  out.defaults = model.defaults;
+  out.eos_token_ids = model.eos_token_ids;
+  if (tokenizer.eos() && tokenizer.eos()->id) {
+    const int32_t eos = *tokenizer.eos()->id;
+    if (std::find(out.eos_token_ids.begin(), out.eos_token_ids.end(), eos) ==
+        out.eos_token_ids.end()) {
+      out.eos_token_ids.push_back(eos);
+    }
+  }
+  out.vocabulary_size =
+      std::max(model.vocabulary_size, static_cast<uint32_t>(tokenizer.vocabulary_size()));
+  out.seed = entropy64();
+  out.return_tokens_as_ids = options.server.return_tokens_as_token_ids;
+  out.log_requests = options.server.log_requests;
+  return out;
+}
+
+// A model without a template serves completions; a broken one, or one asked for, is an error.
+StatusOr<std::optional<text::ChatTemplate>> load_template(const ServeOptions& options,
+                                                          const std::string& directory) {
+  const bool is_asked_for = !options.server.chat_template.empty();
+  auto loaded = is_asked_for
+                    ? text::ChatTemplate::load_with_option(directory, options.server.chat_template)
+                    : text::ChatTemplate::load(directory);
+  if (loaded.ok()) return std::optional(*std::move(loaded));
+  if (!is_asked_for && loaded.status().code() == StatusCode::kNotFound) return std::nullopt;
+  return annotate(loaded.status(), is_asked_for ? "--chat-template" : "chat template");
+}
+
+class Process {
+ public:
+  Process(const ServeOptions& options, StopSignal& stop)
+      : options_(options),
+        stop_(stop),
+        stop_fd_(io_.get_executor(), ::dup(stop.fd())),
+        drain_timer_(io_.get_executor()) {}
+
+  Status open();
+  Status run();
+
+ private:
+  [[nodiscard]] Status open_http();
+  [[nodiscard]] Status join();
+  void watch_stop();
+  void begin_drain();
+  void watch_drain();
+  void take(const member::Event& event);
+  void finish(Status status);
+
+  const ServeOptions& options_;
+  StopSignal& stop_;
+  asio::io_context io_{1};
+  std::unique_ptr<zmq::Context> zmq_;
+  std::optional<text::Tokenizer> tokenizer_;
+  std::optional<text::ChatTemplate> template_;
+  std::unique_ptr<EngineLoop> engines_;
+  std::optional<EncodePool> encoder_;
+  std::optional<Service> service_;
+  std::unique_ptr<HttpServer> http_;
+  asio::posix::basic_stream_descriptor<Executor> stop_fd_;
+  Timer drain_timer_;
+  Instant drain_deadline_;
+  Status result_;
+};
+
+Status Process::open() {
+  const std::string& directory = options_.model.model;
+  TRIREME_ASSIGN_OR_RETURN(const ModelInfo model, read_model_info(directory));
+  const std::string& given = options_.model.tokenizer;
+  TRIREME_ASSIGN_OR_RETURN(tokenizer_, text::Tokenizer::load(given.empty() ? directory : given));
+  TRIREME_ASSIGN_OR_RETURN(template_, load_template(options_, given.empty() ? directory : given));
+  TRIREME_ASSIGN_OR_RETURN(zmq_, member::make_cluster_context(options_));
+  const auto& parallel = options_.parallel;
+  std::string host = "127.0.0.1";
+  if (!member::is_one_node(options_)) {
+    TRIREME_ASSIGN_OR_RETURN(
+        host, address_towards(member::control_host(options_), parallel.data_parallel_rpc_port));
+  }
+  TRIREME_ASSIGN_OR_RETURN(engines_,
+                           EngineLoop::open(io_, *zmq_, host, client_options(options_, model)));
+  encoder_.emplace(io_, *tokenizer_);
+  service_.emplace(service_options(options_, model, *tokenizer_), engines_->client(), *tokenizer_,
+                   template_ ? &*template_ : nullptr, *encoder_);
+  TRIREME_RETURN_IF_ERROR(open_http());
+  return join();
+}
+
+Status Process::open_http() {
+  const HttpServerOptions http{.host = options_.server.host,
+                               .port = options_.server.port,
+                               .listen_fd = options_.internal.listen_fd,
+                               .reuse_port = options_.server.api_server_count > 1,
+                               .ssl_certfile = options_.server.ssl_certfile,
+                               .ssl_keyfile = options_.server.ssl_keyfile};
+  TRIREME_ASSIGN_OR_RETURN(http_, HttpServer::open(io_, http, [this](auto exchange) {
+                             service_->handle(std::move(exchange));
+                           }));
+  service_->set_http_counters(&http_->counters());
+  return {};
+}
+
+Status Process::join() {
+  member::MemberIdentity identity{
+      .role = wire::Role::kApiServer,
+      .index = member::first_api_server_index(options_) + options_.internal.api_server_index,
+      .incarnation = Incarnation{entropy64()},
+      .config = member::cluster_config(options_)};
+  TRIREME_ASSIGN_OR_RETURN(member::MemberLink link,
+                           member::MemberLink::open(*zmq_, options_, std::move(identity)));
+  wire::MemberReady ready;
+  ready.addresses.push_back(engines_->endpoint());
+  ready.http_address = absl::StrFormat(
+      "%s:%u", options_.server.host.empty() ? "0.0.0.0" : options_.server.host, http_->port());
+  log::info("http_listening",
+            {{"host", options_.server.host.empty() ? "0.0.0.0" : options_.server.host},
+             {"port", http_->port()},
+             {"engines_at", engines_->endpoint()}});
+  return engines_->join(std::move(link), std::move(ready),
+                        [this](const member::Event& event) { take(event); });
+}
+
+Status Process::run() {
+  watch_stop();
+  io_.run();
+  engines_->leave(result_.ok() ? "stopped" : std::string(result_.message()));
+  http_->close();
+  return result_;
+}
+
+void Process::take(const member::Event& event) {
+  if (const auto* refused = std::get_if<member::Refused>(&event); refused && refused->is_final) {
+    finish(
+        error(StatusCode::kFailedPrecondition, "the coordinator refused us: %s", refused->reason));
+  } else if (const auto* command = std::get_if<wire::Command>(&event)) {
+    if (command->command == wire::CommandKind::kStop) stop_.raise();
+    begin_drain();
+  }
+}
+
+void Process::watch_stop() {
+  stop_fd_.async_wait(asio::posix::descriptor_base::wait_read, [this](ErrorCode code) {
+    if (code) return;
+    const StopSignal::Level level = stop_.update();
+    if (level == StopSignal::Level::kForce) {
+      log::warning("stop_forced", {{"requests_open", engines_->client().requests_open()}});
+      finish({});
+      return;
+    }
+    if (level == StopSignal::Level::kDrain) begin_drain();
+    watch_stop();
+  });
+}
+
+void Process::begin_drain() {
+  if (engines_->client().is_draining()) return;
+  log::info("drain", {{"requests_open", engines_->client().requests_open()},
+                      {"seconds_max", options_.server.shutdown_timeout_seconds}});
+  engines_->set_draining();
+  http_->drain();
+  drain_deadline_ = now() + std::chrono::seconds(options_.server.shutdown_timeout_seconds);
+  watch_drain();
+}
+
+void Process::watch_drain() {
+  if (http_->exchanges_open() == 0 || now() >= drain_deadline_) {
+    finish({});
+    return;
+  }
+  drain_timer_.expires_after(kDrainTick);
+  drain_timer_.async_wait([this](ErrorCode code) {
+    if (!code) watch_drain();
+  });
+}
+
+void Process::finish(Status status) {
+  result_ = std::move(status);
+  io_.stop();
+}
+
+}  // namespace
+
+Status run_api_server(const ServeOptions& options, StopSignal& stop) {
+  Process process(options, stop);
+  TRIREME_RETURN_IF_ERROR(process.open());
+  return process.run();
+}
+
+}  // namespace trireme::api
