@@ -1,0 +1,198 @@
+#include "engine_core/node_agent/node_agent.h"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/log.h"
+#include "common/process/sibling_binary.h"
+#include "common/process/supervisor.h"
+#include "common/random.h"
+#include "common/zmq/context.h"
+#include "common/zmq/poller.h"
+#include "proto/member/cluster_context.h"
+#include "proto/member/cluster_shape.h"
+#include "proto/member/member_link.h"
+#include "proto/member/view_text.h"
+
+namespace trireme::engine {
+namespace {
+
+constexpr uint64_t kLinkToken = 1;
+constexpr uint64_t kChildrenToken = 2;
+constexpr uint64_t kStopToken = 3;
+
+class NodeAgent {
+ public:
+  NodeAgent(const ServeOptions& options, process::Supervisor children, member::MemberLink link,
+            zmq::Poller poller, StopSignal& stop)
+      : options_(options),
+        local_(member::local_ranks(options)),
+        children_(std::move(children)),
+        link_(std::move(link)),
+        poller_(std::move(poller)),
+        stop_(stop),
+        ranks_(local_.count) {}
+
+  Status start(const std::string& program, std::span<const char* const> arguments);
+  Status run();
+
+ private:
+  struct Rank {
+    Incarnation incarnation;  // Of the life that runs, once it is in the view.
+    bool was_ready = false;
+  };
+
+  [[nodiscard]] bool was_ready() const {
+    return std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.was_ready; });
+  }
+  void wait();
+  Status on_death(const process::Death& death);
+  Status on_event(const member::Event& event);
+  void on_view(const wire::View& view);
+  void follow_stop();
+
+  const ServeOptions& options_;
+  member::RankRange local_;
+  process::Supervisor children_;
+  member::MemberLink link_;
+  zmq::Poller poller_;
+  StopSignal& stop_;
+  std::vector<Rank> ranks_;
+  wire::View view_;
+  StopSignal::Level level_ = StopSignal::Level::kRun;
+  Instant kill_at_ = Instant::max();
+};
+
+Status NodeAgent::start(const std::string& program, std::span<const char* const> arguments) {
+  for (uint32_t i = 0; i < local_.count; ++i) {
+    process::ChildOptions child{.argv = {program}};
+    child.argv.insert(child.argv.end(), arguments.begin(), arguments.end());
+    child.argv.insert(child.argv.end(),
+                      {"--internal-engine-rank", std::to_string(local_.first + i)});
+    children_.add(absl::StrFormat("rank %u", local_.first + i), std::move(child));
+  }
+  link_.set_ready({});
+  TRIREME_RETURN_IF_ERROR(poller_.add(link_.socket(), kLinkToken));
+  TRIREME_RETURN_IF_ERROR(poller_.add_fd(children_.fd(), kChildrenToken));
+  return poller_.add_fd(stop_.fd(), kStopToken);
+}
+
+Status NodeAgent::run() {
+  while (level_ == StopSignal::Level::kRun || children_.running_count() > 0) {
+    for (const process::Death& death : children_.tick(now())) {
+      TRIREME_RETURN_IF_ERROR(on_death(death));
+    }
+    link_.do_work(now(), /*is_alive=*/true);
+    while (auto event = link_.next_event()) TRIREME_RETURN_IF_ERROR(on_event(*event));
+    follow_stop();
+    if (level_ == StopSignal::Level::kRun || children_.running_count() > 0) wait();
+  }
+  link_.leave("stopped");
+  return absl::OkStatus();
+}
+
+void NodeAgent::wait() {
+  (void)poller_.wait(Deadline(std::min({link_.wakeup(), children_.wakeup(), kill_at_})));
+}
+
+Status NodeAgent::on_death(const process::Death& death) {
+  const EngineId engine{local_.first + static_cast<uint32_t>(death.child)};
+  const Incarnation life = std::exchange(ranks_[death.child].incarnation, Incarnation{});
+  if (!death.restart_in) {
+    log::info("rank_stopped", {{"rank", engine.value}, {"reason", death.reason}});
+    return absl::OkStatus();
+  }
+  const auto wait_ms = std::chrono::duration_cast<std::chrono::milliseconds>(*death.restart_in);
+  log::warning("rank_died", {{"rank", engine.value},
+                             {"child_pid", death.pid},
+                             {"reason", death.reason},
+                             {"restarts", death.restarts},
+                             {"restart_in_ms", wait_ms.count()}});
+  link_.report_rank({.engine = engine,
+                     .incarnation = life,
+                     .reason = death.reason,
+                     .restarts = static_cast<uint32_t>(death.restarts),
+                     .restart_in_milliseconds = static_cast<uint32_t>(wait_ms.count())});
+  if (was_ready() || death.deaths_in_a_row < kStartTriesMax) return absl::OkStatus();
+  return error(StatusCode::kUnavailable, "rank %u cannot start (%s, %u times): %s", engine.value,
+               death.reason, death.deaths_in_a_row, death.last_words);
+}
+
+Status NodeAgent::on_event(const member::Event& event) {
+  if (const auto* refused = std::get_if<member::Refused>(&event)) {
+    if (refused->is_final) {
+      return error(StatusCode::kFailedPrecondition, "the coordinator refused this node: %s",
+                   refused->reason);
+    }
+    log::warning("refused_for_now", {{"reason", refused->reason}});
+  } else if (const auto* view = std::get_if<wire::View>(&event)) {
+    on_view(*view);
+  }
+  return absl::OkStatus();
+}
+
+void NodeAgent::on_view(const wire::View& view) {
+  for (uint32_t i = 0; i < local_.count; ++i) {
+    const auto* member = member::find_member(view, wire::Role::kEngine, local_.first + i);
+    const bool is_ours = member != nullptr && static_cast<pid_t>(member->pid) == children_.pid(i);
+    if (!is_ours) continue;
+    ranks_[i].incarnation = member->incarnation;
+    ranks_[i].was_ready |= member->state == wire::MemberState::kReady;
+  }
+  if (options_.parallel.headless) {
+    for (const std::string& line : member::changes_between(view_, view)) {
+      std::printf("%s\n", line.c_str());
+    }
+    std::fflush(stdout);
+  }
+  view_ = view;
+}
+
+void NodeAgent::follow_stop() {
+  const StopSignal::Level level = stop_.update();
+  const bool is_overdue = now() >= kill_at_;
+  if (level == level_ && !is_overdue) return;
+  const bool kills = level == StopSignal::Level::kForce || is_overdue;
+  if (kill_at_ == Instant::max()) {
+    kill_at_ = now() + std::chrono::seconds(options_.server.shutdown_timeout_seconds) + kStopGrace;
+  } else if (is_overdue) {
+    kill_at_ = Instant::max();
+  }
+  level_ = level;
+  for (std::size_t i = 0; i < children_.child_count(); ++i) {
+    children_.stop(i, kills ? SIGKILL : SIGTERM);
+  }
+}
+
+}  // namespace
+
+Status run_node_agent(const ServeOptions& options, std::span<const char* const> arguments,
+                      StopSignal& stop) {
+  const member::RankRange local = member::local_ranks(options);
+  if (local.count == 0) {
+    return error(StatusCode::kInvalidArgument,
+                 "--data-parallel-size-local 0: this node has no engine to run");
+  }
+  ::signal(SIGPIPE, SIG_IGN);  // Who reads our output may go; the ranks stay.
+  TRIREME_ASSIGN_OR_RETURN(const std::string program, process::find_sibling_binary("engine-core"));
+  TRIREME_ASSIGN_OR_RETURN(const auto context, member::make_cluster_context(options));
+  TRIREME_ASSIGN_OR_RETURN(auto link,
+                           member::MemberLink::open(*context, options,
+                                                    {.role = wire::Role::kNodeAgent,
+                                                     .index = local.first,
+                                                     .incarnation = Incarnation{entropy64()},
+                                                     .config = member::cluster_config(options)}));
+  TRIREME_ASSIGN_OR_RETURN(auto poller, zmq::Poller::create());
+  TRIREME_ASSIGN_OR_RETURN(auto children, process::Supervisor::create({}));
+  NodeAgent agent(options, std::move(children), std::move(link), std::move(poller), stop);
+  TRIREME_RETURN_IF_ERROR(agent.start(program, arguments));
+  return agent.run();
+}
+
+}  // namespace trireme::engine
