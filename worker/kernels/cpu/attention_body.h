@@ -30,8 +30,8 @@ TRIREME_INLINE uint32_t round_to_lanes(uint32_t count) {
 
 TRIREME_INLINE Vec load_values(const float* from) { return load(from); }
 TRIREME_INLINE Vec load_values(const uint16_t* from) { return from_bf16(from); }
-TRIREME_INLINE void put_value(float* to, float value) { *to = value; }
-TRIREME_INLINE void put_value(uint16_t* to, float value) { *to = to_bf16(value); }
+TRIREME_INLINE void put_values(float* to, Vec values) { store(to, values); }
+TRIREME_INLINE void put_values(uint16_t* to, Vec values) { store_bf16(to, values); }
 
 template <typename Product>
 struct KvElement;
@@ -47,18 +47,21 @@ struct KvElement<Bf16Product> {
 template <typename Product>
 void append_kv(const KvToAppend& token) {
   using Element = typename KvElement<Product>::Type;
-  constexpr uint32_t step = Product::kUnitColumns;
+  using Unit = typename Product::Unit;
   auto* kv = reinterpret_cast<Element*>(token.kv);
-  Element* k =
-      kv + static_cast<uint64_t>(token.slot / kKvChunkTokens) * kKvChunkTokens * token.head_size +
-      token.slot % kKvChunkTokens * step;
-  for (uint32_t i = 0; i < token.head_size; ++i) {
-    put_value(k + i / step * step * kKvChunkTokens + i % step, token.k[i]);
+  auto* k = reinterpret_cast<Unit*>(kv + static_cast<uint64_t>(token.slot / kKvChunkTokens) *
+                                             kKvChunkTokens * token.head_size) +
+            token.slot % kKvChunkTokens;
+  for (uint32_t i = 0; i < token.head_size; i += Product::kUnitColumns) {
+    *k = Product::pack(token.k + i, Product::kUnitColumns);
+    k += kKvChunkTokens;
   }
   const uint32_t v_stride = round_to_lanes(token.head_size);
   Element* v = kv + static_cast<uint64_t>(token.block_tokens) * token.head_size +
                static_cast<uint64_t>(token.slot) * v_stride;
-  for (uint32_t i = 0; i < token.head_size; ++i) put_value(v + i, token.v[i]);
+  uint32_t i = 0;
+  for (; i + kLanes <= token.head_size; i += kLanes) put_values(v + i, load(token.v + i));
+  if (i < token.head_size) put_values(v + i, load_part(token.v + i, token.head_size - i, 0.0F));
 }
 
 // One span of one token as its heads see it.
@@ -75,7 +78,9 @@ struct Span {
     const uint32_t position = begin + chunk * kKvChunkTokens;
     return block(position) + static_cast<uint64_t>(position % item.block_tokens) * item.head_size;
   }
-  [[nodiscard]] TRIREME_INLINE const Element* v(uint32_t position) const {
+  // V of the same positions, rows of round_to_lanes(head_size).
+  [[nodiscard]] TRIREME_INLINE const Element* v(uint32_t chunk) const {
+    const uint32_t position = begin + chunk * kKvChunkTokens;
     return block(position) + static_cast<uint64_t>(item.block_tokens) * item.head_size +
            static_cast<uint64_t>(position % item.block_tokens) * round_to_lanes(item.head_size);
   }
@@ -150,16 +155,23 @@ TRIREME_INLINE SpanSum exponentiate(float* scores, uint32_t first, uint32_t last
 
 template <typename Product, uint32_t head_count, uint32_t part_count>
 void weigh_columns(const Span<Product>& span, const float* scores, uint32_t column, float* sums) {
+  const uint32_t stride = round_to_lanes(span.item.head_size);
+  const uint32_t first = span.first - span.begin;
+  const uint32_t end = span.last - span.begin + 1;
   Vec parts[head_count][part_count] = {};
-  for (uint32_t position = span.first; position <= span.last; ++position) {
-    const auto* v = span.v(position) + column;
-    const float* weight = scores + (position - span.begin);
+  for (uint32_t lane = first / kKvChunkTokens * kKvChunkTokens; lane < end;
+       lane += kKvChunkTokens) {
+    const auto* v = span.v(lane / kKvChunkTokens) + column;
+    const uint32_t from = first > lane ? first - lane : 0;
+    const uint32_t to = end - lane < kKvChunkTokens ? end - lane : kKvChunkTokens;
+    for (uint32_t i = from; i < to; ++i) {
 #pragma GCC unroll 4
-    for (uint32_t part = 0; part < part_count; ++part) {
-      const Vec values = load_values(v + part * kLanes);
+      for (uint32_t part = 0; part < part_count; ++part) {
+        const Vec values = load_values(v + i * stride + part * kLanes);
 #pragma GCC unroll 4
-      for (uint32_t head = 0; head < head_count; ++head) {
-        parts[head][part] += weight[head * kAttentionSpanTokens] * values;
+        for (uint32_t head = 0; head < head_count; ++head) {
+          parts[head][part] += scores[head * kAttentionSpanTokens + lane + i] * values;
+        }
       }
     }
   }
@@ -177,6 +189,9 @@ void weigh_values(const Span<Product>& span, const float* scores, float* sums) {
   for (; column + 4 * kLanes <= columns; column += 4 * kLanes) {
     weigh_columns<Product, head_count, 4>(span, scores, column, sums);
   }
+  for (; column + 2 * kLanes <= columns; column += 2 * kLanes) {
+    weigh_columns<Product, head_count, 2>(span, scores, column, sums);
+  }
   for (; column < columns; column += kLanes) {
     weigh_columns<Product, head_count, 1>(span, scores, column, sums);
   }
@@ -186,12 +201,18 @@ void weigh_values(const Span<Product>& span, const float* scores, float* sums) {
 struct HeadState {
   float maximum = kMinusInfinity;
   float total = 0.0F;
+  bool is_empty = true;
 };
 
 TRIREME_INLINE float exp_scalar(float x) { return exp(splat(x))[0]; }
 
 TRIREME_INLINE void combine(HeadState& state, float* sums, SpanSum span, const float* span_sums,
                             uint32_t columns) {
+  if (state.is_empty) {
+    state = {span.maximum, span.total, false};
+    for (uint32_t i = 0; i < columns; i += kLanes) store(sums + i, load(span_sums + i));
+    return;
+  }
   const float maximum = span.maximum > state.maximum ? span.maximum : state.maximum;
   const float old_factor = exp_scalar(state.maximum - maximum);
   const float new_factor = exp_scalar(span.maximum - maximum);
@@ -206,16 +227,15 @@ template <typename Product, uint32_t head_count>
 void attend_heads(const AttentionItem& item, uint32_t head_begin) {
   alignas(64) typename Product::Unit q[kHeadsMax * kAttentionHeadSizeMax];
   alignas(64) float scores[head_count * kAttentionSpanTokens];
-  alignas(64) float sums[head_count * kAttentionHeadSizeMax] = {};
+  alignas(64) float sums[head_count * kAttentionHeadSizeMax];
   alignas(64) float span_sums[head_count * kAttentionHeadSizeMax];
   HeadState states[head_count];
   const uint32_t size = item.head_size;
   const uint32_t columns = round_to_lanes(size);
   const uint32_t unit_count = size / Product::kUnitColumns;
+  const float* from = item.q + static_cast<uint64_t>(head_begin) * size;
   for (uint32_t i = 0; i < head_count * unit_count; ++i) {
-    q[i] = Product::pack(item.q + static_cast<uint64_t>(head_begin) * size +
-                             static_cast<uint64_t>(i) * Product::kUnitColumns,
-                         Product::kUnitColumns);
+    q[i] = Product::pack(from + i * Product::kUnitColumns, Product::kUnitColumns);
   }
   uint32_t begin = item.first / kAttentionSpanTokens * kAttentionSpanTokens;
   for (; begin <= item.position; begin += kAttentionSpanTokens) {
@@ -236,9 +256,11 @@ void attend_heads(const AttentionItem& item, uint32_t head_begin) {
   }
   for (uint32_t head = 0; head < head_count; ++head) {
     const float factor = 1.0F / states[head].total;
-    const float* from = sums + head * kAttentionHeadSizeMax;
+    const float* sum = sums + head * kAttentionHeadSizeMax;
     float* to = item.out + static_cast<uint64_t>(head_begin + head) * size;
-    for (uint32_t i = 0; i < size; ++i) to[i] = from[i] * factor;
+    uint32_t i = 0;
+    for (; i + kLanes <= size; i += kLanes) store(to + i, load(sum + i) * factor);
+    if (i < size) store_part(to + i, load(sum + i) * factor, size - i);
   }
 }
 

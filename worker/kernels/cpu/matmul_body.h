@@ -16,14 +16,23 @@ using cpu::RowsToPack;
 
 template <typename Product>
 void pack_rows(const RowsToPack& rows) {
-  auto* out = static_cast<typename Product::Unit*>(rows.out);
+  using Unit = typename Product::Unit;
   constexpr uint32_t step = Product::kUnitColumns;
+  const uint32_t stride = rows.row_count;
+  const uint32_t whole = rows.column_count - rows.column_count % (kLanes * step);
   for (uint32_t row = 0; row < rows.row_count; ++row) {
     const float* x = rows.x + static_cast<uint64_t>(row) * rows.row_stride;
-    auto* to = out + row;
-    for (uint32_t column = 0; column < rows.column_count; column += step) {
+    Unit* to = static_cast<Unit*>(rows.out) + row;
+    for (uint32_t column = 0; column < whole; column += kLanes * step) {
+      Unit units[kLanes];
+      Product::pack_lanes(x + column, units);
+#pragma GCC unroll 16
+      for (uint32_t i = 0; i < kLanes; ++i) to[i * stride] = units[i];
+      to += kLanes * stride;
+    }
+    for (uint32_t column = whole; column < rows.column_count; column += step) {
       *to = Product::pack(x + column, rows.column_count - column);
-      to += rows.row_count;
+      to += stride;
     }
   }
 }
@@ -60,7 +69,9 @@ void multiply_tile(const MatmulPiece& piece, const typename Product::Unit* a, ui
     a += row_count;
     b += kPanelColumns;
   }
+#pragma GCC unroll 12
   for (uint32_t row = 0; row < row_count; ++row) {
+#pragma GCC unroll 8
     for (uint32_t p = 0; p < panel_count; ++p) {
       const uint32_t column = (panel + p) * kPanelColumns;
       Vec left = sums[row][2 * p];

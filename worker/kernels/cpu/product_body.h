@@ -21,6 +21,7 @@ struct Fp32Product {
 #endif
   }
   static TRIREME_INLINE Unit pack(const float* x, uint32_t) { return x[0]; }
+  static TRIREME_INLINE void pack_lanes(const float* x, Unit* out) { store(out, load(x)); }
 };
 
 // Two bf16 values along K in one 32-bit unit, the earlier one in the low half.
@@ -45,6 +46,10 @@ struct Bf16Product {
     const uint32_t low = to_bf16(x[0]);
     const uint32_t high = count > 1 ? to_bf16(x[1]) : 0;
     return low | (high << 16);
+  }
+  static TRIREME_INLINE void pack_lanes(const float* x, Unit* out) {
+    store_bf16(reinterpret_cast<uint16_t*>(out), load(x));
+    store_bf16(reinterpret_cast<uint16_t*>(out) + kLanes, load(x + kLanes));
   }
 };
 

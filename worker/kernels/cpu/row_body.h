@@ -56,15 +56,20 @@ void silu_mul(const float* gate, const float* up, uint32_t count, float* out) {
 
 void rotary(float* head, const float* cosines, const float* sines, uint32_t pair_count) {
   float* second_half = head + pair_count;
-  for (uint32_t i = 0; i < pair_count; i += kLanes) {
-    const uint32_t left = pair_count - i;
-    const uint32_t count = left < kLanes ? left : kLanes;
-    const Vec first = load_part(head + i, count, 0.0F);
-    const Vec second = load_part(second_half + i, count, 0.0F);
-    const Vec cosine = load_part(cosines + i, count, 0.0F);
-    const Vec sine = load_part(sines + i, count, 0.0F);
-    store_part(head + i, first * cosine - second * sine, count);
-    store_part(second_half + i, second * cosine + first * sine, count);
+  uint32_t i = 0;
+  for (; i + kLanes <= pair_count; i += kLanes) {
+    const Vec first = load(head + i);
+    const Vec second = load(second_half + i);
+    const Vec cosine = load(cosines + i);
+    const Vec sine = load(sines + i);
+    store(head + i, first * cosine - second * sine);
+    store(second_half + i, second * cosine + first * sine);
+  }
+  for (; i < pair_count; ++i) {
+    const float first = head[i];
+    const float second = second_half[i];
+    head[i] = first * cosines[i] - second * sines[i];
+    second_half[i] = second * cosines[i] + first * sines[i];
   }
 }
 

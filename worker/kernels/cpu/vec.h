@@ -59,8 +59,8 @@ TRIREME_INLINE Half to_bf16(Vec value) {
   const VecBits quiet = (bits >> 16) | 0x40U;
   return __builtin_convertvector((bits & 0x7fffffffU) > 0x7f800000U ? quiet : rounded, Half);
 }
-TRIREME_INLINE float bf16_value(uint16_t half) {
-  return __builtin_bit_cast(float, static_cast<uint32_t>(half) << 16);
+TRIREME_INLINE void store_bf16(uint16_t* to, Vec value) {
+  *reinterpret_cast<UnalignedHalf*>(to) = to_bf16(value);
 }
 
 // Always the same tree, whatever the instruction set.
