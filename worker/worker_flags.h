@@ -3,9 +3,8 @@
 //   worker --internal-worker-fds steps=5,results=6,collective=7 --internal-worker-rank 1
 //          <the engine's own command line>
 //
-//   steps       the engine's broadcast ring (StepInput, KvInit, StopWorker); this worker's reader
-//               index is its rank
-//   results     this worker's response ring (WorkerReady, StepResult)
+//   steps       the engine's queue (StepInput, KvInit, StopWorker); reader: rank % readers
+//   results     the queue of answers (WorkerReady, StepResult); ring: rank % rings
 //   collective  memfd of the tensor-parallel group; absent when --tensor-parallel-size is 1
 //   pipe_in, pipe_out  memfds of hidden rows from the stage before and to the stage after; absent
 //               on the first and last stage

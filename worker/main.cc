@@ -1,0 +1,35 @@
+// worker: one rank's share of an engine's model; started by engine-core (see worker_flags.h).
+#include <csignal>
+#include <cstdio>
+#include <span>
+
+#include "common/log.h"
+#include "common/options/serve_flags.h"
+#include "common/process/death_pipe.h"
+#include "worker/worker_flags.h"
+#include "worker/worker_process.h"
+
+namespace {
+
+using namespace trireme;
+
+Status run(std::span<const char* const> arguments) {
+  TRIREME_RETURN_IF_ERROR(process::arm_inherited_death_pipe());
+  TRIREME_ASSIGN_OR_RETURN(const worker::WorkerCommandLine line,
+                           worker::parse_worker_arguments(arguments));
+  TRIREME_ASSIGN_OR_RETURN(const ServeOptions options, parse_serve_flags(line.serve_arguments));
+  log::start("worker", static_cast<int>(line.flags.rank));
+  return worker::run_worker_process(line.flags, options);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // Ctrl-C goes to the whole terminal; the engine stops its workers in order.
+  std::signal(SIGINT, SIG_IGN);
+  log::start("worker");
+  const Status end = run(std::span(argv, static_cast<std::size_t>(argc)).subspan(1));
+  if (end.ok()) return 0;
+  log::error("worker_failed", {{"error", std::string(end.message())}});
+  return 1;
+}
