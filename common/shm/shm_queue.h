@@ -28,6 +28,8 @@ namespace trireme::shm {
 inline constexpr Duration kPeerCheckInterval = std::chrono::milliseconds(20);
 
 struct QueueShape {
+  static constexpr uint64_t kRecordBytesMax = uint64_t{1} << 30;
+
   uint32_t ring_count = 1;
   uint32_t reader_count = 1;  // Of each ring.
   uint32_t slot_count = 64;   // A power of two.
@@ -36,7 +38,8 @@ struct QueueShape {
 
   [[nodiscard]] constexpr RingShape ring() const { return {slot_count, slot_bytes, reader_count}; }
   [[nodiscard]] constexpr bool is_valid() const {
-    return ring().is_valid() && ring_count > 0 && ring_count <= kWaitersMax && record_bytes_max > 0;
+    return ring().is_valid() && ring_count > 0 && ring_count <= kWaitersMax &&
+           record_bytes_max > 0 && record_bytes_max <= kRecordBytesMax;
   }
 };
 

@@ -4,6 +4,7 @@
 The corpus lies beside the program and grows; it starts from the project's own examples.
 """
 
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,16 @@ def examples(name: str) -> list[bytes]:
         head = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
         chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
         return [b"\x03" + head + body, b"\x01" + chunked, b"\x05GET /ready HTTP/1.1\r\nHost: a\r\n\r\n" * 2]
+    if name == "cluster_key":
+        key = "trireme-key-1:o6LBPn/yS3lxeK(D>rDjb2W7azKmaBOe/ld&P.T=4zbydU[DK$9i5T7VWEV?8%FHQXaQiFx4Q>kTfabM"
+        return [key.encode(), b" " + key.encode() + b"\n", b"trireme-key-2:"]
+    if name == "shm_queue":
+        # Header | 2 doorbells | ring of two 100-byte slots with one whole record in it.
+        header = struct.pack("<Q4IQ", 0x5452495155455501, 1, 1, 2, 100, 1 << 20).ljust(128, b"\0")
+        ring = struct.pack("<Q3I", 0x54524952494E4702, 2, 100, 1).ljust(128, b"\0")
+        cursors = struct.pack("<Q", 1).ljust(128, b"\0") + bytes(128)
+        slots = struct.pack("<2IQ", 3, 3, 3).ljust(256, b"x")
+        return [header + bytes(256) + ring + cursors + slots]
     return []
 
 
