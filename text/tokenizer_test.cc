@@ -149,6 +149,16 @@ TEST(Tokenizer, a_decoder_that_cannot_be_streamed_is_refused_by_name) {
   EXPECT_NE(tokenizer.status().message().find("BPE"), std::string::npos) << tokenizer.status();
 }
 
+TEST(Tokenizer, a_post_processor_without_its_token_is_refused) {
+  std::string json = read_file("text/testdata/byte_level/tokenizer.json");
+  const std::string tokens = R"("special_tokens":{"<s>":)";
+  const size_t place = json.find(tokens);
+  ASSERT_NE(place, std::string::npos);
+  json.replace(place, tokens.size(), R"("special_tokens":{"<t>":)");
+  const auto tokenizer = Tokenizer::load(directory_with("tokenizer.json", json));
+  EXPECT_EQ(tokenizer.status().code(), StatusCode::kDataLoss) << tokenizer.status();
+}
+
 TEST(Tokenizer, an_absurd_token_id_is_refused) {
   std::string json = read_file("text/testdata/unigram/tokenizer.json");
   const std::string last = "\"content\":\"<｜end▁of▁turn｜>\"";
