@@ -87,7 +87,8 @@ bool set_up_descriptors(const ExecPlan& plan) {
     const int from = plan.streams[stream];
     if (from >= 0 && from != stream && ::dup2(from, stream) < 0) return false;
   }
-  if (::syscall(SYS_close_range, 3U, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */) != 0) return false;
+  // For what a library opened without O_CLOEXEC; a sandbox may forbid it, and ours are set anyway.
+  ::syscall(SYS_close_range, 3U, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */);
   for (const int fd : plan.inherited_fds) {
     if (::fcntl(fd, F_SETFD, 0) != 0) return false;
   }
@@ -150,7 +151,13 @@ StatusOr<ChildProcess> ChildProcess::spawn(const ChildOptions& options) {
   }
   error_write.reset();
   const int pidfd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
-  TRIREME_CHECK(pidfd >= 0, "pidfd_open exists since Linux 5.3 and the child is not reaped yet");
+  if (pidfd < 0) {
+    const int reason = errno;
+    ::kill(pid, SIGKILL);
+    ::waitpid(pid, nullptr, 0);
+    return error(StatusCode::kFailedPrecondition, "start %s: pidfd_open (Linux 5.3): %s", program,
+                 std::strerror(reason));
+  }
   ChildProcess child(pid, UniqueFd(pidfd), std::move(death_pipe.write_end));
 
   int reason = 0;

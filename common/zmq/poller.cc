@@ -22,6 +22,17 @@ timespec to_timespec(Duration duration) {
   return {.tv_sec = seconds.count(), .tv_nsec = (duration - seconds).count()};
 }
 
+int wait_for_events(int epoll, std::span<epoll_event> events, Duration duration) {
+  const timespec time = to_timespec(duration);
+  const auto events_max = static_cast<int>(events.size());
+  const int count = ::epoll_pwait2(epoll, events.data(), events_max, &time, nullptr);
+  if (count >= 0 || errno == EINTR) return count;
+  // Older than Linux 5.11, or a sandbox that does not know the call: milliseconds, rounded up.
+  const int milliseconds =
+      static_cast<int>(time.tv_sec * 1000 + (time.tv_nsec + 999'999) / 1'000'000);
+  return ::epoll_wait(epoll, events.data(), events_max, milliseconds);
+}
+
 }  // namespace
 
 StatusOr<Wakeup> Wakeup::create() {
@@ -109,8 +120,8 @@ std::span<const Ready> Poller::wait(Deadline deadline) {
       if (entry.socket != nullptr) collect(entry, false);
     }
     const std::size_t already_ready = ready_.size();
-    const timespec time = to_timespec(already_ready > 0 ? Duration::zero() : deadline.remaining());
-    const int count = ::epoll_pwait2(epoll_.get(), events.data(), kEventsMax, &time, nullptr);
+    const int count = wait_for_events(epoll_.get(), events,
+                                      already_ready > 0 ? Duration::zero() : deadline.remaining());
     for (int i = 0; i < count; ++i) {
       const uint64_t token = events[static_cast<std::size_t>(i)].data.u64;
       const uint32_t what = events[static_cast<std::size_t>(i)].events;
