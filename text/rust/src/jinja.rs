@@ -7,8 +7,8 @@ use crate::error::TextError;
 use crate::python::{self, JsonStyle};
 use crate::python_methods;
 
-/// Steps of a rendering: some seconds of work, and far beyond what long conversations take.
-const FUEL: u64 = 20_000_000;
+/// Steps of a rendering: a fraction of a second, and far beyond what long conversations take.
+const FUEL: u64 = 5_000_000;
 /// Macros within macros.
 const RECURSION_MAX: usize = 200;
 
