@@ -1,6 +1,7 @@
 #include "worker/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -13,6 +14,11 @@ namespace {
 
 constexpr float kGreedyBelow = 1e-5F;
 constexpr float kTemperatureMin = 0.01F;
+
+constexpr std::size_t kSortMax = 256;
+// Of weights in [0, 1] by sign, exponent and 7 bits of the mantissa: their order, coarsely.
+constexpr uint32_t bucket_of(float weight) { return std::bit_cast<uint32_t>(weight) >> 16; }
+constexpr uint32_t kBucketCount = bucket_of(1.0F) + 1;
 
 double sum_of(std::span<const Candidate> candidates) {
   double sum = 0;
@@ -153,14 +159,19 @@ void Sampler::collect_top_p(std::span<const float> logits, const Peak& peak, flo
 }
 
 // Keeps the first candidates (in Candidate's order) whose sum reaches `mass`, by rising id as they
-// came. Halving by nth_element finds the last of them in linear time.
+// came. Many are first put into buckets by the upper bits of their weight: then only the bucket in
+// which the sum passes `mass` needs an order.
 void Sampler::cut_to_mass(double mass) {
-  constexpr std::ptrdiff_t kSortMax = 64;
-  selection_ = candidates_;
+  double sum = 0;
+  if (candidates_.size() > kSortMax) {
+    sum = select_bucket(mass);
+    if (selection_.empty()) return;
+  } else {
+    selection_ = candidates_;
+  }
   auto low = selection_.begin();
   auto high = selection_.end();
-  double sum = 0;
-  while (high - low > kSortMax) {
+  while (high - low > static_cast<std::ptrdiff_t>(kSortMax)) {
     const auto middle = low + (high - low) / 2;
     std::nth_element(low, middle, high);
     const double part = sum_of({low, middle});
@@ -179,6 +190,22 @@ void Sampler::cut_to_mass(double mass) {
     if (sum >= mass) break;
   }
   std::erase_if(candidates_, [&](const Candidate& candidate) { return last < candidate; });
+}
+
+// Into selection_ those of the bucket in which the sum passes `mass`; gives the sum above it.
+double Sampler::select_bucket(double mass) {
+  bucket_sums_.assign(kBucketCount, 0);
+  for (const Candidate& candidate : candidates_) {
+    bucket_sums_[bucket_of(candidate.value)] += static_cast<double>(candidate.value);
+  }
+  double sum = 0;
+  uint32_t bucket = kBucketCount - 1;
+  while (bucket > 0 && sum + bucket_sums_[bucket] < mass) sum += bucket_sums_[bucket--];
+  selection_.clear();
+  for (const Candidate& candidate : candidates_) {
+    if (bucket_of(candidate.value) == bucket) selection_.push_back(candidate);
+  }
+  return sum;
 }
 
 void Sampler::fill_logprobs(std::span<const float> raw, const Peak& peak, int32_t token,

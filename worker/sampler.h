@@ -57,12 +57,14 @@ class Sampler {
                                  double u);
   void collect_top_p(std::span<const float> logits, const Peak& peak, float scale, float top_p);
   void cut_to_mass(double mass);
+  [[nodiscard]] double select_bucket(double mass);
   void fill_logprobs(std::span<const float> raw, const Peak& peak, int32_t token, int32_t top_count,
                      wire::TokenLogprobs& out);
 
   std::vector<float> raw_;
   std::vector<float> weights_;
   std::vector<double> block_sums_;
+  std::vector<double> bucket_sums_;
   std::vector<Candidate> candidates_;
   std::vector<Candidate> selection_;
 };

@@ -167,6 +167,20 @@ TEST(Sampler, draws_follow_softmax_under_top_p) {
   }
 }
 
+TEST(Sampler, top_p_of_a_long_row_keeps_exactly_the_set_that_sorting_keeps) {
+  const std::vector<float> logits = random_logits(2000, 4, 12);
+  for (const float top_p : {0.5F, 0.9F, 0.999F}) {
+    const auto weights = top_p_weights(softmax_weights(logits, 1), static_cast<double>(top_p));
+    const auto kept = static_cast<std::size_t>(
+        std::count_if(weights.begin(), weights.end(), [](double weight) { return weight > 0; }));
+    const auto seen = histogram(logits, {.top_p = top_p, .seed = 6}, 60'000);
+    EXPECT_GT(seen.size(), kept * 95 / 100) << top_p;
+    for (const auto& [token, count] : seen) {
+      EXPECT_GT(weights[static_cast<std::size_t>(token)], 0) << token << " came " << count;
+    }
+  }
+}
+
 TEST(Sampler, top_p_of_a_flat_row_keeps_the_lowest_ids) {
   const std::vector<float> logits(1000, 0);
   const wire::SamplingParams params{.top_p = 0.25F, .seed = 5};
