@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <optional>
 #include <utility>
@@ -15,6 +16,10 @@
 
 namespace trireme::worker {
 namespace {
+
+// Fewer logits than this are sampled sooner than the pool wakes up.
+constexpr std::size_t kSpreadLogits = 256 * 1024;
+constexpr std::size_t kPiecesPerThread = 4;
 
 // Grows and never shrinks; what is in it is overwritten before it is read.
 class FloatBuffer {
@@ -80,6 +85,9 @@ class WorkerCore final : public Worker {
   [[nodiscard]] bool is_first() const { return parts_.place.pp_rank == 0; }
   [[nodiscard]] bool is_last() const { return parts_.place.pp_rank + 1 == parts_.place.pp_size; }
 
+  // Every rank needs the token, but the engine reads logprobs from the first one only.
+  [[nodiscard]] bool is_reporting() const { return parts_.place.tp_rank == 0; }
+
   Status run_forward(const wire::StepInput& step, wire::StepResult& result) {
     ForwardBatch batch = plan_.batch();
     const std::size_t hidden_count = batch.tokens.size() * parts_.model->hidden_size();
@@ -98,43 +106,66 @@ class WorkerCore final : public Worker {
     }
     TRIREME_RETURN_IF_ERROR(parts_.model->forward(batch, hidden_in, hidden_out, logits));
     if (!is_last()) return parts_.links.to_next->send(hidden_out);
+    sample_all(step, logits);
     for (std::size_t i = 0; i < plan_.uses().size(); ++i) {
-      use_logits(step, plan_.uses()[i], logits.subspan(i * vocabulary_, vocabulary_), result);
+      take_outcome(step, plan_.uses()[i], outcomes_[i], result);
     }
     return absl::OkStatus();
   }
 
-  void use_logits(const wire::StepInput& step, const LogitsUse& use, std::span<float> logits,
-                  wire::StepResult& result) {
-    const uint32_t slot = step.row_slot[use.row];
-    const Sequence& sequence = table_->at(slot);
-    // Every rank needs the token, but the engine reads logprobs from the first one only.
-    const bool is_reporting = parts_.place.tp_rank == 0;
-    if (!use.samples) {
-      if (!is_reporting) return;
-      const int32_t token = sequence.tokens[use.position + 1];
-      wire::TokenLogprobs& described = logprobs_of(use.row, result).prompt.emplace_back();
-      if (!sampler_.describe(logits, token, sequence.sampling.prompt_logprobs, described)) {
-        result.row_token[use.row] = wire::kBadLogits;
+  // What one row of logits gave.
+  struct Outcome {
+    int32_t token = wire::kNoToken;  // kNoToken: it described a prompt token.
+    wire::TokenLogprobs logprobs;
+  };
+
+  // Rows are independent and the table stays as it is meanwhile, so who takes which row is open.
+  void sample_all(const wire::StepInput& step, std::span<float> logits) {
+    const std::size_t count = plan_.uses().size();
+    if (outcomes_.size() < count) outcomes_.resize(count);
+    const std::size_t helpers = parts_.pool == nullptr ? 1 : parts_.pool->thread_count();
+    const bool is_spread = helpers > 1 && count * vocabulary_ >= kSpreadLogits;
+    const std::size_t pieces = is_spread ? std::min(helpers * kPiecesPerThread, count) : 1;
+    while (samplers_.size() < pieces) samplers_.emplace_back();
+    const auto run_piece = [&](uint32_t piece) {
+      for (std::size_t i = piece; i < count; i += pieces) {
+        use_logits(step, plan_.uses()[i], logits.subspan(i * vocabulary_, vocabulary_),
+                   samplers_[piece], outcomes_[i]);
       }
-      return;
+    };
+    if (!is_spread) return run_piece(0);
+    parts_.pool->run(static_cast<uint32_t>(pieces), run_piece);
+  }
+
+  void use_logits(const wire::StepInput& step, const LogitsUse& use, std::span<float> logits,
+                  Sampler& sampler, Outcome& outcome) const {
+    const Sequence& sequence = table_->at(step.row_slot[use.row]);
+    outcome.token = wire::kNoToken;
+    outcome.logprobs.token_ids.clear();
+    if (use.samples) {
+      const SamplingRow row{.logits = logits,
+                            .params = sequence.sampling,
+                            .tokens = sequence.tokens,
+                            .prompt_count = sequence.prompt_count,
+                            .counts = &sequence.counts};
+      outcome.token = sampler.sample(row, is_reporting() ? &outcome.logprobs : nullptr);
+    } else if (is_reporting()) {
+      const int32_t token = sequence.tokens[use.position + 1];
+      const bool is_good =
+          sampler.describe(logits, token, sequence.sampling.prompt_logprobs, outcome.logprobs);
+      if (!is_good) outcome.token = wire::kBadLogits;
     }
-    const SamplingRow row{.logits = logits,
-                          .params = sequence.sampling,
-                          .tokens = sequence.tokens,
-                          .prompt_count = sequence.prompt_count,
-                          .counts = &sequence.counts};
-    int32_t token = wire::kNoToken;
-    if (is_reporting && sequence.sampling.logprobs >= 0) {
-      wire::TokenLogprobs sampled;
-      token = sampler_.sample(row, &sampled);
-      if (token >= 0) logprobs_of(use.row, result).sampled.push_back(std::move(sampled));
-    } else {
-      token = sampler_.sample(row, nullptr);
-    }
-    // Bad logits of its prompt have failed the row already.
-    if (result.row_token[use.row] != wire::kBadLogits) result.row_token[use.row] = token;
-    table_->append(slot, token);
+  }
+
+  void take_outcome(const wire::StepInput& step, const LogitsUse& use, Outcome& outcome,
+                    wire::StepResult& result) {
+    int32_t& token = result.row_token[use.row];
+    // Bad logits of its prompt fail the row, whatever it samples.
+    if (token != wire::kBadLogits) token = outcome.token;
+    if (use.samples) table_->append(step.row_slot[use.row], outcome.token);
+    if (outcome.logprobs.token_ids.empty()) return;
+    wire::RowLogprobs& row = logprobs_of(use.row, result);
+    (use.samples ? row.sampled : row.prompt).push_back(std::move(outcome.logprobs));
   }
 
   // Uses come by rising row, so the row's entry is the last one or not there yet.
@@ -149,7 +180,8 @@ class WorkerCore final : public Worker {
   uint32_t vocabulary_;
   std::optional<SequenceTable> table_;  // From allocate_kv() on.
   ForwardPlan plan_;
-  Sampler sampler_;
+  std::vector<Sampler> samplers_;
+  std::vector<Outcome> outcomes_;
   FloatBuffer logits_;
   FloatBuffer hidden_in_;
   FloatBuffer hidden_out_;

@@ -6,6 +6,7 @@
 #include "worker/comm/collective.h"
 #include "worker/comm/pipe.h"
 #include "worker/models/model.h"
+#include "worker/thread_pool.h"
 #include "worker/worker.h"
 
 namespace trireme::worker {
@@ -22,6 +23,7 @@ struct WorkerParts {
   WorkerLinks links;
   std::shared_ptr<void> foundation;  // Whatever else must outlive the model.
   std::unique_ptr<Model> model;      // After what it uses, so that it goes first.
+  ThreadPool* pool = nullptr;        // Spreads the sampling of many rows; null: nobody helps.
   uint64_t kv_bytes_max = 0;
   uint32_t load_milliseconds = 0;
   uint32_t logits_rows_max = 64;  // In one forward, beyond one per sampling row.

@@ -168,6 +168,49 @@ TEST(WorkerCore, sampling_rows_beyond_the_bound_stay_one_forward) {
   EXPECT_EQ(it.model->forward_sizes, (std::vector<std::size_t>{8}));
 }
 
+// A vocabulary this large makes even few rows worth spreading.
+class WideModel final : public Model {
+ public:
+  [[nodiscard]] uint64_t weight_bytes() const override { return 0; }
+  [[nodiscard]] uint32_t vocabulary_size() const override { return 100'000; }
+  [[nodiscard]] uint32_t hidden_size() const override { return 1; }
+  [[nodiscard]] KvShape kv_shape() const override { return {4, 64}; }
+  [[nodiscard]] Status allocate_kv(uint32_t) override { return absl::OkStatus(); }
+  [[nodiscard]] Status forward(const ForwardBatch& batch, std::span<const float>, std::span<float>,
+                               std::span<float> logits) override {
+    for (std::size_t i = 0; i < logits.size(); ++i) {
+      const auto token = static_cast<uint64_t>(batch.tokens[batch.logits_tokens[i / 100'000]]);
+      logits[i] = static_cast<float>(mix64(token ^ (i % 100'000)) % 4096) / 256;
+    }
+    return absl::OkStatus();
+  }
+};
+
+TEST(WorkerCore, many_threads_sample_what_one_does) {
+  ThreadPool pool(3);
+  wire::StepResult results[2];
+  for (ThreadPool* helper : {static_cast<ThreadPool*>(nullptr), &pool}) {
+    WorkerParts parts;
+    parts.links.tensor_parallel = std::make_unique<SoloCollective>();
+    parts.model = std::make_unique<WideModel>();
+    parts.pool = helper;
+    const std::unique_ptr<Worker> worker = make_worker(std::move(parts));
+    ASSERT_TRUE(worker->allocate_kv(20).ok());
+    StepForTest step;
+    for (int32_t slot = 0; slot < 20; ++slot) {
+      wire::SamplingParams params{.top_p = 0.9F, .seed = 3, .logprobs = 2, .prompt_logprobs = 1};
+      step.arrive(static_cast<uint32_t>(slot), {slot, 5}, {slot}, params);
+      step.row(static_cast<uint32_t>(slot), 0, 2);
+    }
+    StatusOr<wire::StepResult> result = worker->execute(step.input);
+    ASSERT_TRUE(result.ok()) << result.status();
+    result->compute_microseconds = 0;
+    results[helper == nullptr ? 0 : 1] = *std::move(result);
+  }
+  EXPECT_EQ(results[0].logprobs.size(), 20u);
+  EXPECT_EQ(results[0], results[1]);
+}
+
 TEST(WorkerCore, only_the_first_tensor_parallel_rank_reports_logprobs) {
   const WorkerForTest it = make(64, {.tp_rank = 1, .tp_size = 2});
   wire::SamplingParams asks = greedy();

@@ -56,11 +56,13 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
                                       foundation->pool, progress));
   TRIREME_ASSIGN_OR_RETURN(const uint64_t kv_bytes,
                            kv_budget(options.scheduler, available_memory(""), workers.count));
+  ThreadPool* pool = &foundation->pool;
   const auto spent = std::chrono::duration_cast<std::chrono::milliseconds>(now() - begin);
   return make_worker({.place = place,
                       .links = std::move(links),
                       .foundation = std::move(foundation),
                       .model = std::move(model),
+                      .pool = pool,
                       .kv_bytes_max = kv_bytes,
                       .load_milliseconds = static_cast<uint32_t>(spent.count())});
 }
