@@ -145,6 +145,20 @@ TEST_F(SocketTest, frame_over_the_limit_is_refused_before_it_is_stored) {
   EXPECT_FALSE(router.try_receive(message_));
 }
 
+TEST_F(SocketTest, peer_that_answers_no_heartbeat_is_disconnected) {
+  Router router = make_router({.heartbeat_interval = std::chrono::milliseconds(50),
+                               .heartbeat_timeout = std::chrono::milliseconds(100)});
+  RawPeer peer(router.last_endpoint());
+  ASSERT_TRUE(peer.shake_hands());
+  EXPECT_TRUE(peer.is_closed_within(kPatience));
+}
+
+TEST_F(SocketTest, peer_that_never_says_anything_is_disconnected) {
+  Router router = make_router({.handshake_timeout = std::chrono::milliseconds(100)});
+  RawPeer peer(router.last_endpoint());
+  EXPECT_TRUE(peer.is_closed_within(kPatience));
+}
+
 TEST_F(SocketTest, message_of_too_many_frames_is_dropped_and_counted) {
   Router router = make_router();
   RawPeer peer(router.last_endpoint());
