@@ -156,7 +156,8 @@ int EngineLoop::collect(Instant now) {
   while (!is_over_ && scheduler_.steps_in_flight() > 0) {
     const auto collected = executor_.try_collect(result_, now);
     if (!collected.ok()) {
-      end(collected.status());
+      const Status health = executor_.health();
+      end(health.ok() ? collected.status() : health);
       return count + 1;
     }
     if (!*collected) break;
@@ -165,6 +166,9 @@ int EngineLoop::collect(Instant now) {
     if (const Status status = scheduler_.on_result(result_, publisher_.outputs()); !status.ok()) {
       end(status);
     }
+  }
+  if (count == 0 && !is_over_) {
+    if (const Status status = executor_.health(); !status.ok()) end(status);
   }
   if (now >= step_until_ && !is_over_) {
     end(error(StatusCode::kDeadlineExceeded, "step %u has not ended for %d s",

@@ -1,5 +1,6 @@
 // engine-core: one data-parallel rank, or (without --internal-engine-rank) the node agent that
 // starts and watches the ranks of its node.
+#include <cstdio>
 #include <cstdlib>
 #include <span>
 #include <string>
@@ -9,18 +10,19 @@
 #include "common/options/serve_flags.h"
 #include "common/process/death_pipe.h"
 #include "common/signals.h"
+#include "engine_core/node_agent/node_agent.h"
 #include "engine_core/rank_main.h"
 
 namespace trireme::engine {
 namespace {
 
 Status run(int argc, char** argv) {
-  const std::span<char*> arguments(argv + 1, argv + argc);
+  const std::span<const char* const> arguments(argv + 1, argv + argc);
   TRIREME_ASSIGN_OR_RETURN(const ServeOptions options, parse_serve_flags(arguments));
-  log::start("engine-core",
-             options.internal.is_engine_rank ? static_cast<int>(options.internal.engine_rank) : -1);
   TRIREME_ASSIGN_OR_RETURN(StopSignal stop, StopSignal::install());
   TRIREME_RETURN_IF_ERROR(process::arm_inherited_death_pipe());
+  if (!options.internal.is_engine_rank) return run_node_agent(options, arguments, stop);
+  log::start("engine-core", static_cast<int>(options.internal.engine_rank));
   return run_rank(options, {arguments.begin(), arguments.end()}, stop);
 }
 
@@ -28,6 +30,11 @@ Status run(int argc, char** argv) {
 }  // namespace trireme::engine
 
 int main(int argc, char** argv) {
+  if (trireme::wants_help(std::span<const char* const>(argv + 1, argv + argc))) {
+    std::fputs(trireme::serve_help("engine-core").c_str(), stdout);
+    return EXIT_SUCCESS;
+  }
+  trireme::log::start("engine-core");
   const trireme::Status status = trireme::engine::run(argc, argv);
   trireme::log::info("engine_exit", {{"status", status.ToString()}});
   return status.ok() ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -77,8 +77,7 @@ Status serve(const ServeOptions& options, Executor& executor, Incarnation incarn
                 .block_tokens = options.scheduler.block_tokens,
                 .model_tokens_max = model_tokens_max,
                 .worker_pids = capacity.worker_pids});
-  log::info("rank_ready", {{"rank", rank.value},
-                           {"blocks", capacity.block_count},
+  log::info("rank_ready", {{"blocks", capacity.block_count},
                            {"block_tokens", options.scheduler.block_tokens},
                            {"model_tokens_max", model_tokens_max}});
   return loop.run(stop);

@@ -1,17 +1,28 @@
 #include "engine_core/executor.h"
+#include "engine_core/executor/mp.h"
 #include "engine_core/executor/sim.h"
+#include "engine_core/executor/uni.h"
 
 namespace trireme::engine {
 
 StatusOr<std::unique_ptr<Executor>> make_executor(const ServeOptions& options,
                                                   const std::vector<std::string>& command_line) {
-  (void)command_line;
-  if (options.parallel.executor == trireme::Executor::kSim) {
-    TRIREME_ASSIGN_OR_RETURN(const SimProfile profile,
-                             SimProfile::parse(options.worker.sim_profile));
-    return std::make_unique<SimExecutor>(options, profile);
+  switch (options.parallel.executor) {
+    case trireme::Executor::kSim: {
+      TRIREME_ASSIGN_OR_RETURN(const SimProfile profile,
+                               SimProfile::parse(options.worker.sim_profile));
+      return std::make_unique<SimExecutor>(options, profile);
+    }
+    case trireme::Executor::kUni:
+      return std::make_unique<UniExecutor>(options);
+    case trireme::Executor::kAuto:
+    case trireme::Executor::kMp:
+      return std::make_unique<MpExecutor>(options, command_line);
+    case trireme::Executor::kExternalLauncher:
+      break;
   }
-  return error(StatusCode::kUnimplemented, "--distributed-executor-backend: only sim is built");
+  return error(StatusCode::kUnimplemented,
+               "--distributed-executor-backend external_launcher is not built yet; use mp");
 }
 
 }  // namespace trireme::engine

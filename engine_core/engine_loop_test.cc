@@ -1,0 +1,264 @@
+// Goal: the main loop's duties, without sockets: the test is the I/O thread's end of the channel,
+// the executor is sim, and time is the test's.
+#include "engine_core/engine_loop.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "engine_core/executor/sim.h"
+
+namespace trireme::engine {
+namespace {
+
+constexpr FrontEndId kFront{0};
+constexpr FrontEndId kOther{1};
+
+class EngineLoopTest : public testing::Test {
+ protected:
+  EngineLoopTest()
+      : channel_(*EngineChannel::create()),
+        executor_(options(), SimProfile{.base_us = 1000, .prefill_us = 0, .decode_us = 0}),
+        scheduler_(config()),
+        loop_({.engine = EngineId{3},
+               .incarnation = Incarnation{9},
+               .drain_timeout = std::chrono::seconds(1)},
+              scheduler_, executor_, *channel_) {
+    push(FrontEndJoined{kFront, 1});
+    push(FrontEndJoined{kOther, 2});
+    turn();
+    (void)take();
+  }
+
+  static ServeOptions options() {
+    ServeOptions options;
+    options.scheduler.block_count = 64;
+    options.model.model_tokens_max = 256;
+    return options;
+  }
+  static SchedulerConfig config() {
+    SchedulerConfig config;
+    config.model_tokens_max = 256;
+    config.kv.block_count = 64;
+    return config;
+  }
+
+  template <typename Event>
+  void push(Event event) {
+    InputEvent input(std::in_place_type<Event>, std::move(event));
+    ASSERT_TRUE(channel_->input.push(std::move(input)));
+  }
+  void add(FrontEndId front_end, uint64_t key, uint32_t output_tokens) {
+    RequestAdded added{front_end, {}};
+    added.request.key = RequestKey{key};
+    added.request.prompt_token_ids = {5, 6, 7};
+    added.request.sampling.output_tokens_max = output_tokens;
+    push(std::move(added));
+  }
+  void call(uint64_t id, wire::UtilityMethod method, const char* argument = "") {
+    push(UtilityCalled{kFront, {id, method, argument}});
+  }
+  // One turn, a millisecond after the last: about one step of the sim.
+  void turn() {
+    now_ += std::chrono::milliseconds(1);
+    loop_.do_work(now_);
+  }
+  std::vector<std::unique_ptr<OutputMessage>> take() {
+    std::vector<std::unique_ptr<OutputMessage>> messages;
+    while (auto message = channel_->output.pop()) messages.push_back(*std::move(message));
+    return messages;
+  }
+  // All outputs for a key that come within `turns` turns.
+  std::vector<wire::EngineOutput> outputs_of(uint64_t key, int turns) {
+    std::vector<wire::EngineOutput> all;
+    for (int i = 0; i < turns; ++i) {
+      turn();
+      for (const auto& message : take()) {
+        for (const auto& output : message->outputs.outputs) {
+          if (output.key == RequestKey{key}) all.push_back(output);
+        }
+      }
+    }
+    return all;
+  }
+
+  std::unique_ptr<EngineChannel> channel_;
+  SimExecutor executor_;
+  Scheduler scheduler_;
+  EngineLoop loop_;
+  Instant now_{std::chrono::hours(1)};
+};
+
+TEST_F(EngineLoopTest, a_request_gets_its_tokens_and_its_end) {
+  add(kFront, 7, 5);
+  const auto outputs = outputs_of(7, 20);
+  ASSERT_EQ(outputs.size(), 5u);
+  for (const auto& output : outputs) EXPECT_EQ(output.token_ids.size(), 1u);
+  EXPECT_EQ(outputs.back().finish_reason, wire::FinishReason::kLength);
+  EXPECT_FALSE(scheduler_.has_requests());
+}
+
+TEST_F(EngineLoopTest, each_front_end_gets_its_own_outputs_and_everybody_the_load) {
+  add(kFront, 1, 1);
+  turn();
+  add(kOther, 2, 1);
+  for (int i = 0; i < 30; ++i) turn();
+  std::vector<uint64_t> received(2);
+  std::vector<uint32_t> running(2);
+  for (const auto& message : take()) {
+    for (const auto& output : message->outputs.outputs) {
+      EXPECT_EQ(output.key, RequestKey{message->front_end.value + 1});
+    }
+    EXPECT_EQ(message->outputs.engine, EngineId{3});
+    EXPECT_EQ(message->outputs.incarnation, Incarnation{9});
+    received[message->front_end.value] = message->outputs.requests_received;
+    running[message->front_end.value] = message->outputs.stats.running;
+  }
+  EXPECT_EQ(received, (std::vector<uint64_t>{1, 1}));
+  EXPECT_EQ(running, (std::vector<uint32_t>{0, 0})) << "the last word is: idle";
+}
+
+TEST_F(EngineLoopTest, an_abort_takes_effect_with_the_next_turn) {
+  add(kFront, 1, 200);
+  turn();
+  EXPECT_TRUE(scheduler_.has_requests());
+  push(RequestsAborted{kFront, {RequestKey{1}, RequestKey{99}}});
+  turn();
+  EXPECT_FALSE(scheduler_.has_requests());
+  EXPECT_TRUE(outputs_of(1, 5).empty());
+}
+
+TEST_F(EngineLoopTest, a_front_end_that_leaves_takes_its_requests_along) {
+  add(kFront, 1, 200);
+  add(kOther, 2, 200);
+  turn();
+  push(FrontEndLeft{kFront});
+  turn();
+  EXPECT_EQ(scheduler_.request_count(), 1u);
+  (void)take();
+  for (int i = 0; i < 5; ++i) turn();
+  for (const auto& message : take()) EXPECT_EQ(message->front_end, kOther);
+}
+
+TEST_F(EngineLoopTest, draining_finishes_what_runs_and_refuses_what_comes) {
+  add(kFront, 1, 3);
+  turn();
+  loop_.begin_drain(now_);
+  add(kFront, 2, 3);
+  const auto refused = outputs_of(2, 1);
+  ASSERT_EQ(refused.size(), 1u);
+  EXPECT_EQ(refused[0].finish_reason, wire::FinishReason::kError);
+  EXPECT_EQ(refused[0].error_code, static_cast<uint8_t>(StatusCode::kUnavailable));
+  EXPECT_FALSE(loop_.is_over());
+  const auto outputs = outputs_of(1, 10);
+  ASSERT_FALSE(outputs.empty());
+  EXPECT_EQ(outputs.back().finish_reason, wire::FinishReason::kLength);
+  EXPECT_TRUE(loop_.is_over());
+}
+
+TEST_F(EngineLoopTest, draining_ends_with_its_time_and_says_so) {
+  add(kFront, 1, 200);
+  turn();
+  loop_.begin_drain(now_);
+  now_ += std::chrono::seconds(2);
+  const auto outputs = outputs_of(1, 1);
+  ASSERT_FALSE(outputs.empty());
+  EXPECT_EQ(outputs.back().finish_reason, wire::FinishReason::kError);
+  EXPECT_TRUE(loop_.is_over());
+}
+
+TEST_F(EngineLoopTest, pause_wait_is_answered_when_idle_and_refuses_new_requests) {
+  add(kFront, 1, 3);
+  turn();
+  (void)take();
+  call(5, wire::UtilityMethod::kPause, "wait");
+  add(kFront, 2, 3);
+  bool refused = false;
+  bool answered = false;
+  bool ended = false;
+  for (int i = 0; i < 15; ++i) {
+    turn();
+    for (const auto& message : take()) {
+      if (message->reply) {
+        EXPECT_TRUE(ended) << "not before the last request has ended";
+        answered = message->reply->ok && message->reply->call_id == 5;
+      }
+      for (const auto& output : message->outputs.outputs) {
+        if (output.key == RequestKey{2}) refused = true;
+        if (output.finish_reason == wire::FinishReason::kLength) ended = true;
+      }
+    }
+  }
+  EXPECT_TRUE(refused && answered && ended);
+  call(6, wire::UtilityMethod::kResume);
+  add(kFront, 3, 1);
+  EXPECT_EQ(outputs_of(3, 10).size(), 1u);
+}
+
+TEST_F(EngineLoopTest, pause_keep_freezes_and_resume_goes_on) {
+  add(kFront, 1, 4);
+  turn();
+  call(5, wire::UtilityMethod::kPause, "keep");
+  turn();
+  turn();
+  const auto before = outputs_of(1, 3);
+  EXPECT_TRUE(outputs_of(1, 20).empty());
+  call(6, wire::UtilityMethod::kResume);
+  const auto after = outputs_of(1, 20);
+  ASSERT_FALSE(after.empty());
+  EXPECT_EQ(after.back().finish_reason, wire::FinishReason::kLength);
+}
+
+TEST_F(EngineLoopTest, pause_abort_ends_all_and_the_cache_can_be_reset_then) {
+  add(kFront, 1, 200);
+  turn();
+  call(4, wire::UtilityMethod::kResetPrefixCache);
+  call(5, wire::UtilityMethod::kPause, "abort");
+  call(6, wire::UtilityMethod::kResetPrefixCache);
+  call(7, wire::UtilityMethod::kPause, "nonsense");
+  turn();
+  turn();
+  std::map<uint64_t, bool> replies;
+  bool aborted = false;
+  for (const auto& message : take()) {
+    if (message->reply) replies[message->reply->call_id] = message->reply->ok;
+    for (const auto& output : message->outputs.outputs) {
+      aborted = aborted || output.finish_reason == wire::FinishReason::kAbort;
+    }
+  }
+  EXPECT_TRUE(aborted);
+  EXPECT_EQ(replies, (std::map<uint64_t, bool>{{4, false}, {5, true}, {6, true}, {7, false}}));
+}
+
+TEST_F(EngineLoopTest, a_refused_member_stops_with_the_reason) {
+  push(MembershipRefused{"dtype: bfloat16 here, float32 there"});
+  turn();
+  EXPECT_TRUE(loop_.is_over());
+}
+
+TEST_F(EngineLoopTest, with_the_output_ring_full_nothing_is_lost_and_no_step_is_made) {
+  while (channel_->output.push(std::make_unique<OutputMessage>())) {
+  }
+  add(kFront, 1, 4);
+  for (int i = 0; i < 30; ++i) turn();
+  EXPECT_TRUE(scheduler_.has_requests()) << "held back";
+  (void)take();
+  const auto outputs = outputs_of(1, 60);
+  std::size_t tokens = 0;
+  for (const auto& output : outputs) tokens += output.token_ids.size();
+  EXPECT_EQ(tokens, 4u);
+}
+
+TEST(SimProfile, names_what_it_does_not_understand) {
+  EXPECT_TRUE(SimProfile::parse("").ok());
+  const auto profile = SimProfile::parse("base_us=1.5,decode_us=7");
+  ASSERT_TRUE(profile.ok());
+  EXPECT_EQ(profile->base_us, 1.5);
+  EXPECT_EQ(profile->decode_us, 7);
+  for (const char* bad : {"base_us", "speed=3", "base_us=x", "base_us=-1", "vocab=2"}) {
+    EXPECT_FALSE(SimProfile::parse(bad).ok()) << bad;
+  }
+}
+
+}  // namespace
+}  // namespace trireme::engine

@@ -1,0 +1,212 @@
+#include "engine_core/executor/queue_executor.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "common/log.h"
+#include "worker/weights/model_config.h"
+
+namespace trireme::engine {
+namespace {
+
+constexpr Duration kStartPoll = std::chrono::milliseconds(20);
+constexpr Duration kLoadReport = std::chrono::seconds(10);
+// The ring holds more steps than may be in flight: a worker that lets it fill has died or hangs.
+constexpr Duration kSubmitMax = std::chrono::seconds(30);
+
+}  // namespace
+
+StatusOr<uint32_t> model_length(const ServeOptions& options) {
+  const std::string path = options.model.model + "/config.json";
+  std::ifstream file(path);
+  std::stringstream text;
+  if (!(text << file.rdbuf())) {
+    return error(StatusCode::kNotFound, "%s cannot be read: %s", path, std::strerror(errno));
+  }
+  TRIREME_ASSIGN_OR_RETURN(const worker::ModelConfig config,
+                           worker::parse_model_config(text.str(), path));
+  const uint32_t asked = options.model.model_tokens_max;
+  if (asked > config.positions_max) {
+    return error(StatusCode::kInvalidArgument,
+                 "--max-model-len %u is more than the model's max_position_embeddings %u", asked,
+                 config.positions_max);
+  }
+  return asked > 0 ? asked : config.positions_max;
+}
+
+QueueExecutor::QueueExecutor(const ServeOptions& options) : options_(options) {}
+
+uint32_t QueueExecutor::worker_count() const {
+  return options_.parallel.tensor_parallel_size * options_.parallel.pipeline_parallel_size;
+}
+
+uint32_t QueueExecutor::steps_in_flight_max() const {
+  const uint32_t stages = options_.parallel.pipeline_parallel_size;
+  return stages > 1 ? stages + 1 : 2;
+}
+
+StatusOr<KvCapacity> QueueExecutor::start(Bell& bell, StopSignal& stop) {
+  bell_ = &bell;
+  TRIREME_ASSIGN_OR_RETURN(const uint32_t length, model_length(options_));
+  TRIREME_RETURN_IF_ERROR(make_queues());
+  is_started_ = true;
+  TRIREME_RETURN_IF_ERROR(start_workers());
+  TRIREME_ASSIGN_OR_RETURN(const auto ready, wait_for_workers(stop));
+  TRIREME_ASSIGN_OR_RETURN(KvCapacity capacity, size_kv(ready));
+  capacity.model_tokens_max = length;
+  TRIREME_RETURN_IF_ERROR(allocate_kv(capacity.block_count, stop));
+  collector_thread_ = std::thread([this] { collect_results(); });
+  return capacity;
+}
+
+Status QueueExecutor::make_queues() {
+  TRIREME_ASSIGN_OR_RETURN(
+      auto step_memory,
+      shm::QueueMemory::create("trireme-steps", {.reader_count = worker_count()}));
+  TRIREME_ASSIGN_OR_RETURN(
+      auto result_memory,
+      shm::QueueMemory::create("trireme-results", {.ring_count = worker_count()}));
+  steps_.emplace(std::move(step_memory));
+  results_memory_.emplace(std::move(result_memory));
+  sender_.emplace(*steps_, 0U);
+  collector_.emplace(*results_memory_);
+  return absl::OkStatus();
+}
+
+StatusOr<shm::ShmCollector::Received> QueueExecutor::await_record(StopSignal& stop) {
+  while (true) {
+    const Status health = check_workers();  // Looked at first: its last words are read below.
+    auto received = collector_->receive(Deadline::after(kStartPoll));
+    if (received.ok() || received.status().code() != StatusCode::kDeadlineExceeded) return received;
+    TRIREME_RETURN_IF_ERROR(health);
+    if (stop.update() != StopSignal::Level::kRun) {
+      return error(StatusCode::kCancelled, "told to stop while starting");
+    }
+  }
+}
+
+StatusOr<std::vector<wire::WorkerReady>> QueueExecutor::wait_for_workers(StopSignal& stop) {
+  std::vector<wire::WorkerReady> all(worker_count());
+  for (uint32_t count = 0; count < all.size(); ++count) {
+    TRIREME_ASSIGN_OR_RETURN(const auto received, await_record(stop));
+    auto ready = wire::unpack<wire::WorkerReady>(received.record);
+    collector_->release();
+    TRIREME_RETURN_IF_ERROR(ready.status());
+    if (!ready->error.empty()) {
+      return error(StatusCode::kUnavailable, "worker rank %u: %s", ready->rank, ready->error);
+    }
+    all[received.ring] = *std::move(ready);
+  }
+  return all;
+}
+
+StatusOr<KvCapacity> QueueExecutor::size_kv(const std::vector<wire::WorkerReady>& ready) const {
+  KvCapacity capacity{.block_count = options_.scheduler.block_count};
+  uint64_t fits = UINT32_MAX;
+  for (const wire::WorkerReady& worker : ready) {
+    capacity.worker_pids.push_back(worker.pid);
+    if (worker.block_bytes > 0) fits = std::min(fits, worker.kv_bytes_max / worker.block_bytes);
+  }
+  if (capacity.block_count > fits) {
+    return error(StatusCode::kResourceExhausted,
+                 "--num-gpu-blocks-override %u: there is memory for %u blocks",
+                 capacity.block_count, fits);
+  }
+  if (capacity.block_count == 0) capacity.block_count = static_cast<uint32_t>(fits);
+  return capacity;
+}
+
+Status QueueExecutor::allocate_kv(uint32_t block_count, StopSignal& stop) {
+  buffer_.clear();
+  wire::pack(wire::KvInit{block_count}, buffer_);
+  TRIREME_RETURN_IF_ERROR(sender_->send(buffer_, Deadline::after(kSubmitMax)));
+  for (uint32_t count = 0; count < worker_count(); ++count) {
+    TRIREME_ASSIGN_OR_RETURN(const auto received, await_record(stop));
+    const auto result = wire::unpack<wire::StepResult>(received.record);
+    collector_->release();
+    TRIREME_RETURN_IF_ERROR(result.status());
+    if (!result->error.empty()) {
+      return error(StatusCode::kResourceExhausted, "worker rank %u: %s", received.ring,
+                   result->error);
+    }
+  }
+  return absl::OkStatus();
+}
+
+Status QueueExecutor::submit(const wire::StepInput& step, Instant) {
+  buffer_.clear();
+  wire::pack(step, buffer_);
+  return sender_->send(buffer_, Deadline::after(kSubmitMax));
+}
+
+StatusOr<bool> QueueExecutor::try_collect(wire::StepResult& result, Instant) {
+  if (auto collected = results_.pop()) {
+    result = *std::move(collected);
+    return true;
+  }
+  if (has_failed_.load()) return failure_;
+  return false;
+}
+
+Status QueueExecutor::health() {
+  // The worker's end says more than the broken queue that follows from it.
+  TRIREME_RETURN_IF_ERROR(check_workers());
+  return has_failed_.load() ? failure_ : absl::OkStatus();
+}
+
+void QueueExecutor::collect_results() noexcept {
+  ::pthread_setname_np(::pthread_self(),
+                       ("eng" + std::to_string(options_.internal.engine_rank) + "/res").c_str());
+  while (true) {
+    const auto received = collector_->receive(Deadline::never());
+    if (!received.ok()) return fail(received.status());  // Closed by stop(), or broken.
+    const Status status = take_record(*received);
+    collector_->release();
+    if (!status.ok()) return fail(status);
+  }
+}
+
+Status QueueExecutor::take_record(const shm::ShmCollector::Received& received) {
+  auto result = wire::unpack<wire::StepResult>(received.record);
+  if (!result.ok()) {
+    return annotate(result.status(), "worker rank " + std::to_string(received.ring));
+  }
+  if (!result->error.empty()) {
+    return error(StatusCode::kUnavailable, "worker rank %u: %s", received.ring, result->error);
+  }
+  const uint32_t output_rank = worker_count() - options_.parallel.tensor_parallel_size;
+  if (received.ring != output_rank) return absl::OkStatus();
+  if (!results_.push(*std::move(result))) {
+    return error(StatusCode::kDataLoss, "worker rank %u answers more steps than there were",
+                 received.ring);
+  }
+  bell_->ring();
+  return absl::OkStatus();
+}
+
+void QueueExecutor::fail(const Status& why) noexcept {
+  failure_ = why;
+  has_failed_.store(true);
+  bell_->ring();
+}
+
+void QueueExecutor::stop() noexcept {
+  if (!is_started_) return;
+  is_started_ = false;
+  buffer_.clear();
+  wire::pack(wire::StopWorker{}, buffer_);
+  if (!sender_->send(buffer_, Deadline(Instant{})).ok()) {
+    log::debug("workers_not_told_to_stop", {});
+  }
+  stop_workers();
+  steps_->close();
+  results_memory_->close();
+  if (collector_thread_.joinable()) collector_thread_.join();
+}
+
+}  // namespace trireme::engine

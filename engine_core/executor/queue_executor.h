@@ -1,0 +1,80 @@
+// QueueExecutor: what mp and uni have in common: workers behind shared-memory queues.
+//
+//   main thread ── StepInput ──▶ steps (one ring, every worker reads) ──▶ workers
+//   main thread ◀── ring ◀── eng<rank>/res ◀── results (a ring per worker) ◀── workers
+//
+// Every worker answers every step; the tokens are those of the first TP rank of the last stage, an
+// error of any worker is the engine's. A collector thread waits for the answers, because the main
+// thread waits for descriptors. Derived classes start, watch and stop the workers.
+// Threads: the engine's main thread, and the collector, which only touches the results.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/shm/shm_queue.h"
+#include "engine_core/executor.h"
+#include "engine_core/spsc_ring.h"
+#include "proto/messages.h"
+
+namespace trireme::engine {
+
+class QueueExecutor : public Executor {
+ public:
+  [[nodiscard]] StatusOr<KvCapacity> start(Bell& bell, StopSignal& stop) final;
+  [[nodiscard]] Status submit(const wire::StepInput& step, Instant now) final;
+  [[nodiscard]] StatusOr<bool> try_collect(wire::StepResult& result, Instant now) final;
+  [[nodiscard]] uint32_t steps_in_flight_max() const final;
+  [[nodiscard]] bool has_result() const final { return !results_.is_empty() || has_failed_.load(); }
+  [[nodiscard]] Status health() final;
+  void stop() noexcept final;
+
+ protected:
+  explicit QueueExecutor(const ServeOptions& options);
+
+  [[nodiscard]] uint32_t worker_count() const;
+  [[nodiscard]] const ServeOptions& options() const { return options_; }
+  [[nodiscard]] const shm::QueueMemory& steps() const { return *steps_; }
+  [[nodiscard]] const shm::QueueMemory& results() const { return *results_memory_; }
+  [[nodiscard]] shm::ShmSender& step_sender() { return *sender_; }
+
+  [[nodiscard]] virtual Status start_workers() = 0;
+  // Not OK once a worker has ended: says which, and how.
+  [[nodiscard]] virtual Status check_workers() = 0;
+  // The queues are closed already; returns when every worker has ended.
+  virtual void stop_workers() noexcept = 0;
+
+ private:
+  [[nodiscard]] Status make_queues();
+  [[nodiscard]] StatusOr<std::vector<wire::WorkerReady>> wait_for_workers(StopSignal& stop);
+  [[nodiscard]] StatusOr<KvCapacity> size_kv(const std::vector<wire::WorkerReady>& ready) const;
+  [[nodiscard]] Status allocate_kv(uint32_t block_count, StopSignal& stop);
+  // The next record of a worker while starting; kCancelled, or why none can come.
+  [[nodiscard]] StatusOr<shm::ShmCollector::Received> await_record(StopSignal& stop);
+  void collect_results() noexcept;
+  [[nodiscard]] Status take_record(const shm::ShmCollector::Received& received);
+  void fail(const Status& why) noexcept;
+
+  ServeOptions options_;
+  std::optional<shm::QueueMemory> steps_;
+  std::optional<shm::QueueMemory> results_memory_;
+  std::optional<shm::ShmSender> sender_;
+  std::optional<shm::ShmCollector> collector_;  // The collector thread's once that runs.
+  wire::Buffer buffer_;
+  Bell* bell_ = nullptr;
+  SpscRing<wire::StepResult> results_{16};
+  std::atomic<bool> has_failed_{false};
+  Status failure_;  // Written before has_failed_.
+  std::thread collector_thread_;
+  bool is_started_ = false;
+};
+
+// How long a sequence may be: --max-model-len, or what the model's config.json says.
+// kInvalidArgument when the flag asks for more than that.
+[[nodiscard]] StatusOr<uint32_t> model_length(const ServeOptions& options);
+
+}  // namespace trireme::engine
