@@ -31,6 +31,7 @@ std::string line_of(const wire::Member& member) {
     case MemberState::kDraining:
       return absl::StrFormat("%s: draining (%s)", title_of(member), facts_of(member));
     case MemberState::kLost:
+      if (member.reason.starts_with("left")) return title_of(member) + ": " + member.reason;
       return absl::StrFormat("%s: lost: %s", title_of(member), member.reason);
   }
   return title_of(member);

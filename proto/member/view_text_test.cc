@@ -33,6 +33,13 @@ TEST(ViewText, a_rank_is_followed_through_its_life) {
   EXPECT_EQ(changes_between(lost, again), Lines{"rank 2: loading (pid 4709, restart 1)"});
 }
 
+TEST(ViewText, a_rank_that_left_is_not_called_lost) {
+  wire::View nobody, left;
+  left.members = {rank(2, 1, wire::MemberState::kLost)};
+  left.members[0].reason = "left: stopped";
+  EXPECT_EQ(changes_between(nobody, left), Lines{"rank 2: left: stopped"});
+}
+
 TEST(ViewText, what_stays_is_not_told_again) {
   wire::View view;
   view.members = {rank(0, 1, wire::MemberState::kReady)};

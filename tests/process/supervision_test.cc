@@ -301,9 +301,25 @@ TEST_F(Supervision, a_headless_node_may_come_first) {
   EXPECT_TRUE(node.says("rank 0: ready"));
   node.send_signal(SIGTERM);
   EXPECT_EQ(node.exit_code(), 0);
-  EXPECT_TRUE(launcher.says("rank 0: lost: left: stopped"));
+  EXPECT_TRUE(launcher.says("rank 0: left: stopped"));
   launcher.send_signal(SIGTERM);
   EXPECT_EQ(launcher.exit_code(), 0);
+}
+
+TEST_F(Supervision, with_external_balancing_each_node_has_its_own_front_end) {
+  const uint16_t other_port = free_port();
+  Program second = start("api-server", flags({"--data-parallel-external-lb", "--data-parallel-rank",
+                                              "1", "--port", std::to_string(other_port)}));
+  Program first =
+      start("api-server", flags({"--data-parallel-external-lb", "--data-parallel-rank", "0"}));
+  EXPECT_TRUE(first.says("├ coordinator") && first.says("└ rank 0"));
+  EXPECT_TRUE(second.says("ready after ") && second.says("├ api-server 64"));
+  EXPECT_TRUE(second.says("└ rank 1"));
+  EXPECT_EQ(second.text().find("├ coordinator"), std::string::npos);
+  for (Program* const launcher : {&second, &first}) {
+    launcher->send_signal(SIGTERM);
+    EXPECT_EQ(launcher->exit_code(), 0);
+  }
 }
 
 TEST_F(Supervision, a_node_of_another_configuration_is_refused_by_name) {
