@@ -114,6 +114,12 @@ struct AttentionShape {
   uint32_t window_tokens = 0;  // A token sees this many positions, its own included; 0: all.
 };
 
+// One expert of a mixture: down(silu(gate) · up).
+struct ExpertWeights {
+  std::unique_ptr<LinearWeight> gate_up;
+  std::unique_ptr<LinearWeight> down;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -158,6 +164,10 @@ class Device {
                          const View& out) = 0;
   // out = silu(gate) · up, gate_up = [gate | up].
   virtual void silu_mul(const View& gate_up, const View& out) = 0;
+  // Each row of x goes through the experts_per_token experts of its largest router logits; out is
+  // their sum, weighted by the softmax over those, taken in the order of the experts.
+  virtual void mixture(std::span<const ExpertWeights> experts, const View& router_logits,
+                       uint32_t experts_per_token, const View& x, const View& out) = 0;
   virtual void gather_rows(const View& x, std::span<const uint32_t> row_indices,
                            const View& out) = 0;
   // Sum over the tensor-parallel ranks, in rank order; nothing to do in a group of one.

@@ -6,7 +6,17 @@ namespace trireme::worker {
 namespace {
 
 // Scratch memory of the device: what lives at the same time has different slots.
-enum Slot : uint32_t { kResidual, kNormed, kQkv, kAttended, kGateUp, kActivated, kDelta, kPicked };
+enum Slot : uint32_t {
+  kResidual,
+  kNormed,
+  kQkv,
+  kAttended,
+  kGateUp,
+  kActivated,
+  kDelta,
+  kPicked,
+  kRouted
+};
 
 }  // namespace
 
@@ -149,6 +159,13 @@ void DecoderModel::mlp_block(uint32_t layer, const View& residual, const View& d
   const uint32_t columns = share_.intermediate.count;
   const View normed = device_->scratch(kNormed, residual.row_count, sizes().hidden_size);
   device_->add_rms_norm(residual, delta, *weights.mlp_norm, sizes().rms_norm_eps, normed);
+  if (!weights.experts.empty()) {
+    const View routed = device_->scratch(kRouted, residual.row_count, config_.expert_count);
+    device_->linear(*weights.router, normed, routed);
+    device_->mixture(weights.experts, routed, config_.experts_per_token, normed, out);
+    device_->all_reduce(out);
+    return;
+  }
   const View gate_up = device_->scratch(kGateUp, residual.row_count, 2 * columns);
   device_->linear(*weights.gate_up, normed, gate_up);
   const View activated = device_->scratch(kActivated, residual.row_count, columns);

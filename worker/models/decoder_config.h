@@ -13,7 +13,9 @@ struct DecoderConfig {
   bool qkv_bias = false;
   bool output_bias = false;
   bool mlp_bias = false;
-  bool qk_norm = false;                 // RMS norm over each head of q and k, before the rope.
+  bool qk_norm = false;       // RMS norm over each head of q and k, before the rope.
+  uint32_t expert_count = 0;  // 0: one MLP. Else a router and experts of intermediate_size.
+  uint32_t experts_per_token = 0;
   std::vector<uint32_t> window_tokens;  // [layer_count]; 0: all.
 };
 

@@ -36,7 +36,11 @@ class LayerLoader {
         layer.output, column_parallel("self_attn.o_proj", sizes_.head_count * sizes_.head_dim,
                                       heads(share_.query_heads), config_.output_bias));
     TRIREME_ASSIGN_OR_RETURN(layer.mlp_norm, norm("post_attention_layernorm", sizes_.hidden_size));
-    TRIREME_ASSIGN_OR_RETURN(layer.gate_up, gate_up());
+    if (config_.expert_count > 0) {
+      TRIREME_RETURN_IF_ERROR(load_mixture(layer));
+      return layer;
+    }
+    TRIREME_ASSIGN_OR_RETURN(layer.gate_up, gate_up("mlp.gate_proj", "mlp.up_proj"));
     TRIREME_ASSIGN_OR_RETURN(layer.down, column_parallel("mlp.down_proj", sizes_.intermediate_size,
                                                          share_.intermediate, config_.mlp_bias));
     return layer;
@@ -47,14 +51,15 @@ class LayerLoader {
     return {range.begin * sizes_.head_dim, range.count * sizes_.head_dim};
   }
 
-  [[nodiscard]] StatusOr<std::unique_ptr<VectorWeight>> norm(const char* name, uint32_t count) {
+  [[nodiscard]] StatusOr<std::unique_ptr<VectorWeight>> norm(const std::string& name,
+                                                             uint32_t count) {
     TRIREME_ASSIGN_OR_RETURN(const MatrixSlice values,
                              reader_.vector(prefix_ + name + ".weight", count));
     return device_.load_vector(values);
   }
 
   // Rows of one projection as a part of `source`.
-  [[nodiscard]] Status add_rows(const char* name, uint32_t row_count, Range rows, bool bias,
+  [[nodiscard]] Status add_rows(const std::string& name, uint32_t row_count, Range rows, bool bias,
                                 LinearSource& source) {
     TRIREME_ASSIGN_OR_RETURN(
         const MatrixSlice matrix,
@@ -80,16 +85,34 @@ class LayerLoader {
     return device_.load_linear(source);
   }
 
-  [[nodiscard]] StatusOr<std::unique_ptr<LinearWeight>> gate_up() {
+  [[nodiscard]] StatusOr<std::unique_ptr<LinearWeight>> gate_up(const std::string& gate,
+                                                                const std::string& up) {
     LinearSource source;
-    for (const char* name : {"mlp.gate_proj", "mlp.up_proj"}) {
+    for (const std::string& name : {gate, up}) {
       TRIREME_RETURN_IF_ERROR(
           add_rows(name, sizes_.intermediate_size, share_.intermediate, config_.mlp_bias, source));
     }
     return device_.load_linear(source);
   }
 
-  [[nodiscard]] StatusOr<std::unique_ptr<LinearWeight>> column_parallel(const char* name,
+  [[nodiscard]] Status load_mixture(DecoderLayer& layer) {
+    LinearSource router;
+    const Range all{0, config_.expert_count};
+    TRIREME_RETURN_IF_ERROR(
+        add_rows("block_sparse_moe.gate", config_.expert_count, all, false, router));
+    TRIREME_ASSIGN_OR_RETURN(layer.router, device_.load_linear(router));
+    for (uint32_t index = 0; index < config_.expert_count; ++index) {
+      const std::string name = absl::StrFormat("block_sparse_moe.experts.%d.w", index);
+      ExpertWeights expert;
+      TRIREME_ASSIGN_OR_RETURN(expert.gate_up, gate_up(name + "1", name + "3"));
+      TRIREME_ASSIGN_OR_RETURN(expert.down, column_parallel(name + "2", sizes_.intermediate_size,
+                                                            share_.intermediate, false));
+      layer.experts.push_back(std::move(expert));
+    }
+    return absl::OkStatus();
+  }
+
+  [[nodiscard]] StatusOr<std::unique_ptr<LinearWeight>> column_parallel(const std::string& name,
                                                                         uint32_t column_count,
                                                                         Range columns, bool bias) {
     TRIREME_ASSIGN_OR_RETURN(
@@ -181,7 +204,10 @@ uint64_t DecoderWeights::bytes() const {
   for (const DecoderLayer& layer : layers) {
     total += bytes_of(layer.attention_norm) + bytes_of(layer.qkv) + bytes_of(layer.q_norm) +
              bytes_of(layer.k_norm) + bytes_of(layer.output) + bytes_of(layer.mlp_norm) +
-             bytes_of(layer.gate_up) + bytes_of(layer.down);
+             bytes_of(layer.gate_up) + bytes_of(layer.down) + bytes_of(layer.router);
+    for (const ExpertWeights& expert : layer.experts) {
+      total += bytes_of(expert.gate_up) + bytes_of(expert.down);
+    }
   }
   return total;
 }

@@ -37,8 +37,10 @@ struct DecoderLayer {
   std::unique_ptr<VectorWeight> k_norm;
   std::unique_ptr<LinearWeight> output;
   std::unique_ptr<VectorWeight> mlp_norm;
-  std::unique_ptr<LinearWeight> gate_up;
+  std::unique_ptr<LinearWeight> gate_up;  // Null in a mixture, as down.
   std::unique_ptr<LinearWeight> down;
+  std::unique_ptr<LinearWeight> router;  // Null without a mixture.
+  std::vector<ExpertWeights> experts;
 };
 
 struct DecoderWeights {

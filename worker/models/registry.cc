@@ -11,9 +11,8 @@ struct Entry {
 };
 
 constexpr std::array kEntries = {
-    Entry{"LlamaForCausalLM", make_llama},
-    Entry{"MistralForCausalLM", make_mistral},
-    Entry{"Qwen2ForCausalLM", make_qwen2},
+    Entry{"LlamaForCausalLM", make_llama},     Entry{"MistralForCausalLM", make_mistral},
+    Entry{"MixtralForCausalLM", make_mixtral}, Entry{"Qwen2ForCausalLM", make_qwen2},
     Entry{"Qwen3ForCausalLM", make_qwen3},
 };
 

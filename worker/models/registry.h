@@ -27,6 +27,7 @@ using ModelFactory = StatusOr<std::unique_ptr<Model>> (*)(ModelSource source);
 
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_llama(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_mistral(ModelSource source);
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_mixtral(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_qwen2(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_qwen3(ModelSource source);
 

@@ -106,9 +106,13 @@ std::byte* CpuDevice::grow(HostMemory& memory, uint64_t byte_count) {
 
 View CpuDevice::scratch(uint32_t slot, uint32_t row_count, uint32_t column_count) {
   TRIREME_CHECK(slot < kScratchSlots, "a model uses the slots there are");
+  return scratch_view(scratch_[slot], row_count, column_count);
+}
+
+View CpuDevice::scratch_view(HostMemory& memory, uint32_t row_count, uint32_t column_count) {
   // Rows start on cache lines.
   const uint32_t stride = (column_count + 15) / 16 * 16;
-  auto* data = grow(scratch_[slot], uint64_t{4} * row_count * stride);
+  auto* data = grow(memory, uint64_t{4} * row_count * stride);
   return {reinterpret_cast<float*>(data), row_count, column_count, stride};
 }
 

@@ -56,6 +56,8 @@ class CpuDevice final : public Device {
   void attention(uint32_t layer, const AttentionShape& shape, const View& q,
                  const View& out) override;
   void silu_mul(const View& gate_up, const View& out) override;
+  void mixture(std::span<const ExpertWeights> experts, const View& router_logits,
+               uint32_t experts_per_token, const View& x, const View& out) override;
   void gather_rows(const View& x, std::span<const uint32_t> row_indices, const View& out) override;
   void all_reduce(const View& x) override;
   void logits(const LinearWeight& weight, const View& x, uint32_t vocabulary,
@@ -65,6 +67,15 @@ class CpuDevice final : public Device {
   [[nodiscard]] const ElementKernels& kernels_of(Element element) const {
     return element == Element::kBfloat16 ? kernels_.bf16 : kernels_.fp32;
   }
+  // Slots of the device's own, behind those of the model.
+  enum OwnSlot : uint32_t { kPickedRows, kGateUp, kActivated, kExpertOut, kOwnSlots };
+  [[nodiscard]] View own_scratch(OwnSlot slot, uint32_t row_count, uint32_t column_count) {
+    return scratch_view(scratch_[kScratchSlots + slot], row_count, column_count);
+  }
+  [[nodiscard]] View scratch_view(HostMemory& memory, uint32_t row_count, uint32_t column_count);
+  void choose_experts(const View& router_logits, uint32_t experts_per_token);
+  void run_expert(const ExpertWeights& expert, const View& x, const View& out);
+
   [[nodiscard]] const void* pack_rows(const PackedLinear& weight, const View& x,
                                       uint32_t rows_per_tile);
   void normalise(const NormRows& rows);
@@ -89,7 +100,16 @@ class CpuDevice final : public Device {
   double attention_nanoseconds_ = 0;  // Per head of the step, a guess for cutting the work.
   Status failure_;
 
-  std::array<HostMemory, kScratchSlots> scratch_;
+  // Per token of the step, experts_per_token entries.
+  struct Choice {
+    uint32_t expert;
+    float weight;
+  };
+  std::vector<Choice> choices_;
+  std::vector<uint32_t> expert_tokens_;
+  std::vector<float> expert_shares_;
+
+  std::array<HostMemory, kScratchSlots + kOwnSlots> scratch_;
   HostMemory packed_rows_;
   HostMemory gathered_;
   HostMemory logits_part_;
