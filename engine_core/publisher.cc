@@ -29,9 +29,6 @@ bool Publisher::is_stale(const FrontEnd& front_end, const wire::EngineStats& sta
 void Publisher::publish(const wire::EngineStats& stats, bool is_idle, Instant now) {
   due_at_ = Instant::max();
   is_blocked_ = false;
-  while (!replies_.empty() && channel_.output.push(std::move(replies_.front()))) {
-    replies_.erase(replies_.begin());
-  }
   for (uint32_t index = 0; index < front_ends_.size(); ++index) {
     const FrontEnd& front_end = front_ends_[index];
     if (front_end.serial == 0) continue;
@@ -46,6 +43,10 @@ void Publisher::publish(const wire::EngineStats& stats, bool is_idle, Instant no
     if (send(id, stats, now)) continue;
     is_blocked_ = is_blocked_ || has_outputs;
     due_at_ = std::min(due_at_, now + kStatsInterval);
+  }
+  // After the outputs that came before them.
+  while (!is_blocked_ && !replies_.empty() && channel_.output.push(std::move(replies_.front()))) {
+    replies_.erase(replies_.begin());
   }
   channel_.io_bell.ring();
 }
