@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "api_server/engine_client/engine_loop.h"
 #include "api_server/http/asio.h"
@@ -170,11 +171,10 @@ Status Process::open_http() {
 }
 
 Status Process::join() {
-  member::MemberIdentity identity{
-      .role = wire::Role::kApiServer,
-      .index = member::first_api_server_index(options_) + options_.internal.api_server_index,
-      .incarnation = Incarnation{entropy64()},
-      .config = member::cluster_config(options_)};
+  member::MemberIdentity identity{.role = wire::Role::kApiServer,
+                                  .index = options_.internal.api_server_index,
+                                  .incarnation = Incarnation{entropy64()},
+                                  .config = member::cluster_config(options_)};
   TRIREME_ASSIGN_OR_RETURN(member::MemberLink link,
                            member::MemberLink::open(*zmq_, options_, std::move(identity)));
   wire::MemberReady ready;
@@ -232,7 +232,7 @@ void Process::begin_drain() {
 }
 
 void Process::watch_drain() {
-  if (http_->exchanges_open() == 0 || now() >= drain_deadline_) {
+  if (http_->is_quiet() || now() >= drain_deadline_) {
     finish({});
     return;
   }
@@ -248,6 +248,19 @@ void Process::finish(Status status) {
 }
 
 }  // namespace
+
+void name_model(ServeOptions& options, const std::string& directory) {
+  auto& names = options.model.served_model_names;
+  if (names.empty()) names.push_back(options.model.model);
+  options.model.model = directory;
+}
+
+void add_api_keys_of_environment(ServeOptions& options) {
+  for (const char* const name : {"TRIREME_API_KEY", "VLLM_API_KEY"}) {
+    const char* const key = std::getenv(name);
+    if (key != nullptr && *key != '\0') options.server.api_keys.emplace_back(key);
+  }
+}
 
 Status run_api_server(const ServeOptions& options, StopSignal& stop) {
   Process process(options, stop);

@@ -5,14 +5,20 @@
 //   refused      by the coordinator for good: run() returns the reason.
 #pragma once
 
+#include <string>
+
 #include "common/options/serve_options.h"
 #include "common/signals.h"
 #include "common/status.h"
 
 namespace trireme::api {
 
-// Until stopped. `options.model.model` is a directory here. API keys of the environment
-// (TRIREME_API_KEY, VLLM_API_KEY) are added to the options' by the caller.
+// Answers go on under the name the user gave, whatever directory it stands for.
+void name_model(ServeOptions& options, const std::string& directory);
+// TRIREME_API_KEY and VLLM_API_KEY, where they are set.
+void add_api_keys_of_environment(ServeOptions& options);
+
+// Until stopped. `options.model.model` is a directory here.
 [[nodiscard]] Status run_api_server(const ServeOptions& options, StopSignal& stop);
 
 }  // namespace trireme::api

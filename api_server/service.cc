@@ -56,6 +56,14 @@ bool allows(const Route& route, Method method) {
   return false;
 }
 
+std::size_t longest_token(const text::Tokenizer& tokenizer) {
+  std::size_t longest = 1;
+  for (std::size_t id = 0; id < tokenizer.vocabulary_size(); ++id) {
+    longest = std::max(longest, tokenizer.token_bytes(static_cast<int32_t>(id)).size());
+  }
+  return longest;
+}
+
 StatusOr<std::optional<uint32_t>> pinned_rank(const HttpRequest& request) {
   if (!request.data_parallel_rank) return std::optional<uint32_t>();
   const std::string& text = *request.data_parallel_rank;
@@ -85,6 +93,7 @@ Service::Service(ServiceOptions options, EngineClient& engines, const text::Toke
                .random = Random(options_.seed),
                .eos_token_ids = options_.eos_token_ids,
                .vocabulary_size = options_.vocabulary_size,
+               .token_bytes_max = longest_token(tokenizer),
                .response_role = options_.response_role} {}
 
 void Service::handle(std::shared_ptr<Exchange> exchange) {

@@ -1,5 +1,7 @@
 #include "api_server/engine_client/engine_loop.h"
 
+#include <utility>
+
 #include "api_server/http/asio.h"
 #include "common/clock.h"
 #include "common/zmq/poller.h"
@@ -38,6 +40,7 @@ struct EngineLoop::Parts final : public EngineTransport {
   ~Parts() override { announced.release(); }
 
   TransportResult send(std::string_view peer, const wire::Buffer& bytes) override {
+    has_sent = true;
     look_again();
     switch (router.try_send(peer, zmq::Bytes(bytes))) {
       case zmq::SendResult::kSent:
@@ -96,6 +99,7 @@ struct EngineLoop::Parts final : public EngineTransport {
       }
       // A disconnected client or a failed send is told to the engines before the loop sleeps.
       client.flush();
+      if (std::exchange(has_sent, false)) was_busy = true;
       if (link && link->do_work(now(), true) > 0) was_busy = true;
       while (link) {
         std::optional<member::Event> event = link->next_event();
@@ -124,6 +128,7 @@ struct EngineLoop::Parts final : public EngineTransport {
   std::optional<member::MemberLink> link;
   std::function<void(const member::Event&)> on_event;
   EngineClient client;
+  bool has_sent = false;  // So an announcement may have been taken in.
   bool is_turning = false;
   bool is_turn_posted = false;
 };

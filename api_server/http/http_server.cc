@@ -3,6 +3,7 @@
 #include <openssl/ssl.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "api_server/http/http_session.h"
@@ -49,7 +50,11 @@ class Server final : public HttpServer {
     return acceptor_.local_endpoint(ignored).port();
   }
   [[nodiscard]] const HttpCounters& counters() const override { return host_->counters; }
-  [[nodiscard]] std::size_t exchanges_open() const override { return host_->exchanges_open; }
+  [[nodiscard]] bool is_quiet() const override {
+    if (host_->exchanges_open > 0) return false;
+    return std::none_of(host_->sessions.begin(), host_->sessions.end(),
+                        [](const SessionBase* session) { return session->has_unsent(); });
+  }
 
  private:
   void accept() {

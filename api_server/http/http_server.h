@@ -57,7 +57,8 @@ class HttpServer {
   virtual void close() = 0;
   [[nodiscard]] virtual uint16_t port() const = 0;
   [[nodiscard]] virtual const HttpCounters& counters() const = 0;
-  [[nodiscard]] virtual std::size_t exchanges_open() const = 0;
+  // Nobody waits for an answer, or for the rest of one.
+  [[nodiscard]] virtual bool is_quiet() const = 0;
 };
 
 }  // namespace trireme::api

@@ -63,6 +63,7 @@ class HttpSession final : public SessionBase,
   void finish_exchange() override;
   void sweep(Instant now) override;
   void cut() override;
+  [[nodiscard]] bool has_unsent() const override { return writing_ && !closed_; }
 
  private:
   void advance();

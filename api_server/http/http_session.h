@@ -40,6 +40,7 @@ class SessionBase : public Connection {
   virtual ~SessionBase() = default;
   virtual void sweep(Instant now) = 0;
   virtual void cut() = 0;
+  [[nodiscard]] virtual bool has_unsent() const = 0;
 };
 
 // A plain socket reads and writes without a buffer of its own; TLS goes through its stream.

@@ -65,6 +65,10 @@ void GenerateCall::encode() {
   std::vector<std::string> texts;
   for (Prompt& prompt : request_.prompts) {
     if (prompt.is_tokens) continue;
+    if (const Status status = check_text(prompt.text); !status.ok()) {
+      finish_with(status_reply(status));
+      return;
+    }
     // The text is needed again only to be echoed.
     texts.push_back(request_.echo ? prompt.text : std::move(prompt.text));
   }
@@ -120,8 +124,21 @@ Status GenerateCall::prepare(std::vector<wire::AddRequest>& requests) {
   return {};
 }
 
+// A text that is too long whatever its tokens are is not worth a tokenizer's time.
+Status GenerateCall::check_text(std::string_view text) const {
+  const uint32_t model_max = context_.engines.model_tokens_max();
+  if (request_.truncate_prompt_tokens || model_max == 0) return {};
+  const std::size_t tokens_min = text.size() / std::max<std::size_t>(1, context_.token_bytes_max);
+  if (tokens_min <= model_max) return {};
+  return coded_field_error(
+      StatusCode::kInvalidArgument, field_name(),
+      absl::StrFormat("This model's maximum context length is %u tokens. However, your %s has %u "
+                      "bytes, which are at least %u tokens. Please reduce its length.",
+                      model_max, field_name(), text.size(), tokens_min));
+}
+
 Status GenerateCall::check_prompt(Prompt& prompt) const {
-  const char* const field = request_.is_chat ? "messages" : "prompt";
+  const char* const field = field_name();
   const uint32_t model_max = context_.engines.model_tokens_max();
   if (request_.truncate_prompt_tokens) {
     const int32_t wanted = *request_.truncate_prompt_tokens;

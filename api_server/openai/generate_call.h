@@ -35,6 +35,7 @@ struct CallContext {
   Random random;
   std::vector<int32_t> eos_token_ids;
   uint32_t vocabulary_size = 0;
+  std::size_t token_bytes_max = 1;  // Of the longest token.
   std::string response_role = "assistant";
   std::string chunk;  // Where events are written before they are sent; reused.
 };
@@ -66,7 +67,9 @@ class GenerateCall final : public OutputSink, public std::enable_shared_from_thi
   void encode();
   void submit();
   [[nodiscard]] Status prepare(std::vector<wire::AddRequest>& requests);
+  [[nodiscard]] Status check_text(std::string_view text) const;
   [[nodiscard]] Status check_prompt(Prompt& prompt) const;
+  [[nodiscard]] const char* field_name() const { return request_.is_chat ? "messages" : "prompt"; }
   [[nodiscard]] wire::AddRequest add_request(const Prompt& prompt, uint32_t index);
   [[nodiscard]] Status encode_bad_words();
   void cancel();

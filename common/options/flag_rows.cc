@@ -85,6 +85,11 @@ Status store_engine_rank(ServeOptions& o, std::string_view text) {
   return flag_value::read(text, o.internal.engine_rank);
 }
 
+Status store_api_server_index(ServeOptions& o, std::string_view text) {
+  o.internal.is_api_server = true;
+  return flag_value::read(text, o.internal.api_server_index);
+}
+
 constexpr auto kWorks = FlagEffect::kWorks;
 constexpr auto kNone = FlagEffect::kNoEffect;
 constexpr auto kRefused = FlagEffect::kRefused;
@@ -237,7 +242,7 @@ const FlagRow kRows[] = {
     {"hf-overrides", "", "", "JSON", "edit the model's config.json", kRefused},
     {"skip-tokenizer-init", "", "", "", "the API needs the tokenizer", kRefused},
 
-    {"internal-api-server-index", "", "", "N", "this process is one api-server", kInternal, STORE(internal.api_server_index)},
+    {"internal-api-server-index", "", "", "N", "this process is one api-server", kInternal, store_api_server_index},
     {"internal-engine-rank", "", "", "N", "this process is one engine rank", kInternal, store_engine_rank},
     {"internal-death-fd", "", "", "FD", "end of file on it: the parent is gone", kInternal, STORE(internal.death_fd)},
     {"internal-listen-fd", "", "", "FD", "inherited listening socket", kInternal, STORE(internal.listen_fd)},

@@ -97,6 +97,7 @@ struct ClusterOptions {
 // What a parent tells a child and no user types; shown by --help-internal only.
 struct InternalOptions {
   uint32_t api_server_index = 0;  // --internal-api-server-index
+  bool is_api_server = false;     // set with it: api-server as that one, not as the launcher
   uint32_t engine_rank = 0;       // --internal-engine-rank: this process is this one rank
   bool is_engine_rank = false;    // set with it: engine-core as a rank, not as node agent
   int death_fd = -1;              // --internal-death-fd: closed by the parent's death

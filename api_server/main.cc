@@ -1,0 +1,48 @@
+// api-server: one HTTP front end (with --internal-api-server-index), or the launcher that starts
+// everything on the front node.
+#include <cstdio>
+#include <cstdlib>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "api_server/launcher/launcher.h"
+#include "api_server/server.h"
+#include "common/hub/resolve_model.h"
+#include "common/log.h"
+#include "common/options/serve_flags.h"
+#include "common/process/death_pipe.h"
+#include "common/signals.h"
+
+namespace trireme::api {
+namespace {
+
+Status run(std::span<const char* const> arguments) {
+  if (wants_help(arguments)) {
+    std::fputs(serve_help("api-server").c_str(), stdout);
+    return {};
+  }
+  std::vector<std::string> notices;
+  TRIREME_ASSIGN_OR_RETURN(ServeOptions options, parse_serve_flags(arguments, &notices));
+  TRIREME_ASSIGN_OR_RETURN(StopSignal stop, StopSignal::install());
+  TRIREME_RETURN_IF_ERROR(process::arm_inherited_death_pipe());
+  if (options.internal.is_api_server) {
+    add_api_keys_of_environment(options);
+    TRIREME_ASSIGN_OR_RETURN(const auto directory, hub::resolve_model(options.model));
+    name_model(options, directory);
+    return run_api_server(options, stop);
+  }
+  for (const std::string& notice : notices) log::info("flag_notice", {{"notice", notice}});
+  return run_launcher(options, arguments, stop);
+}
+
+}  // namespace
+}  // namespace trireme::api
+
+int main(int argc, char** argv) {
+  trireme::log::start("api-server");
+  const trireme::Status status = trireme::api::run({argv + 1, argv + argc});
+  if (status.ok()) return EXIT_SUCCESS;
+  trireme::log::error("api_server_failed", {{"reason", status.ToString()}});
+  return EXIT_FAILURE;
+}

@@ -1,0 +1,114 @@
+// RequestReader: what is accepted, and that each refusal names its field.
+#include "api_server/openai/generate_request.h"
+
+#include <gtest/gtest.h>
+
+#include "api_server/field_error.h"
+
+namespace trireme::api {
+namespace {
+
+StatusOr<GenerateRequest> completion(const std::string& body) {
+  RequestReader reader({});
+  return reader.read_completion(body);
+}
+StatusOr<GenerateRequest> chat(const std::string& body) {
+  RequestReader reader({});
+  return reader.read_chat(body);
+}
+
+TEST(RequestReader, all_four_kinds_of_prompt_are_read) {
+  EXPECT_EQ(completion(R"({"prompt":"a"})")->prompts[0].text, "a");
+  EXPECT_EQ(completion(R"({"prompt":["a","b"]})")->prompts[1].text, "b");
+  EXPECT_EQ(completion(R"({"prompt":[1,2]})")->prompts[0].token_ids, (std::vector{1, 2}));
+  EXPECT_EQ(completion(R"({"prompt":[[1],[2,3]]})")->prompts[1].token_ids, (std::vector{2, 3}));
+}
+
+TEST(RequestReader, every_sampling_field_lands_where_it_belongs) {
+  const auto request = completion(
+      R"({"prompt":"a","temperature":0.5,"top_p":0.9,"top_k":40,"min_p":0.1,"n":2,"seed":7,)"
+      R"("presence_penalty":1,"frequency_penalty":-1,"repetition_penalty":1.5,"max_tokens":9,)"
+      R"("min_tokens":2,"ignore_eos":true,"stop_token_ids":[3],"allowed_token_ids":[4],)"
+      R"("logit_bias":{"5":200},"stop":["x","y"],"include_stop_str_in_output":true,)"
+      R"("skip_special_tokens":false,"priority":-3,"cache_salt":"s","logprobs":2,"unknown":{}})");
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->sampling.temperature, 0.5F);
+  EXPECT_EQ(request->sampling.top_k, 40);
+  EXPECT_EQ(request->sampling.output_tokens_min, 2u);
+  EXPECT_TRUE(request->sampling.ignore_eos);
+  EXPECT_EQ(request->sampling.logit_bias[0].bias, 100.0F);
+  EXPECT_EQ(request->sampling.logprobs, 2);
+  EXPECT_EQ(request->output_tokens_max, 9u);
+  EXPECT_EQ(request->seed, 7u);
+  EXPECT_EQ(request->priority, -3);
+  EXPECT_EQ(request->stop.size(), 2u);
+  EXPECT_FALSE(request->skip_special_tokens);
+}
+
+TEST(RequestReader, nulls_are_as_good_as_absent) {
+  const auto request = completion(R"({"prompt":"a","temperature":null,"stop":null,"n":null})");
+  ASSERT_TRUE(request.ok());
+  EXPECT_EQ(request->sampling.temperature, 1.0F);
+  EXPECT_EQ(request->n, 1u);
+}
+
+TEST(RequestReader, each_refusal_names_its_field) {
+  const auto field = [](const char* body) { return field_of(completion(body).status()); };
+  EXPECT_EQ(field(R"({"prompt":"a","temperature":3})"), "temperature");
+  EXPECT_EQ(field(R"({"prompt":"a","temperature":true})"), "temperature");
+  EXPECT_EQ(field(R"({"prompt":"a","n":0})"), "n");
+  EXPECT_EQ(field(R"({"prompt":"a","n":1.5})"), "n");
+  EXPECT_EQ(field(R"({"prompt":"a","n":2,"temperature":0})"), "n");
+  EXPECT_EQ(field(R"({"prompt":"a","stop":["a","b","c","d","e"]})"), "stop");
+  EXPECT_EQ(field(R"({"prompt":"a","stop":""})"), "stop");
+  EXPECT_EQ(field(R"({"prompt":[1,"a"]})"), "prompt");
+  EXPECT_EQ(field(R"({"prompt":[-1]})"), "prompt");
+  EXPECT_EQ(field(R"({"prompt":[]})"), "prompt");
+  EXPECT_EQ(field(R"({"prompt":"a","max_tokens":0})"), "max_tokens");
+  EXPECT_EQ(field(R"({"prompt":"a","min_tokens":5,"max_tokens":2})"), "min_tokens");
+  EXPECT_EQ(field(R"({"prompt":"a","logprobs":99})"), "logprobs");
+  EXPECT_EQ(field(R"({"prompt":"a","logit_bias":{"x":1}})"), "logit_bias");
+  EXPECT_EQ(field(R"({"prompt":"a","stream_options":{"include_usage":true}})"), "stream_options");
+  EXPECT_EQ(field(R"({"prompt":"a","stream":true,"prompt_logprobs":1})"), "prompt_logprobs");
+  EXPECT_EQ(field(R"({"prompt":"a","stream":"yes"})"), "stream");
+  EXPECT_EQ(field(R"({"prompt":"a","use_beam_search":true})"), "use_beam_search");
+  EXPECT_EQ(field(R"({"prompt":"a","structured_outputs":{}})"), "structured_outputs");
+}
+
+TEST(RequestReader, chat_takes_text_parts_as_one_string_and_refuses_others_by_type) {
+  const auto request =
+      chat(R"({"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text",)"
+           R"("text":"b"}]},{"role":"assistant","content":null}],"max_completion_tokens":5,)"
+           R"("tools":[{"type":"function"}],"logprobs":true,"top_logprobs":3})");
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->messages_json,
+            R"([{"role":"user","content":"a\nb"},{"role":"assistant","content":null}])");
+  EXPECT_EQ(request->output_tokens_max, 5u);
+  EXPECT_EQ(request->tools_json, R"([{"type":"function"}])");
+  EXPECT_EQ(request->sampling.logprobs, 3);
+  const auto image =
+      chat(R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]})");
+  EXPECT_EQ(field_of(image.status()), "messages.content");
+}
+
+TEST(RequestReader, a_body_that_is_no_json_object_is_refused_whatever_it_is) {
+  for (const char* const body :
+       {"", "null", "[]", "\"a\"", "{", "{\"a\":}", "{\"prompt\":\"\xff\"}", "{\"a\":1}x", "\0"}) {
+    EXPECT_EQ(completion(body).status().code(), StatusCode::kInvalidArgument) << body;
+  }
+  const std::string deep = R"({"prompt":"a","x":)" + std::string(100'000, '[');
+  EXPECT_EQ(completion(deep).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(RequestReader, every_truncation_of_a_request_is_refused_and_harms_nothing) {
+  const std::string body =
+      R"({"model":"m","prompt":["a",""],"logit_bias":{"1":2},"stop":["x"],"n":2})";
+  RequestReader reader({});
+  for (std::size_t size = 0; size < body.size(); ++size) {
+    EXPECT_FALSE(reader.read_completion(body.substr(0, size)).ok()) << size;
+  }
+  EXPECT_TRUE(reader.read_completion(body).ok());
+}
+
+}  // namespace
+}  // namespace trireme::api
