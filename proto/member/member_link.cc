@@ -20,6 +20,8 @@ namespace {
 constexpr Duration kWarningInterval = std::chrono::seconds(10);
 constexpr Duration kFirstWarning = std::chrono::seconds(3);
 constexpr int kMessagesPerTurnMax = 256;
+// Only to give up a connection that the network has lost: the lease tells who is alive.
+constexpr Duration kHeartbeatInterval = std::chrono::seconds(5);
 
 std::string host_name() {
   char name[256] = {};
@@ -97,7 +99,9 @@ StatusOr<MemberLink> MemberLink::open(zmq::Context& context, const ServeOptions&
   const wire::MemberKey key{identity.role, identity.index, identity.incarnation};
   // What is queued while there is no connection is old when it arrives: little of it, and the
   // coordinator expects that.
-  const zmq::SocketOptions socket_options{.send_messages_max = 256};
+  const zmq::SocketOptions socket_options{.send_messages_max = 256,
+                                          .heartbeat_interval = kHeartbeatInterval,
+                                          .heartbeat_timeout = 2 * kHeartbeatInterval};
   TRIREME_ASSIGN_OR_RETURN(zmq::Dealer socket,
                            zmq::Dealer::create(context, wire::to_routing_id(key), socket_options));
   const ParallelOptions& parallel = options.parallel;
