@@ -1,7 +1,6 @@
 #include "engine_core/executor/mp.h"
 
-#include <algorithm>
-#include <optional>
+#include <csignal>
 
 #include "common/log.h"
 #include "common/process/sibling_binary.h"
@@ -13,7 +12,7 @@
 namespace trireme::engine {
 namespace {
 
-constexpr Duration kStopMax = std::chrono::seconds(5);
+constexpr Duration kStopMax = std::chrono::seconds(2);
 
 // What workers share among themselves; the engine only makes it and passes it on.
 struct PeerMemory {
@@ -76,16 +75,12 @@ Status MpExecutor::check_workers() {
   return absl::OkStatus();
 }
 
-void MpExecutor::stop_workers() noexcept {
-  const Deadline deadline = Deadline::after(kStopMax);
-  // Most end by the StopWorker they were sent; a rank whose peers are gone may hang.
+void MpExecutor::stop_workers(bool is_broken) noexcept {
+  const Deadline deadline = Deadline::after(is_broken ? Duration::zero() : kStopMax);
   for (process::ChildProcess& worker : workers_) {
-    if (!worker.wait(Deadline::after(std::min(deadline.remaining(), Duration(kStopMax / 5))))
-             .ok()) {
-      (void)worker.stop(deadline);
-    }
+    if (!worker.wait(deadline).ok()) worker.send_signal(SIGKILL);
   }
-  workers_.clear();
+  workers_.clear();  // Reaps them.
   pidfds_.clear();
 }
 

@@ -22,7 +22,7 @@ class MpExecutor final : public QueueExecutor {
  private:
   [[nodiscard]] Status start_workers() override;
   [[nodiscard]] Status check_workers() override;
-  void stop_workers() noexcept override;
+  void stop_workers(bool is_broken) noexcept override;
 
   std::vector<std::string> command_line_;
   std::vector<process::ChildProcess> workers_;  // By rank.

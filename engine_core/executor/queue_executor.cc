@@ -198,12 +198,13 @@ void QueueExecutor::fail(const Status& why) noexcept {
 void QueueExecutor::stop() noexcept {
   if (!is_started_) return;
   is_started_ = false;
+  const bool is_broken = !health().ok();
   buffer_.clear();
   wire::pack(wire::StopWorker{}, buffer_);
   if (!sender_->send(buffer_, Deadline(Instant{})).ok()) {
     log::debug("workers_not_told_to_stop", {});
   }
-  stop_workers();
+  stop_workers(is_broken);
   steps_->close();
   results_memory_->close();
   if (collector_thread_.joinable()) collector_thread_.join();

@@ -45,8 +45,9 @@ class QueueExecutor : public Executor {
   [[nodiscard]] virtual Status start_workers() = 0;
   // Not OK once a worker has ended: says which, and how.
   [[nodiscard]] virtual Status check_workers() = 0;
-  // The queues are closed already; returns when every worker has ended.
-  virtual void stop_workers() noexcept = 0;
+  // They have been told to stop. `is_broken`: one has ended or failed, and those that wait for it
+  // will not hear. Returns when every worker has ended.
+  virtual void stop_workers(bool is_broken) noexcept = 0;
 
  private:
   [[nodiscard]] Status make_queues();

@@ -41,7 +41,7 @@ Status UniExecutor::check_workers() {
                std::string(end_.message()));
 }
 
-void UniExecutor::stop_workers() noexcept {
+void UniExecutor::stop_workers(bool) noexcept {
   steps().close();
   if (thread_.joinable()) thread_.join();
 }

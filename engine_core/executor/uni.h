@@ -18,7 +18,7 @@ class UniExecutor final : public QueueExecutor {
  private:
   [[nodiscard]] Status start_workers() override;
   [[nodiscard]] Status check_workers() override;
-  void stop_workers() noexcept override;
+  void stop_workers(bool is_broken) noexcept override;
   void run() noexcept;
 
   std::thread thread_;

@@ -2,6 +2,7 @@
 // that this test plays, over real sockets. Goal: it finds its front ends through the view, serves,
 // survives garbage, aborts, and drains when told to stop.
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <map>
@@ -35,7 +36,9 @@ ServeOptions base_options() {
 // The coordinator and a front end, turned by the test's thread; the rank has its own threads.
 class RankTest : public testing::Test {
  protected:
-  explicit RankTest(const ServeOptions& options = base_options()) : options_(options) {}
+  explicit RankTest(const ServeOptions& options = base_options(),
+                    std::vector<std::string> worker_command_line = {})
+      : options_(options), worker_command_line_(std::move(worker_command_line)) {}
 
   void SetUp() override {
     context_ = *member::make_cluster_context(options_);
@@ -51,7 +54,8 @@ class RankTest : public testing::Test {
                                              .config = member::cluster_config(options_)}));
     link_->set_ready({.addresses = {router_->last_endpoint()}});
     stop_.emplace(*StopSignal::install());
-    rank_ = std::thread([this] { end_ = engine::run_rank(options_, {}, *stop_); });
+    rank_ =
+        std::thread([this] { end_ = engine::run_rank(options_, worker_command_line_, *stop_); });
     ASSERT_TRUE(turn_until([this] { return !peer_.empty(); })) << "EngineReady has not come";
   }
   void TearDown() override {
@@ -106,6 +110,7 @@ class RankTest : public testing::Test {
   }
 
   ServeOptions options_;
+  std::vector<std::string> worker_command_line_;
   std::unique_ptr<zmq::Context> context_;
   std::unique_ptr<coordinator::CoordinatorLoop> coordinator_;
   std::optional<zmq::Router> router_;
@@ -148,7 +153,9 @@ class ModelRankTest : public RankTest {
     options.scheduler.block_count = 256;
     return options;
   }
-  ModelRankTest() : RankTest(model_options()) {}
+  explicit ModelRankTest(const ServeOptions& options = model_options(),
+                         std::vector<std::string> worker_command_line = {})
+      : RankTest(options, std::move(worker_command_line)) {}
 
   void add_long(uint64_t key, uint64_t prompt) {
     wire::AddRequest request;
@@ -176,6 +183,44 @@ TEST_F(ModelRankTest, tokens_do_not_depend_on_company_or_on_the_prefix_cache) {
     EXPECT_EQ(cached_[key], 64u) << key;
   }
   EXPECT_NE(tokens_[2], tokens_[1]);
+}
+
+// A worker process for each of two TP ranks of two stages.
+class WorkersRankTest : public ModelRankTest {
+ protected:
+  static ServeOptions workers_options() {
+    ServeOptions options = model_options();
+    options.parallel.executor = Executor::kMp;
+    options.parallel.tensor_parallel_size = 2;
+    options.parallel.pipeline_parallel_size = 2;
+    return options;
+  }
+  WorkersRankTest()
+      : ModelRankTest(workers_options(), {"models/demo", "--tensor-parallel-size", "2",
+                                          "--pipeline-parallel-size", "2"}) {}
+};
+
+TEST_F(WorkersRankTest, four_workers_give_every_request_its_tokens) {
+  for (uint64_t key = 1; key < 12; ++key) add_long(key, key % 3);
+  ASSERT_TRUE(turn_until([this] { return ends_.size() == 11; }));
+  for (const uint64_t key : {4, 7, 10}) EXPECT_EQ(tokens_[key], tokens_[1]) << key;
+  EXPECT_EQ(tokens_[1].size(), 24u);
+}
+
+TEST_F(WorkersRankTest, a_dead_worker_ends_the_rank_at_once_and_names_itself) {
+  add(1, 2000);
+  ASSERT_TRUE(turn_until([this] { return !tokens_[1].empty(); }));
+  std::vector<uint32_t> pids;
+  for (const auto& member : link_->view().members) {
+    if (member.role == wire::Role::kEngine) pids = member.ready.worker_pids;
+  }
+  ASSERT_EQ(pids.size(), 4u);
+  ASSERT_EQ(::kill(static_cast<pid_t>(pids[1]), SIGKILL), 0);
+  ASSERT_TRUE(turn_until([this] { return ends_.contains(1); }));
+  EXPECT_EQ(ends_[1].error_code, static_cast<uint8_t>(StatusCode::kUnavailable));
+  rank_.join();
+  EXPECT_EQ(std::string(end_.message()),
+            "worker rank 1 (pid " + std::to_string(pids[1]) + "): killed by signal 9 (SIGKILL)");
 }
 
 TEST_F(RankTest, garbage_and_aborts_disturb_nobody_else) {
