@@ -4,9 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <map>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -55,14 +55,16 @@ class FakeEngine {
     is_speaking_ = true;
     wakeup_.notify();
   }
-  [[nodiscard]] std::vector<uint64_t> seeds() {
-    const std::lock_guard lock(mutex_);
-    return seeds_;
+  [[nodiscard]] std::vector<uint64_t> seeds() const {
+    std::vector<uint64_t> seeds;
+    for (int i = 0; i < received_; ++i)
+      seeds.push_back(log_[static_cast<std::size_t>(i)].sampling.seed);
+    return seeds;
   }
   // As text.
-  [[nodiscard]] std::string last_prompt() {
-    const std::lock_guard lock(mutex_);
-    return *server_.tokenizer().decode(last_prompt_, false);
+  [[nodiscard]] std::string last_prompt() const {
+    return *server_.tokenizer().decode(
+        log_[static_cast<std::size_t>(received_ - 1)].prompt_token_ids, false);
   }
 
  private:
@@ -106,11 +108,9 @@ class FakeEngine {
     const zmq::Bytes bytes = message.frame(0);
     if (wire::peek_kind(bytes) == wire::MessageKind::kAddRequest) {
       auto request = *wire::unpack<wire::AddRequest>(bytes);
-      {
-        const std::lock_guard lock(mutex_);
-        seeds_.push_back(request.sampling.seed);
-        last_prompt_ = request.prompt_token_ids;
-      }
+      // Written before the count that a reader goes by.
+      if (static_cast<std::size_t>(received_) < log_.size())
+        log_[static_cast<std::size_t>(received_)] = request;
       running_.emplace(request.key, Running{.request = std::move(request)});
       ++received_;
     } else if (wire::peek_kind(bytes) == wire::MessageKind::kAbortRequests) {
@@ -159,9 +159,7 @@ class FakeEngine {
   zmq::Dealer dealer_;
   zmq::Wakeup wakeup_;
   std::map<RequestKey, Running> running_;
-  std::mutex mutex_;
-  std::vector<uint64_t> seeds_;
-  std::vector<int32_t> last_prompt_;
+  std::array<wire::AddRequest, 64> log_;  // The first ones received.
   std::atomic<int> received_ = 0;
   std::atomic<int> aborted_ = 0;
   std::atomic<bool> is_speaking_;
