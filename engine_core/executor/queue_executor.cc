@@ -57,8 +57,7 @@ StatusOr<KvCapacity> QueueExecutor::start(Bell& bell, StopSignal& stop) {
   is_started_ = true;
   TRIREME_RETURN_IF_ERROR(start_workers());
   TRIREME_ASSIGN_OR_RETURN(const auto ready, wait_for_workers(stop));
-  TRIREME_ASSIGN_OR_RETURN(KvCapacity capacity, size_kv(ready));
-  capacity.model_tokens_max = length;
+  TRIREME_ASSIGN_OR_RETURN(const KvCapacity capacity, size_kv(ready, length));
   TRIREME_RETURN_IF_ERROR(allocate_kv(capacity.block_count, stop));
   collector_thread_ = std::thread([this] { collect_results(); });
   return capacity;
@@ -105,8 +104,10 @@ StatusOr<std::vector<wire::WorkerReady>> QueueExecutor::wait_for_workers(StopSig
   return all;
 }
 
-StatusOr<KvCapacity> QueueExecutor::size_kv(const std::vector<wire::WorkerReady>& ready) const {
-  KvCapacity capacity{.block_count = options_.scheduler.block_count};
+StatusOr<KvCapacity> QueueExecutor::size_kv(const std::vector<wire::WorkerReady>& ready,
+                                            uint32_t model_tokens_max) const {
+  KvCapacity capacity{.block_count = options_.scheduler.block_count,
+                      .model_tokens_max = model_tokens_max};
   uint64_t fits = UINT32_MAX;
   for (const wire::WorkerReady& worker : ready) {
     capacity.worker_pids.push_back(worker.pid);
@@ -117,7 +118,13 @@ StatusOr<KvCapacity> QueueExecutor::size_kv(const std::vector<wire::WorkerReady>
                  "--num-gpu-blocks-override %u: there is memory for %u blocks",
                  capacity.block_count, fits);
   }
-  if (capacity.block_count == 0) capacity.block_count = static_cast<uint32_t>(fits);
+  if (capacity.block_count == 0) {
+    // More than every slot at full length would only fill the machine with old prefixes.
+    const uint64_t block_tokens = options_.scheduler.block_tokens;
+    const uint64_t useful = uint64_t{options_.scheduler.sequences_max} *
+                            ((model_tokens_max + block_tokens - 1) / block_tokens);
+    capacity.block_count = static_cast<uint32_t>(std::min(fits, useful));
+  }
   return capacity;
 }
 

@@ -52,7 +52,8 @@ class QueueExecutor : public Executor {
  private:
   [[nodiscard]] Status make_queues();
   [[nodiscard]] StatusOr<std::vector<wire::WorkerReady>> wait_for_workers(StopSignal& stop);
-  [[nodiscard]] StatusOr<KvCapacity> size_kv(const std::vector<wire::WorkerReady>& ready) const;
+  [[nodiscard]] StatusOr<KvCapacity> size_kv(const std::vector<wire::WorkerReady>& ready,
+                                             uint32_t model_tokens_max) const;
   [[nodiscard]] Status allocate_kv(uint32_t block_count, StopSignal& stop);
   // The next record of a worker while starting; kCancelled, or why none can come.
   [[nodiscard]] StatusOr<shm::ShmCollector::Received> await_record(StopSignal& stop);
