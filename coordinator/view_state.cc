@@ -11,6 +11,8 @@ namespace {
 using wire::MemberState;
 using wire::Role;
 
+constexpr char kLeft[] = "left: ";
+
 const char* name_of(Role role) {
   switch (role) {
     case Role::kEngine:
@@ -170,7 +172,7 @@ bool ViewState::on_heard(Instant now, const wire::MemberKey& from) {
 }
 
 void ViewState::on_leave(const wire::MemberKey& from, const std::string& reason) {
-  if (Place* const place = find_live(from)) lose(*place, "left: " + reason);
+  if (Place* const place = find_live(from)) lose(*place, kLeft + reason);
 }
 
 void ViewState::on_rank_report(const wire::RankReport& report) {
@@ -181,7 +183,9 @@ void ViewState::on_rank_report(const wire::RankReport& report) {
   if (is_current && place.is_live()) lose(place, report.reason);
   wire::Member& member = place.member;
   const uint32_t restarts = std::max(member.restarts, report.restarts);
-  const std::string reason = bounded(report.reason);
+  // A rank that could still say why it left knows better than its exit code.
+  const bool has_said_why = is_current && member.reason.starts_with(kLeft);
+  const std::string reason = has_said_why ? member.reason : bounded(report.reason);
   if (member.restarts == restarts && member.reason == reason) return;
   member.restarts = restarts;
   member.reason = reason;

@@ -132,6 +132,19 @@ TEST_F(ViewStateTest, a_successor_counts_as_a_restart_and_keeps_the_reason) {
   EXPECT_EQ(view->members.at(0).reason, "killed by signal 9 (SIGKILL)");
 }
 
+TEST_F(ViewStateTest, a_rank_that_said_why_it_left_is_believed) {
+  ASSERT_TRUE(join(hello(Role::kEngine, 2, 1)));
+  state_.on_leave(engine(2, 1), "worker 0 was killed");
+  state_.on_rank_report({.engine = EngineId{2},
+                         .incarnation = Incarnation{1},
+                         .reason = "exit code 1",
+                         .restarts = 1});
+  const auto view = state_.tick(now_);
+  ASSERT_TRUE(view);
+  EXPECT_EQ(view->members.at(0).reason, "left: worker 0 was killed");
+  EXPECT_EQ(view->members.at(0).restarts, 1u);
+}
+
 TEST_F(ViewStateTest, a_report_on_an_older_life_does_not_touch_the_new_one) {
   ASSERT_TRUE(join(hello(Role::kEngine, 2, 5)));
   state_.on_rank_report({.engine = EngineId{2}, .incarnation = Incarnation{1}, .reason = "old"});
