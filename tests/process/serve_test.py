@@ -55,7 +55,7 @@ def test_both_engines_get_work(cluster):
     assert all(r.status == 200 for r in replies)
     counts = {}
     for line in cluster.get("/metrics").body.decode().split("\n"):
-        if line.startswith("trireme:routed_requests_total{"):
+        if line.startswith("trireme:requests_routed_total{"):
             counts[line.split('engine="')[1].split('"')[0]] = float(line.rsplit(" ", 1)[1])
     assert set(counts) == {"0", "1"}
     assert min(counts.values()) > sum(counts.values()) / 3, counts
