@@ -145,17 +145,17 @@ Status FrontEndLinks::decode(FrontEndId from, const zmq::Message& message, Input
   switch (*kind) {
     case wire::MessageKind::kAddRequest: {
       TRIREME_ASSIGN_OR_RETURN(auto request, wire::unpack<wire::AddRequest>(bytes));
-      event.emplace<RequestAdded>(from, std::move(request));
+      event = RequestAdded{from, std::move(request)};
       return absl::OkStatus();
     }
     case wire::MessageKind::kAbortRequests: {
       TRIREME_ASSIGN_OR_RETURN(auto abort, wire::unpack<wire::AbortRequests>(bytes));
-      event.emplace<RequestsAborted>(from, std::move(abort.keys));
+      event = RequestsAborted{from, std::move(abort.keys)};
       return absl::OkStatus();
     }
     case wire::MessageKind::kUtilityCall: {
       TRIREME_ASSIGN_OR_RETURN(auto call, wire::unpack<wire::UtilityCall>(bytes));
-      event.emplace<UtilityCalled>(from, std::move(call));
+      event = UtilityCalled{from, std::move(call)};
       return absl::OkStatus();
     }
     default:
