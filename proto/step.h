@@ -80,7 +80,7 @@ struct RowLogprobs {
   friend bool operator==(const RowLogprobs&, const RowLogprobs&) = default;
 };
 
-inline constexpr int32_t kNoToken = -1;    // The row does not sample.
+inline constexpr int32_t kNoToken = -1;  // The row does not sample.
 // NaN: this sequence fails, the others go on. A step made before the engine knows may still have a
 // row for it: the worker runs that on any token, and its result is ignored.
 inline constexpr int32_t kBadLogits = -2;

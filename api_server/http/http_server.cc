@@ -36,6 +36,7 @@ class Server final : public HttpServer {
   void drain() override { host_->draining = true; }
 
   void close() override {
+    *open_ = false;
     ErrorCode ignored;
     acceptor_.close(ignored);
     sweep_timer_.cancel();
@@ -58,13 +59,13 @@ class Server final : public HttpServer {
 
  private:
   void accept() {
-    acceptor_.async_accept([this](ErrorCode code, Socket socket) {
-      if (code == asio::error::operation_aborted || !acceptor_.is_open()) return;
+    acceptor_.async_accept([this, open = open_](ErrorCode code, Socket socket) {
+      if (!*open || code == asio::error::operation_aborted) return;
       if (code) {
         log::warning("http_accept_failed", {{"reason", code.message()}});
         pause_timer_.expires_after(kAcceptPause);
-        pause_timer_.async_wait([this](ErrorCode stopped) {
-          if (!stopped) accept();
+        pause_timer_.async_wait([this, open](ErrorCode stopped) {
+          if (*open && !stopped) accept();
         });
         return;
       }
@@ -100,8 +101,8 @@ class Server final : public HttpServer {
 
   void sweep() {
     sweep_timer_.expires_after(host_->limits.sweep_interval);
-    sweep_timer_.async_wait([this](ErrorCode code) {
-      if (code) return;
+    sweep_timer_.async_wait([this, open = open_](ErrorCode code) {
+      if (!*open || code) return;
       const Instant time = now();
       for (SessionBase* session : std::vector(host_->sessions.begin(), host_->sessions.end())) {
         if (host_->sessions.contains(session)) session->sweep(time);
@@ -110,6 +111,9 @@ class Server final : public HttpServer {
     });
   }
 
+  // False from close() on. A handler that was due already when it was cancelled still runs, without
+  // an error, perhaps after this object is gone: it looks here first.
+  const std::shared_ptr<bool> open_ = std::make_shared<bool>(true);
   Acceptor acceptor_;
   Timer sweep_timer_;
   Timer pause_timer_;

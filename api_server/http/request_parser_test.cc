@@ -82,6 +82,14 @@ TEST(RequestParser, chunked_bodies_are_the_same_for_every_split) {
   }
 }
 
+TEST(RequestParser, chunked_body_without_chunks_may_come_byte_by_byte) {
+  constexpr std::string_view kEmpty =
+      "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+  std::vector<std::string_view> pieces;
+  for (std::size_t i = 0; i < kEmpty.size(); ++i) pieces.push_back(kEmpty.substr(i, 1));
+  EXPECT_EQ(feed_all(pieces), feed_all({kEmpty}));
+}
+
 TEST(RequestParser, one_byte_at_a_time_is_the_same_too) {
   std::vector<std::string_view> bytes;
   for (std::size_t i = 0; i < kTwoRequests.size(); ++i) bytes.push_back(kTwoRequests.substr(i, 1));
