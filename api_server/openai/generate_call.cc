@@ -14,6 +14,13 @@ constexpr std::size_t kBadWordTokensMax = 1024;
 
 double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
+// What an engine says of a request that it ends with kError.
+Status engine_status(const wire::EngineOutput& output) {
+  const auto code = static_cast<StatusCode>(output.error_code);
+  const std::string_view why = output.error.empty() ? "the engine failed" : output.error;
+  return error(code == StatusCode::kOk ? StatusCode::kInternal : code, "%s", why);
+}
+
 HttpReply status_reply(const Status& status) {
   const ApiError& row = api_error(status.code());
   const std::string message = row.is_message_public
@@ -222,8 +229,7 @@ void GenerateCall::take(uint32_t index, wire::EngineOutput& output) {
   Part& part = parts_[index];
   if (output.finish_reason == wire::FinishReason::kError) {
     log::warning("engine_error", {{"request_id", exchange_->id()}, {"reason", output.error}});
-    finish_with(error_reply(500, "internal_error",
-                            output.error.empty() ? "the engine failed" : output.error));
+    finish_with(status_reply(engine_status(output)));
     return;
   }
   measure(index, output);
