@@ -28,12 +28,13 @@ Status run(std::span<const char* const> arguments) {
   TRIREME_RETURN_IF_ERROR(process::arm_inherited_death_pipe());
   if (options.internal.is_api_server) {
     add_api_keys_of_environment(options);
-    TRIREME_ASSIGN_OR_RETURN(const auto directory, hub::resolve_model(options.model));
-    name_model(options, directory);
     return run_api_server(options, stop);
   }
   for (const std::string& notice : notices) log::info("flag_notice", {{"notice", notice}});
-  return run_launcher(options, arguments, stop);
+  TRIREME_ASSIGN_OR_RETURN(const std::string directory, hub::resolve_model(options.model));
+  std::vector<const char*> for_children(arguments.begin(), arguments.end());
+  for_children.insert(for_children.end(), {"--internal-model-directory", directory.c_str()});
+  return run_launcher(options, for_children, stop);
 }
 
 }  // namespace

@@ -63,7 +63,7 @@ ServiceOptions service_options(const ServeOptions& options, const ModelInfo& mod
   ServiceOptions out;
   out.model_names = options.model.served_model_names;
   if (out.model_names.empty()) out.model_names.push_back(options.model.model);
-  out.model_root = options.model.model;
+  out.model_root = options.model_directory();
   out.api_keys = options.server.api_keys;
   out.root_path = options.server.root_path;
   out.response_role = options.server.response_role;
@@ -135,7 +135,7 @@ class Process {
 };
 
 Status Process::open() {
-  const std::string& directory = options_.model.model;
+  const std::string& directory = options_.model_directory();
   TRIREME_ASSIGN_OR_RETURN(const ModelInfo model, read_model_info(directory));
   const std::string& given = options_.model.tokenizer;
   TRIREME_ASSIGN_OR_RETURN(tokenizer_, text::Tokenizer::load(given.empty() ? directory : given));
@@ -248,12 +248,6 @@ void Process::finish(Status status) {
 }
 
 }  // namespace
-
-void name_model(ServeOptions& options, const std::string& directory) {
-  auto& names = options.model.served_model_names;
-  if (names.empty()) names.push_back(options.model.model);
-  options.model.model = directory;
-}
 
 void add_api_keys_of_environment(ServeOptions& options) {
   for (const char* const name : {"TRIREME_API_KEY", "VLLM_API_KEY"}) {

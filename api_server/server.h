@@ -13,12 +13,10 @@
 
 namespace trireme::api {
 
-// Answers go on under the name the user gave, whatever directory it stands for.
-void name_model(ServeOptions& options, const std::string& directory);
 // TRIREME_API_KEY and VLLM_API_KEY, where they are set.
 void add_api_keys_of_environment(ServeOptions& options);
 
-// Until stopped. `options.model.model` is a directory here.
+// Until stopped. The model is found already: options.model_directory().
 [[nodiscard]] Status run_api_server(const ServeOptions& options, StopSignal& stop);
 
 }  // namespace trireme::api

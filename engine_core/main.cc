@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "common/hub/resolve_model.h"
 #include "common/log.h"
 #include "common/options/serve_flags.h"
 #include "common/process/death_pipe.h"
@@ -21,9 +22,17 @@ Status run(int argc, char** argv) {
   TRIREME_ASSIGN_OR_RETURN(const ServeOptions options, parse_serve_flags(arguments));
   TRIREME_ASSIGN_OR_RETURN(StopSignal stop, StopSignal::install());
   TRIREME_RETURN_IF_ERROR(process::arm_inherited_death_pipe());
-  if (!options.internal.is_engine_rank) return run_node_agent(options, arguments, stop);
-  log::start("engine-core", static_cast<int>(options.internal.engine_rank));
-  return run_rank(options, {arguments.begin(), arguments.end()}, stop);
+  if (options.internal.is_engine_rank) {
+    log::start("engine-core", static_cast<int>(options.internal.engine_rank));
+    return run_rank(options, {arguments.begin(), arguments.end()}, stop);
+  }
+  std::vector<const char*> for_ranks(arguments.begin(), arguments.end());
+  std::string directory = options.internal.model_directory;
+  if (directory.empty()) {
+    TRIREME_ASSIGN_OR_RETURN(directory, hub::resolve_model(options.model));
+    for_ranks.insert(for_ranks.end(), {"--internal-model-directory", directory.c_str()});
+  }
+  return run_node_agent(options, for_ranks, stop);
 }
 
 }  // namespace

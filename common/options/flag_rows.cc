@@ -244,6 +244,7 @@ const FlagRow kRows[] = {
 
     {"internal-api-server-index", "", "", "N", "this process is one api-server", kInternal, store_api_server_index},
     {"internal-engine-rank", "", "", "N", "this process is one engine rank", kInternal, store_engine_rank},
+    {"internal-model-directory", "", "", "DIR", "what the parent resolved the model to", kInternal, STORE(internal.model_directory)},
     {"internal-death-fd", "", "", "FD", "end of file on it: the parent is gone", kInternal, STORE(internal.death_fd)},
     {"internal-listen-fd", "", "", "FD", "inherited listening socket", kInternal, STORE(internal.listen_fd)},
 

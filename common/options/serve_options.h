@@ -100,6 +100,7 @@ struct InternalOptions {
   bool is_api_server = false;     // set with it: api-server as that one, not as the launcher
   uint32_t engine_rank = 0;       // --internal-engine-rank: this process is this one rank
   bool is_engine_rank = false;    // set with it: engine-core as a rank, not as node agent
+  std::string model_directory;    // --internal-model-directory: what the parent resolved --model to
   int death_fd = -1;              // --internal-death-fd: closed by the parent's death
   int listen_fd = -1;             // --internal-listen-fd: the coordinator's bound socket, or HTTP's
 };
@@ -112,6 +113,11 @@ struct ServeOptions {
   ServerOptions server;
   ClusterOptions cluster;
   InternalOptions internal;
+
+  // Where the model lies: what a parent found for a hub id, else the name itself.
+  [[nodiscard]] const std::string& model_directory() const {
+    return internal.model_directory.empty() ? model.model : internal.model_directory;
+  }
 };
 
 }  // namespace trireme

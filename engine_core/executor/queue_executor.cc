@@ -22,7 +22,7 @@ constexpr Duration kSubmitMax = std::chrono::seconds(30);
 }  // namespace
 
 StatusOr<uint32_t> model_length(const ServeOptions& options) {
-  const std::string path = options.model.model + "/config.json";
+  const std::string path = options.model_directory() + "/config.json";
   std::ifstream file(path);
   std::stringstream text;
   if (!(text << file.rdbuf())) {
