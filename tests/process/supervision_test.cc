@@ -214,7 +214,13 @@ class Supervision : public testing::Test {
     if (::read(client.get(), answer, sizeof(answer) - 1) <= 0) return -1;
     return std::atoi(answer);
   }
+  // A process that was not found must not become kill(-1): that is everybody.
+  static void signal_one(pid_t pid, int signal) {
+    ASSERT_GT(pid, 1);
+    ::kill(pid, signal);
+  }
   static bool is_gone(pid_t pid) {
+    if (pid <= 1) return false;
     const Deadline deadline = Deadline::after(seconds(5));
     while (::kill(pid, 0) == 0) {
       if (deadline.has_passed()) return false;
@@ -251,21 +257,21 @@ TEST_F(Supervision, every_child_that_dies_comes_back) {
   const pid_t rank = launcher.pid_after("├ rank 0    ");
   const pid_t front = ask();
 
-  ::kill(rank, SIGKILL);
+  ASSERT_NO_FATAL_FAILURE(signal_one(rank, SIGKILL));
   EXPECT_TRUE(launcher.says("rank 0: lost: killed by signal 9 (SIGKILL)"));
   EXPECT_TRUE(launcher.says("rank 0: ready"));
 
-  ::kill(front, SIGSTOP);
+  ASSERT_NO_FATAL_FAILURE(signal_one(front, SIGSTOP));
   const UniqueFd waiting(connect_to(http_port_));  // Nobody answers it before the restart.
-  ::kill(front, SIGKILL);
+  ASSERT_NO_FATAL_FAILURE(signal_one(front, SIGKILL));
   char answer[32] = {};
   ASSERT_GT(::read(waiting.get(), answer, sizeof(answer) - 1), 0);
   EXPECT_NE(std::atoi(answer), front);
 
-  ::kill(coordinator, SIGKILL);
+  ASSERT_NO_FATAL_FAILURE(signal_one(coordinator, SIGKILL));
   EXPECT_TRUE(launcher.says("coordinator: up"));
 
-  ::kill(agent, SIGKILL);
+  ASSERT_NO_FATAL_FAILURE(signal_one(agent, SIGKILL));
   EXPECT_TRUE(launcher.says("node agent: killed by signal 9 (SIGKILL), restart in"));
   EXPECT_TRUE(launcher.says("rank 0: ready"));
   launcher.send_signal(SIGTERM);
