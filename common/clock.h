@@ -26,8 +26,8 @@ class Deadline {
   // Never negative.
   [[nodiscard]] Duration remaining() const {
     if (is_never()) return Duration::max();
-    const Duration left = at_ - now();
-    return left.count() > 0 ? left : Duration::zero();
+    const Instant time = now();
+    return at_ > time ? at_ - time : Duration::zero();  // Instant::min() - time would overflow.
   }
 
  private:
