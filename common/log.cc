@@ -17,12 +17,25 @@ namespace {
 
 constexpr std::array<std::string_view, 4> kLevelNames = {"debug", "info", "warning", "error"};
 
+// A parent that passes our lines on to a terminal says so in TRIREME_LOG_FORMAT.
+bool wants_text() {
+  const char* const format = std::getenv("TRIREME_LOG_FORMAT");
+  if (format != nullptr) return std::string_view(format) == "text";
+  return isatty(STDERR_FILENO) == 1;
+}
+
+bool is_terminal() {
+  static const bool value = wants_text();
+  return value;
+}
+
+// People at a terminal read the launcher's own lines: of events they get what needs them.
 Level level_from_environment() {
   const char* text = std::getenv("TRIREME_LOG_LEVEL");
   for (std::size_t i = 0; text != nullptr && i < kLevelNames.size(); ++i) {
     if (kLevelNames[i] == text) return static_cast<Level>(i);
   }
-  return Level::kInfo;
+  return is_terminal() ? Level::kWarning : Level::kInfo;
 }
 
 struct Identity {
@@ -39,18 +52,6 @@ Identity& identity() {
 Level threshold() {
   static const Level level = level_from_environment();
   return level;
-}
-
-// A parent that passes our lines on to a terminal says so in TRIREME_LOG_FORMAT.
-bool wants_text() {
-  const char* const format = std::getenv("TRIREME_LOG_FORMAT");
-  if (format != nullptr) return std::string_view(format) == "text";
-  return isatty(STDERR_FILENO) == 1;
-}
-
-bool is_terminal() {
-  static const bool value = wants_text();
-  return value;
 }
 
 void append_number(std::string& out, auto number) {
