@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from cluster import BIN
+from cluster import BIN, DEMO, Cluster
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = bytes(range(256)) * 4096
@@ -40,6 +40,13 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if self.path == "/api/models/org/tiny/revision/main":
             listing = {"sha": COMMIT, "siblings": [{"rfilename": name} for name in FILES]}
             return self.send(200, json.dumps(listing).encode(), {}, with_body)
+        if self.path == "/api/models/org/demo/revision/main":
+            listing = {"sha": COMMIT, "siblings": [{"rfilename": p.name} for p in DEMO.iterdir() if p.is_file()]}
+            return self.send(200, json.dumps(listing).encode(), {}, with_body)
+        demo_prefix = f"/org/demo/resolve/{COMMIT}/"
+        if self.path.startswith(demo_prefix):
+            content = (DEMO / self.path[len(demo_prefix) :]).read_bytes()
+            return self.send(200, content, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"'}, with_body)
         if self.path == "/api/models/org/gated/revision/main":
             return self.send(401, b"{}", {}, with_body)
         prefix = f"/org/tiny/resolve/{COMMIT}/"
@@ -149,3 +156,12 @@ def test_offline_never_touches_the_network(hub, tmp_path):
     assert result.returncode == 1
     assert "HF_HUB_OFFLINE" in result.stderr
     assert hub.requests == []
+
+
+def test_serve_takes_a_hub_id_and_answers_under_it(hub, tmp_path):
+    environment = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_address[1]}", "HF_HUB_CACHE": str(tmp_path)}
+    with Cluster(["org/demo", "--data-parallel-size", "2"], environment=environment) as cluster:
+        cluster.wait_ready()
+        assert [m["id"] for m in cluster.get("/v1/models").json()["data"]] == ["org/demo"]
+        reply = cluster.complete("The capital of France is", model="org/demo")
+        assert reply.json()["choices"][0]["text"].startswith(" Paris")
