@@ -17,7 +17,7 @@ double seconds(Duration duration) { return std::chrono::duration<double>(duratio
 // What an engine says of a request that it ends with kError.
 Status engine_status(const wire::EngineOutput& output) {
   const auto code = static_cast<StatusCode>(output.error_code);
-  const std::string_view why = output.error.empty() ? "the engine failed" : output.error;
+  const std::string why = output.error.empty() ? "the engine failed" : output.error;
   return error(code == StatusCode::kOk ? StatusCode::kInternal : code, "%s", why);
 }
 
