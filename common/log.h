@@ -5,7 +5,7 @@
 //
 // Every process of the cluster writes to the stream it inherited; a line is one write(2), so lines
 // of several processes never mix. On a terminal the same events come as short readable text.
-// Threads: any. Level: TRIREME_LOG_LEVEL (debug, info, warning, error); info, warning on a terminal.
+// Threads: any. TRIREME_LOG_LEVEL: debug, info (default), warning (default on a terminal), error.
 #pragma once
 
 #include <concepts>

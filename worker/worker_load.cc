@@ -32,7 +32,8 @@ StatusOr<std::unique_ptr<Worker>> Worker::load(const ServeOptions& options,
 StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const WorkerPlace& place,
                                              WorkerLinks links, const Progress& progress) {
   const Instant begin = now();
-  TRIREME_ASSIGN_OR_RETURN(ModelDirectory directory, ModelDirectory::open(options.model_directory()));
+  TRIREME_ASSIGN_OR_RETURN(ModelDirectory directory,
+                           ModelDirectory::open(options.model_directory()));
   const uint32_t ranks = place.tp_size * place.pp_size;
   TRIREME_RETURN_IF_ERROR(
       check_weights_fit(directory.weights().byte_count() / ranks, available_memory("")));

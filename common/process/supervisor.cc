@@ -132,7 +132,8 @@ int Supervisor::fd() const { return epoll_.get(); }
 Instant Supervisor::wakeup() const {
   Instant first = Instant::max();
   for (const auto& child : children_) {
-    if (child->is_wanted && child->is_new) return Instant{};  // Long past; min() would overflow a difference.
+    if (child->is_wanted && child->is_new)
+      return Instant{};  // Long past; min() would overflow a difference.
     if (const auto at = child->policy.restart_at()) first = std::min(first, *at);
   }
   return first;
