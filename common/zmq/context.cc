@@ -12,7 +12,8 @@
 // how libzmq hands messages from thread to thread, and would take each for a race.
 extern "C" const char* __tsan_default_suppressions();
 extern "C" const char* __tsan_default_suppressions() {
-  return "race:libzmq.so\ncalled_from_lib:libzmq.so\n";
+  return "race:libzmq.so\ncalled_from_lib:libzmq.so\n"
+         "race:libsodium.so\ncalled_from_lib:libsodium.so\n";
 }
 
 namespace trireme::zmq {
