@@ -224,12 +224,14 @@ class Cluster:
         wait_for(f"{self.url}/ready", self.is_ready, seconds)
         return self
 
+    def metric(self, name: str) -> float:
+        """The sum over all label sets of one metric."""
+        lines = self.get("/metrics").body.decode().split("\n")
+        return sum(float(x.rsplit(" ", 1)[1]) for x in lines if x.startswith((name + "{", name + " ")))
+
     def engines_up(self) -> int:
         """How many engines the front end could send a request to now."""
-        for line in self.get("/metrics").body.decode().split("\n"):
-            if line.startswith("trireme:engines_ready"):
-                return int(float(line.rsplit(" ", 1)[1]))
-        return 0
+        return int(self.metric("trireme:engines_ready"))
 
     def wait_engines(self, count: int, seconds: float = START_SECONDS):
         wait_for(f"{count} engines ready", lambda: self.engines_up() == count, seconds)
