@@ -201,9 +201,6 @@ void Process::take(const member::Event& event) {
   if (const auto* refused = std::get_if<member::Refused>(&event); refused && refused->is_final) {
     finish(
         error(StatusCode::kFailedPrecondition, "the coordinator refused us: %s", refused->reason));
-  } else if (const auto* command = std::get_if<wire::Command>(&event)) {
-    if (command->command == wire::CommandKind::kStop) stop_.raise();
-    begin_drain();
   }
 }
 

@@ -21,39 +21,6 @@ constexpr uint64_t kRouterToken = 1;
 constexpr uint64_t kStopToken = 2;
 constexpr int kMessagesPerTurnMax = 4096;
 
-template <typename Message>
-StatusOr<Incoming> unpack_as(zmq::Bytes bytes) {
-  TRIREME_ASSIGN_OR_RETURN(Message message, wire::unpack<Message>(bytes));
-  return Incoming(std::move(message));
-}
-
-StatusOr<Incoming> unpack_any(zmq::Bytes bytes) {
-  using wire::MessageKind;
-  const auto kind = wire::peek_kind(bytes);
-  if (!kind) return error(StatusCode::kDataLoss, "not one of our messages");
-  switch (*kind) {
-    case MessageKind::kHello:
-      return unpack_as<wire::Hello>(bytes);
-    case MessageKind::kMemberReady:
-      return unpack_as<wire::MemberReady>(bytes);
-    case MessageKind::kKeepAlive:
-      return unpack_as<wire::KeepAlive>(bytes);
-    case MessageKind::kLoadReport:
-      return unpack_as<wire::LoadReport>(bytes);
-    case MessageKind::kWaveReport:
-      return unpack_as<wire::WaveReport>(bytes);
-    case MessageKind::kRankReport:
-      return unpack_as<wire::RankReport>(bytes);
-    case MessageKind::kAck:
-      return unpack_as<wire::Ack>(bytes);
-    case MessageKind::kLeave:
-      return unpack_as<wire::Leave>(bytes);
-    default:
-      return error(StatusCode::kDataLoss, "kind %u is not for the coordinator",
-                   static_cast<unsigned>(*kind));
-  }
-}
-
 ViewOptions view_options(const ServeOptions& options) {
   return {.engine_count = options.parallel.data_parallel_size,
           .lease = std::chrono::milliseconds(options.cluster.lease_milliseconds),
@@ -136,7 +103,7 @@ void CoordinatorLoop::Parts::receive_one(Instant now) {
     ++garbage;
     return;
   }
-  const auto incoming = unpack_any(message.frame(0));
+  const auto incoming = wire::unpack_any<Incoming>(message.frame(0));
   if (incoming.ok()) {
     state.on_message(now, *from, *incoming);
     return;

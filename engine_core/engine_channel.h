@@ -48,14 +48,12 @@ struct UtilityCalled {
   FrontEndId front_end;
   wire::UtilityCall call;
 };
-// The coordinator asks us to drain.
-struct DrainAsked {};
 // The coordinator will never take us: stop, and say this.
 struct MembershipRefused {
   std::string reason;
 };
 using InputEvent = std::variant<std::monostate, FrontEndJoined, FrontEndLeft, RequestAdded,
-                                RequestsAborted, UtilityCalled, DrainAsked, MembershipRefused>;
+                                RequestsAborted, UtilityCalled, MembershipRefused>;
 
 struct OutputMessage {
   FrontEndId front_end;

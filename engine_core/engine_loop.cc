@@ -105,7 +105,6 @@ void EngineLoop::on(RequestsAborted& event, Instant) {
   for (const RequestKey key : event.keys) scheduler_.abort(event.front_end, key);
 }
 
-void EngineLoop::on(DrainAsked&, Instant now) { begin_drain(now); }
 
 void EngineLoop::on(MembershipRefused& event, Instant) {
   end(error(StatusCode::kFailedPrecondition, "%s", event.reason));

@@ -1,8 +1,7 @@
 // EngineLoop: the main thread of a rank. A turn: take in what the I/O thread brought, take in
 // results, make and submit steps while the executor has room, publish.
 //
-//   serving ── SIGTERM, or the coordinator's Command ─▶ draining ── idle, or the time is over ─▶
-//   end
+//   serving ── SIGTERM ─▶ draining ── idle, or the time is over ─▶ end
 //      └───────── a worker fails, a second signal, the coordinator refuses us ─────────────────▶
 //      end
 //
@@ -62,7 +61,6 @@ class EngineLoop {
   void on(RequestAdded& event, Instant now);
   void on(RequestsAborted& event, Instant now);
   void on(UtilityCalled& event, Instant now);
-  void on(DrainAsked& event, Instant now);
   void on(MembershipRefused& event, Instant now);
   void pause(const UtilityCalled& event);
   void reply(FrontEndId front_end, uint64_t call_id, bool ok, const char* result);

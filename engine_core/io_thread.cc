@@ -55,7 +55,6 @@ struct IoThread::Parts {
   void on(const wire::View& view) { links.on_view(view, channel); }
   void on(const wire::LoadBoard&) {}
   void on(const wire::StartWave&) {}  // Acked by the link; ranks of a dense model step alone.
-  void on(const wire::Command&) { links.post(DrainAsked{}, channel); }
   void wait(Instant now, bool has_room);
 
   EngineId engine;

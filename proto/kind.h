@@ -29,7 +29,7 @@ enum class MessageKind : uint16_t {
   kView = 50,
   kLoadBoard = 51,
   kStartWave = 52,
-  kCommand = 53,
+  // 53 was kCommand: retired.
   // Steps and results: engine <-> worker.
   kStepInput = 64,
   kStepResult = 65,

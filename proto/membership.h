@@ -7,7 +7,7 @@
 //   MemberReady ────▶              addresses, capacity
 //              ◀─────  View        to every member, at every change; View.epoch only grows
 //   KeepAlive, LoadReport, RankReport, WaveReport ─▶        while it lives
-//              ◀─────  LoadBoard, StartWave, Command
+//              ◀─────  LoadBoard, StartWave
 //   Leave      ─────▶
 //
 // A member that hears nothing for a lease says Hello again (the coordinator may have restarted);
@@ -246,20 +246,6 @@ struct RankReport {
     return std::tie(m.engine, m.incarnation, m.reason, m.restarts, m.restart_in_milliseconds);
   }
   friend bool operator==(const RankReport&, const RankReport&) = default;
-};
-
-enum class CommandKind : uint8_t { kDrain = 1, kStop = 2 };
-
-struct Command {
-  static constexpr MessageKind kKind = MessageKind::kCommand;
-  static constexpr uint8_t kVersion = 1;
-  static constexpr uint8_t kCompat = 1;
-
-  CommandKind command{};
-  uint64_t sequence = 0;
-
-  static auto fields(auto& m) { return std::tie(m.command, m.sequence); }
-  friend bool operator==(const Command&, const Command&) = default;
 };
 
 }  // namespace trireme::wire

@@ -43,6 +43,12 @@ std::optional<MessageKind> peek_kind(std::span<const std::byte> bytes) {
   return static_cast<MessageKind>(kind);
 }
 
+Status internal::not_for_us(std::optional<MessageKind> kind) {
+  if (!kind) return error(StatusCode::kDataLoss, "not one of our messages");
+  return error(StatusCode::kDataLoss, "kind %u is none that this receiver takes",
+               static_cast<unsigned>(*kind));
+}
+
 #define TRIREME_MESSAGE(Message)                        \
   template void pack<Message>(const Message&, Buffer&); \
   template StatusOr<Message> unpack<Message>(std::span<const std::byte>)
@@ -66,7 +72,6 @@ TRIREME_MESSAGE(StartWave);
 TRIREME_MESSAGE(Ack);
 TRIREME_MESSAGE(Leave);
 TRIREME_MESSAGE(RankReport);
-TRIREME_MESSAGE(Command);
 TRIREME_MESSAGE(StepInput);
 TRIREME_MESSAGE(StepResult);
 TRIREME_MESSAGE(WorkerReady);

@@ -65,7 +65,6 @@ Leave example(Leave*) { return {"drained"}; }
 RankReport example(RankReport*) {
   return {EngineId{1}, Incarnation{11}, "killed by signal 9 (SIGKILL)", 2, 500};
 }
-Command example(Command*) { return {CommandKind::kDrain, 6}; }
 StepInput example(StepInput*) {
   StepInput m{.step = StepId{9}, .epoch = Epoch{4}, .wave = WaveId{1}, .freed_slots = {2}};
   m.new_sequences = {
@@ -93,7 +92,7 @@ class Messages : public testing::Test {};
 using All = testing::Types<AddRequest, AbortRequests, UtilityCall, UtilityReply, EngineOutputs,
                            EngineReady, Hello, Init, Refuse, MemberReady, View, KeepAlive,
                            LoadReport, LoadBoard, WaveReport, StartWave, Ack, Leave, RankReport,
-                           Command, StepInput, StepResult, WorkerReady, KvInit, StopWorker>;
+                           StepInput, StepResult, WorkerReady, KvInit, StopWorker>;
 TYPED_TEST_SUITE(Messages, All);
 
 template <typename Message>
@@ -182,6 +181,23 @@ TEST(Codec, fields_missing_at_the_end_keep_their_defaults) {
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   EXPECT_EQ(decoded->key, RequestKey{7});
   EXPECT_EQ(decoded->sampling, SamplingParams{});
+}
+
+TEST(AnyOf, takes_the_messages_of_its_variant_and_no_other) {
+  using AnyOf = std::variant<Ack, Leave>;
+  const auto leave = unpack_any<AnyOf>(packed_example<Leave>());
+  ASSERT_TRUE(leave.ok()) << leave.status();
+  EXPECT_EQ(std::get<Leave>(*leave), example(static_cast<Leave*>(nullptr)));
+  const auto view = unpack_any<AnyOf>(packed_example<View>());
+  EXPECT_EQ(view.status().code(), StatusCode::kDataLoss);
+  EXPECT_EQ(unpack_any<AnyOf>({}).status().code(), StatusCode::kDataLoss);
+}
+
+TEST(AnyOf, a_message_from_the_future_keeps_its_reason) {
+  Buffer bytes = packed_example<Ack>();
+  bytes[2] = bytes[3] = std::byte{9};
+  const auto ack = unpack_any<std::variant<Ack, Leave>>(bytes);
+  EXPECT_EQ(ack.status().code(), StatusCode::kFailedPrecondition);
 }
 
 TEST(Codec, nesting_beyond_the_limit_is_refused) {

@@ -30,6 +30,6 @@ struct CoordinatorSilent {
 // View: a newer one than ever before. Only these epochs are seen by the owner, in growing order.
 // StartWave: once per sequence; it is acked by the link.
 using Event = std::variant<Accepted, Refused, CoordinatorSilent, wire::View, wire::LoadBoard,
-                           wire::StartWave, wire::Command>;
+                           wire::StartWave>;
 
 }  // namespace trireme::member

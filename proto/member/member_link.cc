@@ -39,37 +39,6 @@ wire::Hello make_hello(const MemberIdentity& identity) {
           .config = identity.config};
 }
 
-template <typename Message>
-StatusOr<Incoming> unpack_as(zmq::Bytes bytes) {
-  TRIREME_ASSIGN_OR_RETURN(Message message, wire::unpack<Message>(bytes));
-  return Incoming(std::move(message));
-}
-
-StatusOr<Incoming> unpack_any(zmq::Bytes bytes) {
-  using wire::MessageKind;
-  const auto kind = wire::peek_kind(bytes);
-  if (!kind) return error(StatusCode::kDataLoss, "not one of our messages");
-  switch (*kind) {
-    case MessageKind::kInit:
-      return unpack_as<wire::Init>(bytes);
-    case MessageKind::kRefuse:
-      return unpack_as<wire::Refuse>(bytes);
-    case MessageKind::kView:
-      return unpack_as<wire::View>(bytes);
-    case MessageKind::kLoadBoard:
-      return unpack_as<wire::LoadBoard>(bytes);
-    case MessageKind::kStartWave:
-      return unpack_as<wire::StartWave>(bytes);
-    case MessageKind::kCommand:
-      return unpack_as<wire::Command>(bytes);
-    case MessageKind::kAck:
-      return unpack_as<wire::Ack>(bytes);
-    default:
-      return error(StatusCode::kDataLoss, "kind %u is not for members",
-                   static_cast<unsigned>(*kind));
-  }
-}
-
 }  // namespace
 
 struct MemberLink::Parts {
@@ -132,7 +101,7 @@ int MemberLink::Parts::receive(Instant now) {
   while (count < kMessagesPerTurnMax && socket.try_receive(message)) {
     ++count;
     auto incoming = message.frame_count() == 1
-                        ? unpack_any(message.frame(0))
+                        ? wire::unpack_any<Incoming>(message.frame(0))
                         : error(StatusCode::kDataLoss, "%u frames", message.frame_count());
     if (incoming.ok()) {
       state.on_message(now, *incoming);

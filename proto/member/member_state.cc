@@ -75,11 +75,6 @@ void MemberState::on(Instant, const wire::StartWave& start) {
   put(start);
 }
 
-void MemberState::on(Instant, const wire::Command& command) {
-  outgoing_.push_back(wire::Ack{.sequence = command.sequence});
-  put(command);
-}
-
 void MemberState::on(Instant, const wire::Ack&) {}
 
 void MemberState::tick(Instant now, bool is_alive) {

@@ -31,8 +31,8 @@
 
 namespace trireme::member {
 
-using Incoming = std::variant<wire::Init, wire::Refuse, wire::View, wire::LoadBoard,
-                              wire::StartWave, wire::Command, wire::Ack>;
+using Incoming =
+    std::variant<wire::Init, wire::Refuse, wire::View, wire::LoadBoard, wire::StartWave, wire::Ack>;
 using Outgoing = std::variant<wire::Hello, wire::MemberReady, wire::KeepAlive, wire::LoadReport,
                               wire::WaveReport, wire::RankReport, wire::Ack, wire::Leave>;
 
@@ -72,7 +72,6 @@ class MemberState {
   void on(Instant now, const wire::View& view);
   void on(Instant now, const wire::LoadBoard& board);
   void on(Instant now, const wire::StartWave& start);
-  void on(Instant now, const wire::Command& command);
   void on(Instant now, const wire::Ack& ack);
 
   void join_again(Instant now);
