@@ -11,26 +11,20 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "the header goes as it lies in memory");
 
-SocketOptions socket_options(std::size_t record_bytes_max) {
-  return {.frame_bytes_max = static_cast<int64_t>(record_bytes_max)};
-}
-
 std::string identity_of(uint32_t index) { return absl::StrFormat("q%d", index); }
 
 }  // namespace
 
 StatusOr<RemoteLink> RemoteLink::bind(const Context& context, const std::string& endpoint,
-                                      uint32_t peer_count, std::size_t record_bytes_max) {
-  TRIREME_ASSIGN_OR_RETURN(Router router,
-                           Router::create(context, socket_options(record_bytes_max)));
+                                      uint32_t peer_count, const SocketOptions& options) {
+  TRIREME_ASSIGN_OR_RETURN(Router router, Router::create(context, options));
   TRIREME_RETURN_IF_ERROR(router.bind(endpoint));
   return make(std::move(router), peer_count);
 }
 
 StatusOr<RemoteLink> RemoteLink::connect(const Context& context, const std::string& endpoint,
-                                         uint32_t index, std::size_t record_bytes_max) {
-  TRIREME_ASSIGN_OR_RETURN(
-      Dealer dealer, Dealer::create(context, identity_of(index), socket_options(record_bytes_max)));
+                                         uint32_t index, const SocketOptions& options) {
+  TRIREME_ASSIGN_OR_RETURN(Dealer dealer, Dealer::create(context, identity_of(index), options));
   TRIREME_RETURN_IF_ERROR(dealer.connect(endpoint));
   return make(std::move(dealer), 1);
 }

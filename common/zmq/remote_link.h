@@ -43,10 +43,10 @@ class RemoteLink {
   };
   [[nodiscard]] static StatusOr<RemoteLink> bind(const Context& context,
                                                  const std::string& endpoint, uint32_t peer_count,
-                                                 std::size_t record_bytes_max);
+                                                 const SocketOptions& options);
   [[nodiscard]] static StatusOr<RemoteLink> connect(const Context& context,
                                                     const std::string& endpoint, uint32_t index,
-                                                    std::size_t record_bytes_max);
+                                                    const SocketOptions& options);
   RemoteLink(RemoteLink&&) = default;
 
   [[nodiscard]] uint32_t peer_count() const { return peer_count_; }

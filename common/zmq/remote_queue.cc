@@ -16,6 +16,10 @@ using Kind = LinkHeader::Kind;
 // A Router does not say when a single peer's queue has room again.
 constexpr Duration kRetryInterval = std::chrono::milliseconds(2);
 
+SocketOptions socket_options(const RemoteQueueOptions& options) {
+  return {.frame_bytes_max = static_cast<int64_t>(options.record_bytes_max)};
+}
+
 }  // namespace
 
 struct RemoteSender::State {
@@ -32,7 +36,7 @@ StatusOr<std::unique_ptr<RemoteSender>> RemoteSender::bind(const Context& contex
                                                            uint32_t receiver_count,
                                                            const RemoteQueueOptions& options) {
   TRIREME_ASSIGN_OR_RETURN(RemoteLink link, RemoteLink::bind(context, endpoint, receiver_count,
-                                                             options.record_bytes_max));
+                                                             socket_options(options)));
   SendWindow window(receiver_count, options.window_records_max, options.window_bytes_max);
   return std::unique_ptr<RemoteSender>(new RemoteSender(
       std::unique_ptr<State>(new State{std::move(link), options, std::move(window)})));
@@ -43,7 +47,7 @@ StatusOr<std::unique_ptr<RemoteSender>> RemoteSender::connect(const Context& con
                                                               uint32_t index,
                                                               const RemoteQueueOptions& options) {
   TRIREME_ASSIGN_OR_RETURN(RemoteLink link,
-                           RemoteLink::connect(context, endpoint, index, options.record_bytes_max));
+                           RemoteLink::connect(context, endpoint, index, socket_options(options)));
   SendWindow window(1, options.window_records_max, options.window_bytes_max);
   std::unique_ptr<RemoteSender> sender(new RemoteSender(
       std::unique_ptr<State>(new State{std::move(link), options, std::move(window)})));
@@ -147,7 +151,7 @@ StatusOr<std::unique_ptr<RemoteReceiver>> RemoteReceiver::bind(const Context& co
                                                                uint32_t sender_count,
                                                                const RemoteQueueOptions& options) {
   TRIREME_ASSIGN_OR_RETURN(
-      RemoteLink link, RemoteLink::bind(context, endpoint, sender_count, options.record_bytes_max));
+      RemoteLink link, RemoteLink::bind(context, endpoint, sender_count, socket_options(options)));
   return std::unique_ptr<RemoteReceiver>(new RemoteReceiver(std::unique_ptr<State>(
       new State{std::move(link), options, std::vector<State::Sender>(sender_count)})));
 }
@@ -156,7 +160,7 @@ StatusOr<std::unique_ptr<RemoteReceiver>> RemoteReceiver::connect(
     const Context& context, const std::string& endpoint, uint32_t index,
     const RemoteQueueOptions& options) {
   TRIREME_ASSIGN_OR_RETURN(RemoteLink link,
-                           RemoteLink::connect(context, endpoint, index, options.record_bytes_max));
+                           RemoteLink::connect(context, endpoint, index, socket_options(options)));
   std::unique_ptr<RemoteReceiver> receiver(new RemoteReceiver(
       std::unique_ptr<State>(new State{std::move(link), options, std::vector<State::Sender>(1)})));
   receiver->ask_all();

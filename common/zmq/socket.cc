@@ -100,6 +100,9 @@ StatusOr<void*> Socket::open(const Context& context, int type, const SocketOptio
   }
   ::zmq_setsockopt(handle, ZMQ_MAXMSGSIZE, &options.frame_bytes_max,
                    sizeof(options.frame_bytes_max));
+  if (options.listen_fd >= 0) {
+    ::zmq_setsockopt(handle, ZMQ_USE_FD, &options.listen_fd, sizeof(options.listen_fd));
+  }
   return handle;
 }
 

@@ -38,6 +38,8 @@ struct SocketOptions {
   bool only_when_connected = false;
   // Never leaves this machine: no CURVE even with a cluster key, other addresses are refused.
   bool loopback_only = false;
+  // A listening TCP socket of the caller's: bind() takes it over in place of a new one.
+  int listen_fd = -1;
 };
 
 enum class SendResult : uint8_t {
