@@ -36,6 +36,12 @@ enum class MessageKind : uint16_t {
   kWorkerReady = 66,
   kKvInit = 67,
   kStopWorker = 68,
+  // Workers on several nodes: engine <-> those who start workers elsewhere.
+  kGroupHello = 72,
+  kGroupPlan = 73,
+  kGroupRefuse = 74,
+  kGroupKeepAlive = 75,
+  kGroupEnd = 76,
 };
 
 }  // namespace trireme::wire

@@ -21,6 +21,7 @@
 #include "proto/membership.h"
 #include "proto/step.h"
 #include "proto/utility.h"
+#include "proto/worker_group.h"
 
 namespace trireme::wire {
 

@@ -86,13 +86,30 @@ StepResult example(StepResult*) {
 WorkerReady example(WorkerReady*) { return {1, 43, 1000, 64, 1 << 20, 30, ""}; }
 KvInit example(KvInit*) { return {100}; }
 StopWorker example(StopWorker*) { return {}; }
+GroupHello example(GroupHello*) {
+  return {2, 2, Incarnation{21}, "node", 42, {{"dtype", "bfloat16"}}, {{1, 2, "tcp://10.0.0.2:1"}}};
+}
+GroupPlan example(GroupPlan*) {
+  return {Incarnation{20},
+          Incarnation{21},
+          "tcp://10.0.0.1:2",
+          "tcp://10.0.0.1:3",
+          3000,
+          {{1, 2, "tcp://10.0.0.2:1"}},
+          "front",
+          41};
+}
+GroupRefuse example(GroupRefuse*) { return {Incarnation{21}, "dtype differs", true}; }
+GroupKeepAlive example(GroupKeepAlive*) { return {Incarnation{20}, Incarnation{21}, true}; }
+GroupEnd example(GroupEnd*) { return {Incarnation{20}, Incarnation{21}, "stopped"}; }
 
 template <typename Message>
 class Messages : public testing::Test {};
 using All = testing::Types<AddRequest, AbortRequests, UtilityCall, UtilityReply, EngineOutputs,
                            EngineReady, Hello, Init, Refuse, MemberReady, View, KeepAlive,
                            LoadReport, LoadBoard, WaveReport, StartWave, Ack, Leave, RankReport,
-                           StepInput, StepResult, WorkerReady, KvInit, StopWorker>;
+                           StepInput, StepResult, WorkerReady, KvInit, StopWorker, GroupHello,
+                           GroupPlan, GroupRefuse, GroupKeepAlive, GroupEnd>;
 TYPED_TEST_SUITE(Messages, All);
 
 template <typename Message>

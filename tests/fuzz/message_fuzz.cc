@@ -33,8 +33,8 @@ void run(std::span<const std::byte> bytes) {
   if (!kind.has_value()) return;
   try_all<AddRequest, AbortRequests, UtilityCall, UtilityReply, EngineOutputs, EngineReady, Hello,
           Init, Refuse, MemberReady, View, KeepAlive, LoadReport, LoadBoard, WaveReport, StartWave,
-          Ack, Leave, RankReport, StepInput, StepResult, WorkerReady, KvInit, StopWorker>(*kind,
-                                                                                          bytes);
+          Ack, Leave, RankReport, StepInput, StepResult, WorkerReady, KvInit, StopWorker,
+          GroupHello, GroupPlan, GroupRefuse, GroupKeepAlive, GroupEnd>(*kind, bytes);
 }
 
 }  // namespace
