@@ -88,6 +88,7 @@ void CoordinatorLoop::turn(Deadline deadline) {
   (void)parts_->poller.wait(Deadline(until));
   const Instant time = trireme::now();
   parts_->receive(time);
+  parts_->state.note_dropped(parts_->router.handshakes_failed_total(), parts_->garbage);
   parts_->state.tick(time);
   parts_->send();
   parts_->report(time);

@@ -181,6 +181,27 @@ TEST_F(CoordinatorLoopTest, garbage_is_counted_and_disturbs_nobody) {
   EXPECT_TRUE(until([&] { return engine.is_joined() && loop_->garbage_total() == 400; }));
 }
 
+TEST_F(CoordinatorLoopTest, what_was_dropped_is_told_to_the_front_ends) {
+  links_.reserve(1);
+  MemberLink& server = add_member(wire::Role::kApiServer, 0);
+  ASSERT_TRUE(until([&] { return server.is_joined(); }));
+  auto stranger = zmq::Dealer::create(*context_, "stranger");
+  ASSERT_TRUE(stranger->connect(member::control_endpoint(options_)).ok());
+  ASSERT_EQ(stranger->try_send(zmq::Bytes(std::vector(3, std::byte{1}))), zmq::SendResult::kSent);
+  {
+    const UniqueFd raw(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = ::htons(static_cast<uint16_t>(options_.parallel.data_parallel_rpc_port));
+    address.sin_addr.s_addr = ::htonl(INADDR_LOOPBACK);
+    ASSERT_EQ(::connect(raw.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    ASSERT_EQ(::send(raw.get(), "\xff garbage", 9, MSG_NOSIGNAL), 9);
+  }
+  const wire::CoordinatorStats wanted{.handshakes_failed = 1, .undecodable = 1};
+  std::optional<wire::LoadBoard> board;
+  EXPECT_TRUE(until([&] { return gets(server, board) && board->stats == wanted; }));
+}
+
 TEST_F(CoordinatorLoopTest, a_port_that_is_taken_is_named) {
   const auto second = CoordinatorLoop::create(*context_, options_);
   EXPECT_NE(second.status().message().find("--data-parallel-rpc-port"), std::string_view::npos);

@@ -28,6 +28,7 @@ void CoordinatorState::on(Instant now, const MemberKey& from, const wire::Hello&
   send(from, std::get<wire::Init>(reply));
   if (hello.wave_seen > wave_.wave) step_wave(WaveComplete{WaveId{hello.wave_seen.value - 1}});
   if (from.role == Role::kEngine) delivery_.on_joined(from);
+  if (from.role == Role::kApiServer) board_.say_again();
 }
 
 void CoordinatorState::on(Instant now, const MemberKey& from, const wire::MemberReady& ready) {
@@ -96,13 +97,22 @@ void CoordinatorState::step_wave(const WaveEvent& event) {
   }
 }
 
+void CoordinatorState::note_dropped(uint64_t handshakes_failed, uint64_t undecodable) {
+  handshakes_failed_ = handshakes_failed;
+  undecodable_ = undecodable;
+}
+
 void CoordinatorState::tick(Instant now) {
   if (const auto view = view_.tick(now)) {
     follow_engines();
     sends_.push_back({.to = view_.live_members(), .message = *view});
   }
+  board_.note({.handshakes_failed = handshakes_failed_,
+               .undecodable = undecodable_,
+               .not_in_view = dropped_});
   if (const auto board = board_.tick(now, view_.published().epoch)) {
-    sends_.push_back({.to = view_.live_members(Role::kApiServer), .message = *board});
+    auto front_ends = view_.live_members(Role::kApiServer);
+    if (!front_ends.empty()) sends_.push_back({.to = std::move(front_ends), .message = *board});
   }
   if (auto due = delivery_.due(now); !due.empty()) {
     sends_.push_back({.to = std::move(due), .message = delivery_.message()});

@@ -39,6 +39,8 @@ class CoordinatorState {
   CoordinatorState(ViewOptions options, Instant now);
 
   void on_message(Instant now, const wire::MemberKey& from, const Incoming& message);
+  // What the loop dropped before it got here; what was dropped here is counted here.
+  void note_dropped(uint64_t handshakes_failed, uint64_t undecodable);
   void tick(Instant now);
   [[nodiscard]] Instant wakeup() const;
   [[nodiscard]] std::vector<Send> take_sends();
@@ -67,6 +69,8 @@ class CoordinatorState {
   WaveDelivery delivery_;
   std::set<wire::MemberKey> engines_;  // As of the last view.
   std::vector<Send> sends_;
+  uint64_t handshakes_failed_ = 0;
+  uint64_t undecodable_ = 0;
   uint64_t dropped_ = 0;
 };
 

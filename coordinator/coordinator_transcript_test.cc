@@ -59,6 +59,7 @@ std::string text_of(const wire::LoadBoard& board) {
   for (const wire::LoadReport& report : board.reports) {
     text += absl::StrFormat(" %u:%u", report.engine.value, report.stats.waiting);
   }
+  if (board.stats.not_in_view > 0) text += absl::StrFormat(" dropped=%u", board.stats.not_in_view);
   return text;
 }
 std::string text_of(const wire::StartWave& start) {

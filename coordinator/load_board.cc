@@ -20,9 +20,19 @@ void LoadBoard::forget(EngineId engine) {
   if (reports_.erase(engine) > 0) is_changed_ = true;
 }
 
+void LoadBoard::note(const wire::CoordinatorStats& stats) {
+  if (stats == stats_) return;
+  stats_ = stats;
+  is_changed_ = true;
+}
+
+void LoadBoard::say_again() {
+  if (!reports_.empty() || stats_ != wire::CoordinatorStats{}) is_changed_ = true;
+}
+
 std::optional<wire::LoadBoard> LoadBoard::tick(Instant now, Epoch epoch) {
   if (now < wakeup()) return std::nullopt;
-  wire::LoadBoard board{.epoch = epoch, .reports = {}};
+  wire::LoadBoard board{.epoch = epoch, .reports = {}, .stats = stats_};
   board.reports.reserve(reports_.size());
   for (const auto& [engine, report] : reports_) board.reports.push_back(report);
   published_at_ = now;

@@ -165,15 +165,28 @@ struct LoadReport {
   friend bool operator==(const LoadReport&, const LoadReport&) = default;
 };
 
+// What the coordinator has dropped in this life of it, for whoever shows metrics.
+struct CoordinatorStats {
+  uint64_t handshakes_failed = 0;  // Peers of the control port that never got to speak to us.
+  uint64_t undecodable = 0;        // Messages: not one of ours.
+  uint64_t not_in_view = 0;        // Messages: from nobody in the view, or for another.
+
+  static auto fields(auto& m) {
+    return std::tie(m.handshakes_failed, m.undecodable, m.not_in_view);
+  }
+  friend bool operator==(const CoordinatorStats&, const CoordinatorStats&) = default;
+};
+
 struct LoadBoard {
   static constexpr MessageKind kKind = MessageKind::kLoadBoard;
-  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kVersion = 2;
   static constexpr uint8_t kCompat = 1;
 
   Epoch epoch;
   std::vector<LoadReport> reports;  // By rank; ranks without one are absent.
+  CoordinatorStats stats;           // Since version 2.
 
-  static auto fields(auto& m) { return std::tie(m.epoch, m.reports); }
+  static auto fields(auto& m) { return std::tie(m.epoch, m.reports, m.stats); }
   friend bool operator==(const LoadBoard&, const LoadBoard&) = default;
 };
 

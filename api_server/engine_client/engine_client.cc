@@ -206,6 +206,7 @@ void EngineClient::see(const wire::Member& member, const wire::View& view) {
 }
 
 void EngineClient::on_load_board(const wire::LoadBoard& board) {
+  coordinator_stats_ = board.stats;
   for (const wire::LoadReport& report : board.reports) {
     const uint32_t rank = report.engine.value;
     if (rank >= engines_.size() || engines_[rank].incarnation != report.incarnation) continue;

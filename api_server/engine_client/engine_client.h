@@ -36,6 +36,8 @@ class EngineTransport {
   virtual ~EngineTransport() = default;
   // Never blocks.
   virtual TransportResult send(std::string_view peer, const wire::Buffer& bytes) = 0;
+  // Peers that knocked and did not get through the handshake.
+  [[nodiscard]] virtual uint64_t handshakes_failed_total() const { return 0; }
 };
 
 struct EngineClientOptions {
@@ -97,6 +99,13 @@ class EngineClient {
   [[nodiscard]] const LoadBalancer& balancer() const { return balancer_; }
   [[nodiscard]] const Admission& admission() const { return admission_; }
   [[nodiscard]] const Counters& counters() const { return counters_; }
+  [[nodiscard]] uint64_t handshakes_failed_total() const {
+    return transport_.handshakes_failed_total();
+  }
+  // As of the last load board.
+  [[nodiscard]] const wire::CoordinatorStats& coordinator_stats() const {
+    return coordinator_stats_;
+  }
   [[nodiscard]] Epoch epoch() const { return epoch_; }
   [[nodiscard]] WaveId wave() const { return wave_; }
 
@@ -136,6 +145,7 @@ class EngineClient {
   Admission admission_;
   Journal journal_;
   Counters counters_;
+  wire::CoordinatorStats coordinator_stats_;
   wire::Buffer buffer_;
   std::vector<uint32_t> gone_;  // Nobody connected; failed with the next flush.
   Epoch epoch_;

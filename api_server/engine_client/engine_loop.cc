@@ -53,6 +53,8 @@ struct EngineLoop::Parts final : public EngineTransport {
     return TransportResult::kGone;
   }
 
+  uint64_t handshakes_failed_total() const override { return router.handshakes_failed_total(); }
+
   // Once more in this turn, after everything that is ready now.
   void look_again() {
     if (is_turning || is_turn_posted) return;

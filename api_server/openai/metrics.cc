@@ -164,6 +164,17 @@ void append_front_end(Page& page, const MetricsSources& sources) {
               engines.counters().undecodable);
   page.single("trireme:engine_messages_stale_total", "counter", "Dropped: of a life that is over.",
               engines.counters().stale);
+  page.single("trireme:engine_handshakes_failed_total", "counter",
+              "Peers of the engines' port dropped before they could speak.",
+              engines.handshakes_failed_total());
+  const wire::CoordinatorStats& coordinator = engines.coordinator_stats();
+  page.single("trireme:coordinator_handshakes_failed_total", "counter",
+              "Peers of the coordinator's port dropped before they could speak.",
+              coordinator.handshakes_failed);
+  page.single("trireme:coordinator_messages_undecodable_total", "counter",
+              "Dropped by the coordinator: not one of ours.", coordinator.undecodable);
+  page.single("trireme:coordinator_messages_not_in_view_total", "counter",
+              "Dropped by the coordinator: from nobody in the view.", coordinator.not_in_view);
   page.head("trireme:http_replies_total", "counter", "Replies by status.");
   for (std::size_t status = 0; status < sources.metrics.replies.size(); ++status) {
     if (sources.metrics.replies[status] == 0) continue;

@@ -114,6 +114,7 @@ Socket::Socket(void* handle, const Context& context, const SocketOptions& option
 
 Socket::Socket(Socket&& other) noexcept
     : handle_(std::exchange(other.handle_, nullptr)),
+      handshakes_(std::move(other.handshakes_)),
       context_(other.context_),
       loopback_only_(other.loopback_only_),
       is_router_(other.is_router_),
@@ -121,6 +122,7 @@ Socket::Socket(Socket&& other) noexcept
 
 Socket& Socket::operator=(Socket&& other) noexcept {
   if (this == &other) return *this;
+  handshakes_ = std::move(other.handshakes_);
   if (handle_ != nullptr) ::zmq_close(handle_);
   handle_ = std::exchange(other.handle_, nullptr);
   context_ = other.context_;
@@ -132,6 +134,7 @@ Socket& Socket::operator=(Socket&& other) noexcept {
 }
 
 Socket::~Socket() {
+  handshakes_.reset();
   if (handle_ != nullptr) ::zmq_close(handle_);
 }
 
@@ -170,6 +173,10 @@ Status Socket::secure(const std::string& endpoint, bool is_server) {
 
 Status Socket::bind(const std::string& endpoint) {
   TRIREME_RETURN_IF_ERROR(secure(endpoint, true));
+  if (handshakes_ == nullptr) {
+    TRIREME_ASSIGN_OR_RETURN(handshakes_,
+                             HandshakeMonitor::start(context_->handle(), handle_, endpoint));
+  }
   return ::zmq_bind(handle_, endpoint.c_str()) == 0 ? absl::OkStatus()
                                                     : endpoint_error("listen at", endpoint);
 }

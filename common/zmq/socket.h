@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "common/clock.h"
 #include "common/status.h"
 #include "common/zmq/context.h"
+#include "common/zmq/handshake_monitor.h"
 #include "common/zmq/message.h"
 
 namespace trireme::zmq {
@@ -64,6 +66,10 @@ class Socket {
   bool try_receive(Message& message);
   // Messages of more than kFramesMax frames, thrown away.
   [[nodiscard]] uint64_t dropped_total() const { return dropped_total_; }
+  // A bound socket's peers that did not get through the handshake.
+  [[nodiscard]] uint64_t handshakes_failed_total() const {
+    return handshakes_ ? handshakes_->failed_total() : 0;
+  }
 
  protected:
   Socket(void* handle, const Context& context, const SocketOptions& options, bool is_router);
@@ -90,6 +96,7 @@ class Socket {
   bool receive_part(Message::Part& part, bool& has_more);
 
   void* handle_;
+  std::unique_ptr<HandshakeMonitor> handshakes_;  // Goes before the handle does.
   const Context* context_;
   bool loopback_only_;
   bool is_router_;
