@@ -1,7 +1,6 @@
 // api-server: one HTTP front end (with --internal-api-server-index), or the launcher that starts
 // everything on the front node.
 #include <cstdio>
-#include <cstdlib>
 #include <span>
 #include <string>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "common/log.h"
 #include "common/options/serve_flags.h"
 #include "common/process/death_pipe.h"
+#include "common/process/last_word.h"
 #include "common/signals.h"
 
 namespace trireme::api {
@@ -42,8 +42,5 @@ Status run(std::span<const char* const> arguments) {
 
 int main(int argc, char** argv) {
   trireme::log::start("api-server");
-  const trireme::Status status = trireme::api::run({argv + 1, argv + argc});
-  if (status.ok()) return EXIT_SUCCESS;
-  trireme::log::error("api_server_failed", {{"reason", status.ToString()}});
-  return EXIT_FAILURE;
+  return trireme::process::end_with(trireme::api::run({argv + 1, argv + argc}));
 }

@@ -159,4 +159,11 @@ void write(Level level, std::string_view event, Fields fields) {
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
 }
 
+void failed(std::string_view reason) {
+  if (!is_terminal()) return error("failed", {{"reason", reason}});
+  const std::string line =
+      std::string(identity().process.data()) + ": " + std::string(reason) + "\n";
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
 }  // namespace trireme::log

@@ -55,5 +55,7 @@ inline void warning(std::string_view event, Fields fields = {}) {
 inline void error(std::string_view event, Fields fields = {}) {
   write(Level::kError, event, fields);
 }
+// Why this process ends, for its user: an error event "failed"; on a terminal "process: reason".
+void failed(std::string_view reason);
 
 }  // namespace trireme::log

@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/options/serve_flags.h"
 #include "common/process/death_pipe.h"
+#include "common/process/last_word.h"
 #include "common/signals.h"
 #include "common/zmq/context.h"
 #include "coordinator/coordinator_loop.h"
@@ -33,7 +34,5 @@ int main(int argc, char** argv) {
     std::fputs(trireme::serve_help("coordinator").c_str(), stdout);
     return 0;
   }
-  const trireme::Status status = run(args);
-  if (!status.ok()) trireme::log::error("stopped", {{"reason", std::string(status.message())}});
-  return status.ok() ? 0 : 1;
+  return trireme::process::end_with(run(args));
 }

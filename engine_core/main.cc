@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "common/options/serve_flags.h"
 #include "common/process/death_pipe.h"
+#include "common/process/last_word.h"
 #include "common/signals.h"
 #include "engine_core/node_agent/node_agent.h"
 #include "engine_core/rank_main.h"
@@ -44,7 +45,5 @@ int main(int argc, char** argv) {
     return EXIT_SUCCESS;
   }
   trireme::log::start("engine-core");
-  const trireme::Status status = trireme::engine::run(argc, argv);
-  trireme::log::info("engine_exit", {{"status", status.ToString()}});
-  return status.ok() ? EXIT_SUCCESS : EXIT_FAILURE;
+  return trireme::process::end_with(trireme::engine::run(argc, argv));
 }

@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "common/options/serve_flags.h"
 #include "common/process/death_pipe.h"
+#include "common/process/last_word.h"
 #include "worker/worker_flags.h"
 #include "worker/worker_process.h"
 
@@ -28,8 +29,5 @@ int main(int argc, char** argv) {
   // Ctrl-C goes to the whole terminal; the engine stops its workers in order.
   std::signal(SIGINT, SIG_IGN);
   log::start("worker");
-  const Status end = run(std::span(argv, static_cast<std::size_t>(argc)).subspan(1));
-  if (end.ok()) return 0;
-  log::error("worker_failed", {{"error", std::string(end.message())}});
-  return 1;
+  return process::end_with(run(std::span(argv, static_cast<std::size_t>(argc)).subspan(1)));
 }

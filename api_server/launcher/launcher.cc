@@ -168,23 +168,25 @@ Status Launcher::on_death(const process::Death& death) {
     say(absl::StrFormat("%s: stopped", title));
     return absl::OkStatus();
   }
+  const bool goes_on = was_complete_ || level_ != StopSignal::Level::kRun;
+  // A node agent that ends by itself has tried its ranks often enough, and says which and why.
+  const bool is_agent = kinds_[death.child] == Kind::kNodeAgent;
+  const bool has_tried = is_agent && death.pid > 0 && death.status.signal == 0;
+  const bool is_enough =
+      death.is_for_a_person || has_tried || death.deaths_in_a_row >= kStartTriesMax;
+  if (!goes_on && is_enough) {
+    if (has_tried) return error(StatusCode::kUnavailable, "%s", death.reason);
+    return error(StatusCode::kUnavailable, "%s cannot start: %s", title, death.reason);
+  }
   const auto wait_ms = std::chrono::duration_cast<std::chrono::milliseconds>(*death.restart_in);
   log::warning("child_died", {{"child", title},
                               {"child_pid", death.pid},
                               {"reason", death.reason},
                               {"restarts", death.restarts},
                               {"restart_in_ms", wait_ms.count()}});
-  if (kinds_[death.child] == Kind::kNodeAgent) report_ranks_of_dead_agent(death.reason);
-  // A node agent that ends by itself has tried its ranks often enough.
-  const bool has_tried = kinds_[death.child] == Kind::kNodeAgent && death.status.signal == 0;
-  const uint32_t tries_max = has_tried ? 1 : kStartTriesMax;
-  const bool goes_on = was_complete_ || level_ != StopSignal::Level::kRun;
-  if (goes_on || death.deaths_in_a_row < tries_max) {
-    say(absl::StrFormat("%s: %s, restart in %d ms", title, death.reason, wait_ms.count()));
-    return absl::OkStatus();
-  }
-  return error(StatusCode::kUnavailable, "%s cannot start (%s): %s", title, death.reason,
-               death.last_words);
+  if (is_agent) report_ranks_of_dead_agent(death.reason);
+  say(absl::StrFormat("%s: %s, restart in %d ms", title, death.reason, wait_ms.count()));
+  return absl::OkStatus();
 }
 
 // Its ranks died with it, and nobody else will say so before their leases end.
@@ -219,7 +221,14 @@ Status Launcher::on_event(const member::Event& event) {
 }
 
 void Launcher::on_view(const wire::View& view) {
-  for (const std::string& line : member::changes_between(view_, view)) {
+  wire::View told = view;
+  if (!was_complete_) {  // Why a rank of this node cannot start is said once, when we give up.
+    std::erase_if(told.members, [local = member::local_ranks(options_)](const wire::Member& m) {
+      return m.role == wire::Role::kEngine && m.state == wire::MemberState::kLost &&
+             local.contains(m.index);
+    });
+  }
+  for (const std::string& line : member::changes_between(view_, told)) {
     say(absl::StrFormat("%s  %d ms", line, milliseconds()));
   }
   view_ = view;

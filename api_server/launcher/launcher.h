@@ -12,8 +12,9 @@
 // Each step is a line on standard output; when all served ranks and all api-servers are ready, the
 // address, a curl line and the process tree follow.
 //
-// Until then a child that dies kStartTriesMax times in a row (the node agent, which has tried
-// itself: once) ends the launcher with that child's last words; afterwards all are restarted for
+// Until then a child that dies of what a person must mend (process/last_word.h), or kStartTriesMax
+// times in a row (the node agent, which has tried itself: once), ends the launcher with that
+// child's last word as the one message; afterwards all are restarted for
 // ever, with back-off.
 // Stop: SIGTERM goes to the api-servers first (they finish what runs), then to the engines, then to
 // the coordinator, each stage with its deadline; a second signal kills. Returns OK after a stop.

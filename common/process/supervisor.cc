@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/process/last_word.h"
 
 namespace trireme::process {
 namespace {
@@ -48,21 +49,6 @@ void write_all(int fd, std::string_view text) {
   }
 }
 
-std::string last_words(std::string_view text) {
-  std::string_view last, last_error;
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(text.size(), end + 1));
-    if (line.empty()) continue;
-    last = line;
-    const bool is_error = line.find("\"level\":\"error\"") != line.npos ||  // JSON
-                          line.find(" ! ") != line.npos;                    // text
-    if (is_error) last_error = line;
-  }
-  return std::string(last_error.empty() ? last : last_error);
-}
-
 }  // namespace
 
 struct Supervisor::Child {
@@ -75,17 +61,24 @@ struct Supervisor::Child {
     ssize_t got;
     while ((got = ::read(errors.get(), chunk, sizeof(chunk))) > 0) {
       pending.append(chunk, static_cast<std::size_t>(got));
-      const bool is_too_long = pending.size() > kLastWordsMax;
+      const bool is_too_long = pending.size() > kLineBytesMax;
       const std::size_t end = is_too_long ? pending.size() - 1 : pending.rfind('\n');
       if (end == std::string::npos) continue;
       pass_on(pending.substr(0, end + 1));
       pending.erase(0, end + 1);
     }
   }
-  void pass_on(const std::string& text) {
-    write_all(STDERR_FILENO, text);
-    tail += text;
-    if (tail.size() > kLastWordsMax) tail.erase(0, tail.size() - kLastWordsMax);
+  void pass_on(std::string_view text) {
+    while (!text.empty()) {
+      const std::size_t end = std::min(text.find('\n'), text.size() - 1) + 1;
+      const std::string_view line = text.substr(0, end);
+      if (const auto word = read_marked_line(line.substr(0, line.find('\n')))) {
+        last_word = join_last_words(last_word, *word);
+      } else {
+        write_all(STDERR_FILENO, line);
+      }
+      text.remove_prefix(end);
+    }
   }
   void close_errors() {
     forward_lines();
@@ -100,7 +93,7 @@ struct Supervisor::Child {
   std::optional<ChildProcess> process;
   UniqueFd errors;
   std::string pending;  // A line that has not ended yet.
-  std::string tail;
+  Status last_word;
   bool is_wanted = true;
   bool is_new = true;
 };
@@ -121,6 +114,7 @@ Supervisor::~Supervisor() = default;
 
 std::size_t Supervisor::add(std::string name, ChildOptions options) {
   options.env.push_back("TRIREME_LOG_FORMAT=" + log_format());
+  options.env.push_back(std::string(kSupervisedVariable) + "=1");
   const std::size_t index = children_.size();
   children_.push_back(
       std::make_unique<Child>(index, std::move(name), std::move(options), options_));
@@ -158,7 +152,7 @@ std::vector<Death> Supervisor::tick(Instant now) {
 void Supervisor::start(Child& child, Instant now, std::vector<Death>& deaths) {
   child.is_new = false;
   child.policy.on_started(now);
-  child.tail.clear();
+  child.last_word = {};
   auto pipe = make_error_pipe();
   if (pipe.ok()) child.options.stderr_fd = pipe->write_end.get();
   auto process =
@@ -180,10 +174,11 @@ void Supervisor::start(Child& child, Instant now, std::vector<Death>& deaths) {
 Death Supervisor::bury(Child& child, Instant now, pid_t pid, std::string reason) {
   if (child.errors.is_open()) child.close_errors();
   child.process.reset();
+  if (!child.last_word.ok()) reason = std::string(child.last_word.message());
   Death death{.child = child.index,
               .pid = pid,
               .reason = std::move(reason),
-              .last_words = last_words(child.tail)};
+              .is_for_a_person = is_for_a_person(child.last_word.code())};
   if (!child.is_wanted) {
     child.policy.on_stopped();
     return death;

@@ -1,4 +1,4 @@
-// Supervisor: the children of one parent: starts them, reads their last words, starts them again.
+// Supervisor: the children of one parent: starts them, reads their last word, starts them again.
 //
 //   const std::size_t rank = supervisor.add("rank 2", {.argv = ...});  // starts at the next tick
 //   loop: wait for supervisor.fd(), at most until supervisor.wakeup()
@@ -6,12 +6,13 @@
 //   supervisor.stop(rank, SIGTERM);                                    // no restart from here on
 //
 // A child's standard error goes through us, line by line, so that the reason of a death can be
-// told. The pipe never blocks the child: lines beyond what we read in time are lost. Where our own
-// log is for a terminal, the children's is too (TRIREME_LOG_FORMAT).
+// told: the last word (last_word.h)
+// is taken out, the rest passed on. The pipe never blocks the child: lines beyond what we read in
+// time are lost. Where our own log is for a terminal, the children's is too (TRIREME_LOG_FORMAT).
 //
-// Threads: one owner, the main thread (see child_process.h). Bounds: kLastWordsMax of a child's
-// text kept. Restarts follow RestartPolicy, without end: giving up is the owner's decision (Death
-// says how often in a row). Destruction kills and reaps every child.
+// Threads: one owner, the main thread (see child_process.h). Bounds: kLineBytesMax of a child's
+// unfinished line kept. Restarts follow RestartPolicy, without end: giving up is the owner's
+// decision (Death says how often in a row). Destruction kills and reaps every child.
 #pragma once
 
 #include <cstdint>
@@ -30,10 +31,10 @@ namespace trireme::process {
 
 struct Death {
   std::size_t child = 0;
-  pid_t pid = -1;          // -1: it could not be started.
-  ExitStatus status;       // Of no meaning then.
-  std::string reason;      // "killed by signal 9 (SIGKILL)", "exit code 1"
-  std::string last_words;  // Its last error line, or its last line.
+  pid_t pid = -1;      // -1: it could not be started.
+  ExitStatus status;   // Of no meaning then.
+  std::string reason;  // Its last word (last_word.h); without one as ExitStatus::text() says.
+  bool is_for_a_person = false;  // By its last word: the next start would fail alike.
   uint32_t deaths_in_a_row = 0;
   uint64_t restarts = 0;               // Total, the one to come included.
   std::optional<Duration> restart_in;  // Nothing: it was told to stop.
@@ -41,7 +42,7 @@ struct Death {
 
 class Supervisor {
  public:
-  static constexpr std::size_t kLastWordsMax = 4096;
+  static constexpr std::size_t kLineBytesMax = 4096;
 
   [[nodiscard]] static StatusOr<Supervisor> create(RestartOptions options);
   Supervisor(Supervisor&&) noexcept;

@@ -52,15 +52,24 @@ TEST_F(SupervisorTest, a_child_that_dies_is_started_again) {
   EXPECT_NE(first->pid, second->pid);
 }
 
-TEST_F(SupervisorTest, its_last_error_line_is_told) {
-  add("echo one >&2; echo '{\"level\":\"error\",\"reason\":\"no model\"}' >&2; echo bye >&2; exit "
-      "1");
-  EXPECT_EQ(death()->last_words, "{\"level\":\"error\",\"reason\":\"no model\"}");
+TEST_F(SupervisorTest, its_last_word_is_its_reason_and_is_not_passed_on) {
+  add("echo one >&2; printf '\\036failed 5 no model\\n' >&2; echo bye >&2; exit 1");
+  testing::internal::CaptureStderr();
+  const auto first = death();
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "one\nbye\n");
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first->reason, "no model");
+  EXPECT_TRUE(first->is_for_a_person);
 }
 
-TEST_F(SupervisorTest, without_an_error_line_the_last_line_is_told) {
-  add("echo one >&2; printf two >&2; exit 1");
-  EXPECT_EQ(death()->last_words, "two");
+TEST_F(SupervisorTest, each_life_has_its_own_last_word) {
+  add("printf '\\036failed 14 busy\\n' >&2; exit 1");
+  for (int life = 0; life < 2; ++life) {
+    const auto one = death();
+    ASSERT_TRUE(one);
+    EXPECT_EQ(one->reason, "busy");
+    EXPECT_FALSE(one->is_for_a_person);
+  }
 }
 
 TEST_F(SupervisorTest, a_stopped_child_stays_away) {

@@ -97,7 +97,8 @@ StatusOr<std::vector<wire::WorkerReady>> QueueExecutor::wait_for_workers(StopSig
     collector_->release();
     TRIREME_RETURN_IF_ERROR(ready.status());
     if (!ready->error.empty()) {
-      return error(StatusCode::kUnavailable, "worker rank %u: %s", ready->rank, ready->error);
+      return error(StatusCode::kFailedPrecondition, "worker rank %u: %s", ready->rank,
+                   ready->error);
     }
     all[received.ring] = *std::move(ready);
   }
@@ -112,6 +113,13 @@ StatusOr<KvCapacity> QueueExecutor::size_kv(const std::vector<wire::WorkerReady>
   for (const wire::WorkerReady& worker : ready) {
     capacity.worker_pids.push_back(worker.pid);
     if (worker.block_bytes > 0) fits = std::min(fits, worker.kv_bytes_max / worker.block_bytes);
+  }
+  if (fits == 0) {
+    return error(StatusCode::kResourceExhausted,
+                 "no memory for KV: a block of %u tokens takes %u bytes and a worker has %u for "
+                 "all of them; raise --kv-cache-memory-bytes or --gpu-memory-utilization",
+                 options_.scheduler.block_tokens, ready.front().block_bytes,
+                 ready.front().kv_bytes_max);
   }
   if (capacity.block_count > fits) {
     return error(StatusCode::kResourceExhausted,

@@ -108,6 +108,10 @@ Status NodeAgent::on_death(const process::Death& death) {
     log::info("rank_stopped", {{"rank", engine.value}, {"reason", death.reason}});
     return absl::OkStatus();
   }
+  if (!was_ready() && (death.is_for_a_person || death.deaths_in_a_row >= kStartTriesMax)) {
+    return error(death.is_for_a_person ? StatusCode::kFailedPrecondition : StatusCode::kUnavailable,
+                 "rank %u cannot start: %s", engine.value, death.reason);
+  }
   const auto wait_ms = std::chrono::duration_cast<std::chrono::milliseconds>(*death.restart_in);
   log::warning("rank_died", {{"rank", engine.value},
                              {"child_pid", death.pid},
@@ -119,9 +123,7 @@ Status NodeAgent::on_death(const process::Death& death) {
                      .reason = death.reason,
                      .restarts = static_cast<uint32_t>(death.restarts),
                      .restart_in_milliseconds = static_cast<uint32_t>(wait_ms.count())});
-  if (was_ready() || death.deaths_in_a_row < kStartTriesMax) return absl::OkStatus();
-  return error(StatusCode::kUnavailable, "rank %u cannot start (%s, %u times): %s", engine.value,
-               death.reason, death.deaths_in_a_row, death.last_words);
+  return absl::OkStatus();
 }
 
 Status NodeAgent::on_event(const member::Event& event) {

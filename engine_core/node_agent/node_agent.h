@@ -7,8 +7,9 @@
 // It starts one process per rank of local_ranks(options) with its own command line plus the rank,
 // and starts those that die again (back-off 100 ms to 30 s). What it saw it tells the coordinator,
 // which gives the place free at once and shows the reason. Before all ranks were ready once, a rank
-// that dies kStartTriesMax times in a row ends the agent, with that rank's last words; afterwards
-// it tries for ever. A coordinator that cannot be reached is waited for, in any start order.
+// that dies of what a person must mend, or kStartTriesMax times in a row, ends the agent with that
+// rank's last word; afterwards it tries for ever. A coordinator that cannot be reached is waited
+// for, in any start order.
 //
 // Stop: SIGTERM goes to all ranks, which finish what they have; those that live --shutdown-timeout
 // plus kStopGrace later, or at a second signal, are killed. Returns OK after a stop.

@@ -25,6 +25,7 @@
 #include "common/log.h"
 #include "common/options/serve_flags.h"
 #include "common/process/child_process.h"
+#include "common/process/last_word.h"
 #include "common/random.h"
 #include "common/zmq/context.h"
 #include "common/zmq/poller.h"
@@ -293,7 +294,7 @@ TEST_F(Supervision, a_rank_that_cannot_start_ends_it_with_its_last_words) {
   Program launcher = start("api-server", arguments);
   EXPECT_EQ(launcher.exit_code(), 1);
   EXPECT_NE(launcher.text().find("no config.json in 'broken'"), std::string::npos);
-  EXPECT_NE(launcher.text().find("node agent cannot start (exit code 1)"), std::string::npos)
+  EXPECT_NE(launcher.text().find(" cannot start: no config.json in 'broken'"), std::string::npos)
       << launcher.text();
 }
 
@@ -354,10 +355,7 @@ int main(int argc, char** argv) {
   if (name == "api-server" || name == "engine-core" || name == "coordinator") {
     trireme::log::start(name);
     const trireme::Arguments arguments(argv + 1, static_cast<std::size_t>(argc - 1));
-    const trireme::Status status = trireme::act_as(name, arguments);
-    if (status.ok()) return 0;
-    trireme::log::error("stopped", {{"reason", std::string(status.message())}});
-    return 1;
+    return trireme::process::end_with(trireme::act_as(name, arguments));
   }
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
