@@ -9,6 +9,18 @@
 //   pipe_in, pipe_out  memfds of hidden rows from the stage before and to the stage after; absent
 //               on the first and last stage
 //
+// Where the engine's workers are on several nodes, also
+//
+//   --internal-worker-group 4711           the life of the engine that this is for
+//   --internal-worker-engine I,STEPS,RESULTS   instead of steps and results: endpoints of the
+//   engine
+//                                          on another node, where this worker is number I
+//   --internal-worker-peer in:RANK:FD:ENDPOINT  (one for each) what comes from a rank, and
+//   --internal-worker-peer out:RANK:FD:ENDPOINT  what goes to it. FD alone (no ENDPOINT): shared
+//       memory. With an ENDPOINT: in listens there with the socket FD, out (FD -1) connects.
+//       For the ranks of a tensor-parallel group that is not on one node, and for the stages before
+//       and after on another node.
+//
 // rank = tp_rank + tp_size * pp_rank. Which cores are this worker's follows from the command line
 // (cpu_binding.h). Pure: parse and print only.
 #pragma once
@@ -22,6 +34,14 @@
 
 namespace trireme::worker {
 
+struct PeerFlags {
+  bool is_in = false;
+  uint32_t rank = 0;
+  int fd = -1;
+  std::string endpoint;
+  friend bool operator==(const PeerFlags&, const PeerFlags&) = default;
+};
+
 struct WorkerFlags {
   int steps_fd = -1;
   int results_fd = -1;
@@ -29,6 +49,11 @@ struct WorkerFlags {
   int pipe_in_fd = -1;
   int pipe_out_fd = -1;
   uint32_t rank = 0;
+  uint64_t group = 0;
+  std::vector<PeerFlags> peers;
+  std::string steps_endpoint;  // Empty: steps_fd and results_fd.
+  std::string results_endpoint;
+  uint32_t remote_index = 0;
 
   friend bool operator==(const WorkerFlags&, const WorkerFlags&) = default;
 };

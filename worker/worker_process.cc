@@ -3,6 +3,10 @@
 #include <utility>
 
 #include "common/log.h"
+#include "common/zmq/remote_queue.h"
+#include "proto/member/cluster_context.h"
+#include "worker/comm/pairwise_collective.h"
+#include "worker/comm/remote_pipe.h"
 #include "worker/comm/shm_collective.h"
 #include "worker/comm/shm_pipe.h"
 #include "worker/worker_loop.h"
@@ -23,9 +27,60 @@ StatusOr<std::unique_ptr<HiddenPipe>> join_pipe(int fd, const char* name, uint32
   return std::unique_ptr<HiddenPipe>(std::move(pipe));
 }
 
-StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOptions& options) {
+StatusOr<std::unique_ptr<HiddenPipe>> join_peer(const PeerFlags& peer, uint64_t group,
+                                                const zmq::Context* context) {
+  if (peer.endpoint.empty()) return join_pipe(peer.fd, "peer", peer.rank);
+  if (context == nullptr) {
+    return error(StatusCode::kInternal, "rank %u is on another node, and there is no context",
+                 peer.rank);
+  }
+  const RemotePipeOptions options{.group = group, .peer_rank = peer.rank, .limit = kPeerLimit};
+  auto pipe = peer.is_in ? RemotePipe::listen(*context, peer.endpoint, peer.fd, options)
+                         : RemotePipe::connect(*context, peer.endpoint, options);
+  if (!pipe.ok()) return annotate(pipe.status(), "peer rank " + std::to_string(peer.rank));
+  return std::unique_ptr<HiddenPipe>(*std::move(pipe));
+}
+
+StatusOr<std::unique_ptr<HiddenPipe>> join_peer(const WorkerFlags& flags, bool is_in, uint32_t rank,
+                                                const zmq::Context* context) {
+  for (const PeerFlags& peer : flags.peers) {
+    if (peer.is_in == is_in && peer.rank == rank) return join_peer(peer, flags.group, context);
+  }
+  return error(StatusCode::kInvalidArgument, "a pipe %s rank %u is missing", is_in ? "from" : "to",
+               rank);
+}
+
+StatusOr<std::unique_ptr<Collective>> join_pairwise(const WorkerFlags& flags,
+                                                    const WorkerPlace& place,
+                                                    const zmq::Context* context) {
+  const uint32_t first = place.pp_rank * place.tp_size;
+  std::vector<PairwiseCollective::Peer> peers(place.tp_size);
+  for (uint32_t tp_rank = 0; tp_rank < place.tp_size; ++tp_rank) {
+    if (tp_rank == place.tp_rank) continue;
+    TRIREME_ASSIGN_OR_RETURN(peers[tp_rank].out, join_peer(flags, false, first + tp_rank, context));
+    TRIREME_ASSIGN_OR_RETURN(peers[tp_rank].in, join_peer(flags, true, first + tp_rank, context));
+  }
+  return std::make_unique<PairwiseCollective>(place.tp_rank, std::move(peers));
+}
+
+StatusOr<std::unique_ptr<Collective>> join_collective(const WorkerFlags& flags,
+                                                      const WorkerPlace& place,
+                                                      const zmq::Context* context) {
+  if (place.tp_size == 1) return std::make_unique<SoloCollective>();
+  if (flags.collective_fd < 0) {
+    if (!flags.peers.empty()) return join_pairwise(flags, place, context);
+    return error(StatusCode::kInvalidArgument, "collective is missing");
+  }
+  TRIREME_ASSIGN_OR_RETURN(auto memory, map(flags.collective_fd, "collective"));
+  TRIREME_ASSIGN_OR_RETURN(auto joined, ShmCollective::attach(std::move(memory), place.tp_rank,
+                                                              place.tp_size, kPeerLimit));
+  return std::unique_ptr<Collective>(std::move(joined));
+}
+
+StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOptions& options,
+                                       const zmq::Context* context) {
   TRIREME_ASSIGN_OR_RETURN(const WorkerPlace place, place_of(options, flags.rank));
-  TRIREME_ASSIGN_OR_RETURN(WorkerLinks links, join_peers(flags, place));
+  TRIREME_ASSIGN_OR_RETURN(WorkerLinks links, join_peers(flags, place, context));
   const Progress progress = [](std::string_view stage, double done) {
     log::debug("worker_loading", {{"stage", stage}, {"done", done}});
   };
@@ -36,6 +91,18 @@ StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOpti
                               {"kv_bytes_max", ready.kv_bytes_max},
                               {"milliseconds", ready.load_milliseconds}});
   return worker;
+}
+
+Status run_far_from_engine(const WorkerFlags& flags, const zmq::Context& context,
+                           const LoadWorker& loader) {
+  TRIREME_ASSIGN_OR_RETURN(
+      const auto steps,
+      zmq::RemoteReceiver::connect(context, flags.steps_endpoint, flags.remote_index));
+  TRIREME_ASSIGN_OR_RETURN(
+      const auto results,
+      zmq::RemoteSender::connect(context, flags.results_endpoint, flags.remote_index));
+  steps->serve_while_waiting(*results);
+  return run_worker(flags.rank, loader, *steps, *results);
 }
 
 }  // namespace
@@ -51,39 +118,40 @@ StatusOr<WorkerPlace> place_of(const ServeOptions& options, uint32_t rank) {
   return WorkerPlace{.tp_rank = rank % tp, .tp_size = tp, .pp_rank = rank / tp, .pp_size = pp};
 }
 
-StatusOr<WorkerLinks> join_peers(const WorkerFlags& flags, const WorkerPlace& place) {
+StatusOr<WorkerLinks> join_peers(const WorkerFlags& flags, const WorkerPlace& place,
+                                 const zmq::Context* context) {
   WorkerLinks links;
-  if (place.tp_size == 1) {
-    links.tensor_parallel = std::make_unique<SoloCollective>();
-  } else {
-    if (flags.collective_fd < 0) {
-      return error(StatusCode::kInvalidArgument, "collective is missing");
-    }
-    TRIREME_ASSIGN_OR_RETURN(auto memory, map(flags.collective_fd, "collective"));
-    TRIREME_ASSIGN_OR_RETURN(
-        links.tensor_parallel,
-        ShmCollective::attach(std::move(memory), place.tp_rank, place.tp_size, kPeerLimit));
-  }
+  TRIREME_ASSIGN_OR_RETURN(links.tensor_parallel, join_collective(flags, place, context));
+  const bool has_peers = !flags.peers.empty();
   if (place.pp_rank > 0) {
     TRIREME_ASSIGN_OR_RETURN(links.from_previous,
-                             join_pipe(flags.pipe_in_fd, "pipe_in", place.pp_rank - 1));
+                             has_peers && flags.pipe_in_fd < 0
+                                 ? join_peer(flags, true, flags.rank - place.tp_size, context)
+                                 : join_pipe(flags.pipe_in_fd, "pipe_in", place.pp_rank - 1));
   }
   if (place.pp_rank + 1 < place.pp_size) {
     TRIREME_ASSIGN_OR_RETURN(links.to_next,
-                             join_pipe(flags.pipe_out_fd, "pipe_out", place.pp_rank + 1));
+                             has_peers && flags.pipe_out_fd < 0
+                                 ? join_peer(flags, false, flags.rank + place.tp_size, context)
+                                 : join_pipe(flags.pipe_out_fd, "pipe_out", place.pp_rank + 1));
   }
   return links;
 }
 
 Status run_worker_process(const WorkerFlags& flags, const ServeOptions& options) {
+  std::unique_ptr<zmq::Context> context;
+  if (flags.group != 0) {
+    TRIREME_ASSIGN_OR_RETURN(context, member::make_cluster_context(options));
+  }
+  const LoadWorker loader = [&] { return load(flags, options, context.get()); };
+  if (!flags.steps_endpoint.empty()) return run_far_from_engine(flags, *context, loader);
   StatusOr<shm::QueueMemory> steps = shm::QueueMemory::attach(UniqueFd(flags.steps_fd));
   if (!steps.ok()) return annotate(steps.status(), "steps");
   StatusOr<shm::QueueMemory> results = shm::QueueMemory::attach(UniqueFd(flags.results_fd));
   if (!results.ok()) return annotate(results.status(), "results");
   shm::ShmReceiver receiver(*steps, flags.rank % steps->shape().reader_count);
   shm::ShmSender sender(*results, flags.rank % results->shape().ring_count);
-  return run_worker(
-      flags.rank, [&] { return load(flags, options); }, receiver, sender);
+  return run_worker(flags.rank, loader, receiver, sender);
 }
 
 }  // namespace trireme::worker

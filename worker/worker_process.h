@@ -4,6 +4,7 @@
 //   steps    ring 0 of a queue; reader = rank % readers
 //   results  a queue with a ring per worker (or one of its own); ring = rank % rings
 // so that a node that runs some of an engine's ranks, in order, needs no more than their number.
+// An engine on another node is reached by its endpoints instead, and so are ranks there.
 // Threads: one.
 #pragma once
 
@@ -12,6 +13,7 @@
 #include "common/options/serve_options.h"
 #include "common/shm/shm_queue.h"
 #include "common/status.h"
+#include "common/zmq/context.h"
 #include "worker/worker_core.h"
 #include "worker/worker_flags.h"
 
@@ -23,7 +25,9 @@ inline constexpr Duration kPeerLimit = std::chrono::seconds(120);
 [[nodiscard]] StatusOr<WorkerPlace> place_of(const ServeOptions& options, uint32_t rank);
 
 // Takes over the descriptors of the collective and the pipes. Errors name the flag's part.
-[[nodiscard]] StatusOr<WorkerLinks> join_peers(const WorkerFlags& flags, const WorkerPlace& place);
+// `context` only where a peer is on another node; it must outlive the links.
+[[nodiscard]] StatusOr<WorkerLinks> join_peers(const WorkerFlags& flags, const WorkerPlace& place,
+                                               const zmq::Context* context = nullptr);
 
 // Runs until the engine stops it; what it returns is why the process ends.
 [[nodiscard]] Status run_worker_process(const WorkerFlags& flags, const ServeOptions& options);
