@@ -44,6 +44,7 @@ class Server final : public HttpServer {
     for (SessionBase* session : std::vector(host_->sessions.begin(), host_->sessions.end())) {
       session->cut();
     }
+    host_->unsent.clear();
   }
 
   [[nodiscard]] uint16_t port() const override {

@@ -163,6 +163,13 @@ TEST(HttpServer, events_are_chunked_and_the_connection_goes_on) {
   EXPECT_EQ(client.read_reply().body, "/echo:x");
 }
 
+TEST(HttpServer, what_is_written_in_one_turn_arrives_by_one_read) {
+  Harness harness;
+  TestClient client(harness.port());
+  client.send(post("/events", ""));
+  EXPECT_TRUE(client.read_once().ends_with("data: one\n\n\r\nb\r\ndata: two\n\n\r\n0\r\n\r\n"));
+}
+
 TEST(HttpServer, events_to_http_1_0_end_with_the_connection) {
   Harness harness;
   TestClient client(harness.port());

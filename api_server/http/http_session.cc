@@ -10,6 +10,8 @@ namespace trireme::api {
 namespace {
 
 constexpr std::size_t kRequestIdBytesMax = 128;
+// More than this does not wait for the end of the turn.
+constexpr std::size_t kHeldBytesMax = 64 * 1024;
 
 bool is_request_id(std::string_view text) {
   if (text.empty() || text.size() > kRequestIdBytesMax) return false;
@@ -61,9 +63,10 @@ class HttpSession final : public SessionBase,
   void write_event_head() override;
   void write_events(std::string_view bytes) override;
   void finish_exchange() override;
+  void flush() override;
   void sweep(Instant now) override;
   void cut() override;
-  [[nodiscard]] bool has_unsent() const override { return writing_ && !closed_; }
+  [[nodiscard]] bool has_unsent() const override { return !out_.empty() && !closed_; }
 
  private:
   void advance();
@@ -71,7 +74,7 @@ class HttpSession final : public SessionBase,
   void end_exchange();
   void refuse(const HttpReply& reply);
   void append_head(const HttpReply& reply);
-  void flush();
+  void flush_soon();
   void flush_done(ErrorCode code, std::size_t sent);
   void close_when_sent();
 
@@ -79,7 +82,7 @@ class HttpSession final : public SessionBase,
   const std::shared_ptr<SessionHost> owner_;
   SessionHost& host_;
   RequestParser parser_;
-  Timer resume_;     // Cancelled to wake a reader that has read enough ahead.
+  Timer resume_;     // Cancelled to wake a paused reader.
   std::string in_;   // Read and not yet parsed.
   std::string out_;  // To be sent, from out_sent_ on.
   std::size_t out_sent_ = 0;
@@ -91,9 +94,11 @@ class HttpSession final : public SessionBase,
   bool head_only_ = false;
   bool chunked_ = false;
   bool events_ = false;
+  bool listed_ = false;  // In host_.unsent.
   bool writing_ = false;
   bool closing_ = false;  // Nothing more is read; closed when everything is sent.
   bool closed_ = false;
+  bool paused_ = false;  // The reader has read enough ahead.
   bool advancing_ = false;
   bool request_begun_ = false;
 };
@@ -109,7 +114,9 @@ Task<void> HttpSession<Stream>::run() {
     if (exchange_ && in_.size() >= host_.limits.pipelined_bytes_max) {
       resume_.expires_at(Timer::time_point::max());
       ErrorCode ignored;
+      paused_ = true;
       co_await resume_.async_wait(asio::redirect_error(kAwait, ignored));
+      paused_ = false;
       continue;
     }
     ErrorCode code;
@@ -233,7 +240,7 @@ void HttpSession<Stream>::write_events(std::string_view bytes) {
   }
   out_ += bytes;
   if (chunked_) out_ += "\r\n";
-  flush();
+  flush_soon();
 }
 
 template <typename Stream>
@@ -246,9 +253,9 @@ void HttpSession<Stream>::finish_exchange() {
     return;
   }
   deadline_ = now() + host_.limits.idle_timeout;
-  flush();
+  flush_soon();
   if (closed_) return;
-  resume_.cancel();
+  if (paused_) resume_.cancel();
   // A pipelined request starts from the loop, so that a thousand of them are not a thousand frames.
   if (!in_.empty() && !advancing_) {
     asio::post(stream_.executor(), [self = this->shared_from_this()] { self->advance(); });
@@ -280,7 +287,21 @@ void HttpSession<Stream>::close_when_sent() {
 }
 
 template <typename Stream>
+void HttpSession<Stream>::flush_soon() {
+  if (listed_ || writing_ || closed_) return;
+  if (out_.size() > kHeldBytesMax) {
+    flush();
+    return;
+  }
+  listed_ = true;
+  host_.unsent.push_back(this->shared_from_this());
+  if (host_.unsent.size() > 1) return;
+  asio::post(stream_.executor(), [host = owner_] { host->flush_unsent(); });
+}
+
+template <typename Stream>
 void HttpSession<Stream>::flush() {
+  listed_ = false;
   if (writing_ || closed_) return;
   ErrorCode code;
   out_sent_ += stream_.write_now(std::string_view(out_).substr(out_sent_), code);
@@ -363,6 +384,12 @@ void start(Stream stream, std::shared_ptr<SessionHost> host) {
 }
 
 }  // namespace
+
+void SessionHost::flush_unsent() {
+  // A flush may cut its session, whose request then ends; nothing of that writes.
+  for (const auto& session : unsent) session->flush();
+  unsent.clear();
+}
 
 void start_plain_session(Socket socket, std::shared_ptr<SessionHost> host) {
   start(PlainStream(std::move(socket)), std::move(host));

@@ -4,14 +4,16 @@
 //   reading:   bytes -> parser -> (one exchange at a time) -> handler. While an exchange is open
 //              the read goes on: it notices the disconnect, and takes in the start of a pipelined
 //              request up to pipelined_bytes_max.
-//   writing:   out_ is sent without blocking; what is left waits for the socket, and grows until
-//              unsent_bytes_max.
+//   writing:   what is written in one turn of the loop goes out together at its end, by one send.
+//              What the socket does not take waits for it, and grows until unsent_bytes_max.
 //
 // Internal to http/. Threads: the server's.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <unordered_set>
+#include <vector>
 
 #include "api_server/http/asio.h"
 #include "api_server/http/http_server.h"
@@ -33,11 +35,16 @@ struct SessionHost {
   // Bytes on their way from a socket to a session: one buffer for all, since a session copies or
   // consumes them before the next one reads.
   std::string scratch;
+  // Written to in this turn; a posted flush_unsent() follows.
+  std::vector<std::shared_ptr<SessionBase>> unsent;
+
+  void flush_unsent();
 };
 
 class SessionBase : public Connection {
  public:
   virtual ~SessionBase() = default;
+  virtual void flush() = 0;
   virtual void sweep(Instant now) = 0;
   virtual void cut() = 0;
   [[nodiscard]] virtual bool has_unsent() const = 0;

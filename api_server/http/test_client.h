@@ -79,6 +79,11 @@ class TestClient {
     }
     return take(size);
   }
+  // What the next read gives, however little.
+  std::string read_once() {
+    (void)read_some();
+    return std::exchange(buffer_, {});
+  }
   std::string read_to_end() {
     while (read_some()) {
     }

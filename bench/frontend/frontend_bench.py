@@ -1,0 +1,86 @@
+"""What one api-server costs: CPU per short request and per streamed token, and its memory.
+
+    TRIREME_BIN=build/release/bin .venv/bin/python bench/frontend/frontend_bench.py [--runs 5] [--only NAME]
+
+Starts a real cluster with two `sim` engines (no model, a step takes a fixed time), loads its one api-server over
+loopback with http_load, and takes the CPU of that process alone from /proc. Prints one JSON line per figure, each the
+median of the runs. CPU time is fair on a busy machine; the load is fixed work, so that runs compare.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/process"))
+
+import cluster  # noqa: E402
+
+LOAD = cluster.BIN.parent / "bench" / "http_load"
+IDS = list(range(40, 48))
+ONE_TOKEN = {"model": "demo", "max_tokens": 1, "ignore_eos": True}
+# The simulated model draws from these: each is a whole character, so that each token is an event.
+LETTERS = list(range(33, 97))
+STREAM = {**ONE_TOKEN, "max_tokens": 64, "prompt": IDS, "stream": True, "allowed_token_ids": LETTERS}
+
+# A step of real engines takes milliseconds, and gives each of their sequences a token.
+SLOW_STEP = "base_us=5000,prefill_us=0,decode_us=0"
+FAST_STEP = "base_us=300,prefill_us=0,decode_us=0"
+
+# name, unit, sim profile, connections, requests of each, body
+CASES = [
+    ("request_ids_us", "request", FAST_STEP, 64, 400, {**ONE_TOKEN, "prompt": IDS}),
+    ("request_text_us", "request", FAST_STEP, 64, 400, {**ONE_TOKEN, "prompt": "The capital of France is"}),
+    ("token_64_streams_us", "event", SLOW_STEP, 64, 16, STREAM),
+    ("token_256_streams_us", "event", SLOW_STEP, 256, 8, STREAM),
+    ("token_64_streams_fast_steps_us", "event", FAST_STEP, 64, 40, STREAM),
+]
+
+
+def load(front_end: int, port: int, connections: int, requests: int, body: dict) -> dict:
+    words = [str(LOAD), str(port), str(front_end), str(connections), str(requests), json.dumps(body)]
+    return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+
+
+def show(name: str, value: float, unit: str, **more):
+    print(json.dumps({"name": f"frontend.{name}", "value": round(value, 2), "unit": unit, **more}), flush=True)
+
+
+def run_profile(profile: str, cases: list, runs: int):
+    flags = ["--data-parallel-size", 2, "--distributed-executor-backend", "sim", "--sim-profile", profile]
+    with cluster.demo_cluster(*flags, "--max-num-seqs", 256) as served:
+        served.wait_ready()
+        served.wait_engines(2)
+        front_end = served.find("api-server 0").pid
+        for name, per, _, connections, requests, body in cases:
+            load(front_end, served.port, connections, max(1, requests // 8), body)  # Warm.
+            costs, user, system = [], [], []
+            for _ in range(runs):
+                taken = load(front_end, served.port, connections, requests, body)
+                count = taken["requests"] if per == "request" else taken["requests"] * body["max_tokens"]
+                user.append(taken["user_us"] / count)
+                system.append(taken["system_us"] / count)
+                costs.append(user[-1] + system[-1])
+            show(name, statistics.median(costs), f"us of CPU per {'token' if per == 'event' else per}",
+                 user=round(statistics.median(user), 2), system=round(statistics.median(system), 2),
+                 spread=[round(min(costs), 2), round(max(costs), 2)],
+                 per_second=round(count / taken["seconds"]), events=taken["events"])  # fmt: skip
+        show(f"resident_mb_{'slow' if profile == SLOW_STEP else 'fast'}", taken["rss_kib"] / 1024, "MiB")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--only", default="", help="figures whose name contains this")
+    arguments = parser.parse_args()
+    for profile in (FAST_STEP, SLOW_STEP):
+        cases = [case for case in CASES if case[2] == profile and arguments.only in case[0]]
+        if cases:
+            run_profile(profile, cases, arguments.runs)
+
+
+if __name__ == "__main__":
+    main()
