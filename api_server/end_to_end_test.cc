@@ -82,6 +82,18 @@ TEST(EndToEnd, a_whole_answer_is_its_stream_joined) {
   }
 }
 
+TEST(EndToEnd, a_stream_interval_makes_fewer_events_of_the_same_text) {
+  ServerForTest server;
+  FakeEngine engine(server, 0);
+  const TestReply stream =
+      ask(server.port(), "/v1/completions",
+          R"({"prompt":[5,6],"max_tokens":10,"stream":true,"stream_interval":4})");
+  EXPECT_EQ(joined(stream.body, "text"), "abcdefghij");
+  for (const char* const part : {"a", "bcde", "fghi", "j"}) {
+    EXPECT_TRUE(contains(stream.body, absl::StrFormat(R"("text":"%s",)", part))) << stream.body;
+  }
+}
+
 TEST(EndToEnd, a_chat_goes_through_the_template_and_streams_its_role_first) {
   ServerForTest server;
   FakeEngine engine(server, 0);

@@ -81,6 +81,8 @@ ServiceOptions service_options(const ServeOptions& options, const ModelInfo& mod
   out.vocabulary_size =
       std::max(model.vocabulary_size, static_cast<uint32_t>(tokenizer.vocabulary_size()));
   out.seed = entropy64();
+  out.stream_interval = options.server.stream_interval;
+  out.usage_always = options.server.usage_always;
   out.return_tokens_as_ids = options.server.return_tokens_as_token_ids;
   out.log_requests = options.server.log_requests;
   return out;

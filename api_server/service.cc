@@ -177,6 +177,8 @@ void Service::generate(const std::shared_ptr<Exchange>& exchange, GenerateReques
     return;
   }
   request.tokens_as_ids |= options_.return_tokens_as_ids;
+  request.include_usage |= request.stream && options_.usage_always;
+  request.stream_interval = std::max(request.stream_interval, options_.stream_interval);
   if (options_.log_requests) {
     log::info("request", {{"request_id", exchange->id()},
                           {"prompts", request.prompts.size()},

@@ -34,8 +34,10 @@ struct ServiceOptions {
   SamplingDefaults defaults;
   std::vector<int32_t> eos_token_ids;
   uint32_t vocabulary_size = 0;
-  uint64_t seed = 0;  // Of the seeds drawn for requests that bring none.
+  uint64_t seed = 0;             // Of the seeds drawn for requests that bring none.
+  uint32_t stream_interval = 1;  // At least, whatever a request says.
   bool return_tokens_as_ids = false;
+  bool usage_always = false;  // At the end of each stream.
   bool log_requests = false;
 };
 

@@ -236,10 +236,12 @@ void GenerateCall::take(uint32_t index, wire::EngineOutput& output) {
   delta_.clear();
   const bool must_abort = part.choice.take(output, delta_);
   if (must_abort) context_.engines.abort(std::span(&keys_[index], 1));
-  if (request_.stream) {
-    send_delta(index, delta_);
-  } else {
+  if (!request_.stream) {
     part.joined.append(delta_);
+  } else if (request_.stream_interval > 1) {
+    hold_delta(index);
+  } else {
+    send_delta(index, delta_);
   }
   if (part.choice.has_ended()) end_choice(index, delta_.finish_reason);
 }
@@ -260,6 +262,19 @@ void GenerateCall::measure(uint32_t index, const wire::EngineOutput& output) {
   }
   part.last_token = time;
   metrics.generation_tokens_total += output.token_ids.size();
+}
+
+// Sends what is held when there is enough of it; the first token goes at once.
+void GenerateCall::hold_delta(uint32_t index) {
+  Part& part = parts_[index];
+  part.joined.append(delta_);
+  const uint32_t tokens = part.choice.completion_tokens();
+  const bool is_due = part.is_first_chunk || part.choice.has_ended() ||
+                      tokens - part.sent_tokens >= request_.stream_interval;
+  if (!is_due) return;
+  send_delta(index, part.joined);
+  part.joined.clear();
+  part.sent_tokens = tokens;
 }
 
 void GenerateCall::send_delta(uint32_t index, const ChoiceDelta& delta) {

@@ -59,8 +59,9 @@ class GenerateCall final : public OutputSink, public std::enable_shared_from_thi
  private:
   struct Part {  // One choice.
     Choice choice;
-    ChoiceDelta joined;  // Of a whole answer.
+    ChoiceDelta joined;  // Of a whole answer, or held for the next event.
     Instant last_token;
+    uint32_t sent_tokens = 0;
     bool is_first_chunk = true;
   };
 
@@ -74,6 +75,7 @@ class GenerateCall final : public OutputSink, public std::enable_shared_from_thi
   [[nodiscard]] Status encode_bad_words();
   void cancel();
   void measure(uint32_t index, const wire::EngineOutput& output);
+  void hold_delta(uint32_t index);
   void send_delta(uint32_t index, const ChoiceDelta& delta);
   void end_choice(uint32_t index, wire::FinishReason reason);
   void finish();

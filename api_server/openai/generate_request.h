@@ -62,6 +62,7 @@ struct GenerateRequest {
   bool stream = false;
   bool include_usage = false;
   bool continuous_usage = false;
+  uint32_t stream_interval = 1;  // Tokens in an event, but for the first and the last.
   std::vector<std::string> stop;
   std::vector<std::string> bad_words;
   bool include_stop_in_output = false;

@@ -175,6 +175,10 @@ constexpr RequestField kSharedFields[] = {
     {"seed", read_seed},
     {"stop", read_stop},
     {"stream_options", read_stream_options},
+    {"stream_interval",
+     [](Name field, Value value, Target target) {
+       return read_int(field, value, 1, kTokensMax, target.request.stream_interval);
+     }},
     {"presence_penalty", number<&Sampling::presence_penalty, -2, 2>},
     {"frequency_penalty", number<&Sampling::frequency_penalty, -2, 2>},
     {"repetition_penalty", read_repetition_penalty},

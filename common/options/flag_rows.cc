@@ -163,6 +163,7 @@ const FlagRow kRows[] = {
     {"max-logprobs", "", kServer, "N", "most logprobs a request may ask for; -1: no limit", kWorks, STORE(server.logprobs_max)},
     {"max-num-queued-reqs", "", kServer, "N", "requests in the cluster before 429", kWorks, STORE(server.queued_requests_max)},
     {"max-num-queued-tokens", "", kServer, "N", "prompt tokens not yet computed before 429", kWorks, STORE(server.queued_tokens_max)},
+    {"stream-interval", "", kServer, "N", "tokens in an event of a stream; default 1; more cost less; a request may ask for more", kWorks, STORE(server.stream_interval)},
     {"shutdown-timeout", "", kServer, "S", "how long running requests may finish after SIGTERM", kWorks, STORE(server.shutdown_timeout_seconds)},
     {"return-tokens-as-token-ids", "", kServer, "", "tokens of logprobs as token_id:N", kWorks, STORE(server.return_tokens_as_token_ids)},
     {"trust-request-chat-template", "", kServer, "", "accept a chat template inside a request", kWorks, STORE(server.trust_request_chat_template)},

@@ -78,6 +78,7 @@ struct ServerOptions {
   int32_t logprobs_max = 20;         // --max-logprobs; -1: no limit
   uint32_t queued_requests_max = 0;  // --max-num-queued-reqs; 0: the default bound (see admission)
   uint64_t queued_tokens_max = 0;    // --max-num-queued-tokens; 0: the default bound
+  uint32_t stream_interval = 1;      // --stream-interval
   uint32_t shutdown_timeout_seconds =
       30;  // --shutdown-timeout: how long running requests may finish
   bool return_tokens_as_token_ids = false;
