@@ -105,7 +105,10 @@ void CoordinatorState::note_dropped(uint64_t handshakes_failed, uint64_t undecod
 void CoordinatorState::tick(Instant now) {
   if (const auto view = view_.tick(now)) {
     follow_engines();
-    sends_.push_back({.to = view_.live_members(), .message = *view});
+    const wire::ViewChange& change = view_.last_change();
+    Send news{.to = view_.live_members(), .message = change};
+    if (change.base == Epoch{}) news.message = *view;
+    sends_.push_back(std::move(news));
   }
   board_.note({.handshakes_failed = handshakes_failed_,
                .undecodable = undecodable_,

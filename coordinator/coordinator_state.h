@@ -5,7 +5,7 @@
 //   Hello        → Init or Refuse            LoadReport → LoadBoard to the api-servers
 //   KeepAlive    → Ack, the View if it lags, Refuse{not final} if it must say Hello
 //   WaveReport   → StartWave to every engine, repeated until acked
-//   any change   → View to every live member
+//   any change   → ViewChange to every live member (the first: View)
 //
 // What comes from somebody who is not in the view, or names another sender than the one it came
 // from, changes nothing and is counted.
@@ -26,8 +26,8 @@ namespace trireme::coordinator {
 
 using Incoming = std::variant<wire::Hello, wire::MemberReady, wire::KeepAlive, wire::LoadReport,
                               wire::WaveReport, wire::RankReport, wire::Ack, wire::Leave>;
-using Outgoing =
-    std::variant<wire::Init, wire::Refuse, wire::View, wire::LoadBoard, wire::StartWave, wire::Ack>;
+using Outgoing = std::variant<wire::Init, wire::Refuse, wire::View, wire::ViewChange,
+                              wire::LoadBoard, wire::StartWave, wire::Ack>;
 
 struct Send {
   std::vector<wire::MemberKey> to;

@@ -54,6 +54,10 @@ std::string text_of(const wire::View& view) {
   }
   return text;
 }
+std::string text_of(const wire::ViewChange& change) {
+  return absl::StrFormat("change of %u to ", change.base.value) +
+         text_of(wire::View{.epoch = change.epoch, .members = change.changed});
+}
 std::string text_of(const wire::LoadBoard& board) {
   std::string text = "board";
   for (const wire::LoadReport& report : board.reports) {

@@ -1,9 +1,11 @@
 #include "coordinator/view_state.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/check.h"
 #include "common/status.h"
+#include "proto/member/view_change.h"
 
 namespace trireme::coordinator {
 namespace {
@@ -201,11 +203,12 @@ std::optional<wire::View> ViewState::tick(Instant now) {
   if (now >= next_lease_end_) end_leases(now);
   if (!is_publish_due(now)) return std::nullopt;
 
-  const Epoch before = published_.epoch;
-  published_.epoch = std::max(published_.epoch, epoch_floor_).next();
-  TRIREME_CHECK(published_.epoch > before, "an epoch only grows");
-  published_.members.clear();
+  const wire::View before = std::exchange(published_, {});
+  published_.coordinator = before.coordinator;
+  published_.epoch = std::max(before.epoch, epoch_floor_).next();
+  TRIREME_CHECK(published_.epoch > before.epoch, "an epoch only grows");
   for (const auto& [id, place] : places_) published_.members.push_back(place.member);
+  change_ = member::change_between(before, published_);
   published_at_ = now;
   is_changed_ = false;
   return published_;

@@ -68,6 +68,8 @@ class ViewState {
   [[nodiscard]] std::optional<wire::View> tick(Instant now);
   [[nodiscard]] Instant wakeup() const;
 
+  // From the view before to the published one; its base is 0 where there is none before.
+  [[nodiscard]] const wire::ViewChange& last_change() const { return change_; }
   // The view as published last; epoch 0 before.
   [[nodiscard]] const wire::View& published() const { return published_; }
   [[nodiscard]] bool is_live(const wire::MemberKey& key) const;
@@ -98,6 +100,7 @@ class ViewState {
   std::map<std::string, std::string> engine_config_;  // Beyond ours: as the first engine has it.
   std::map<PlaceId, Place> places_;
   wire::View published_;
+  wire::ViewChange change_;
   Epoch epoch_floor_;  // The next view is above this one.
   Instant started_at_;
   Instant ticked_at_;

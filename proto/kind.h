@@ -30,6 +30,7 @@ enum class MessageKind : uint16_t {
   kLoadBoard = 51,
   kStartWave = 52,
   // 53 was kCommand: retired.
+  kViewChange = 54,
   // Steps and results: engine <-> worker.
   kStepInput = 64,
   kStepResult = 65,

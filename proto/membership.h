@@ -5,7 +5,8 @@
 //              ◀─────  Init        accepted: epoch, lease, the cluster's shape   (or Refuse and
 //              why)
 //   MemberReady ────▶              addresses, capacity
-//              ◀─────  View        to every member, at every change; View.epoch only grows
+//              ◀─────  ViewChange  to every member, at every change; the epoch only grows
+//              ◀─────  View        the whole of it, to who does not hold the one before
 //   KeepAlive, LoadReport, RankReport, WaveReport ─▶        while it lives
 //              ◀─────  LoadBoard, StartWave
 //   Leave      ─────▶
@@ -135,6 +136,22 @@ struct View {
 
   static auto fields(auto& m) { return std::tie(m.epoch, m.coordinator, m.members); }
   friend bool operator==(const View&, const View&) = default;
+};
+
+// The view `epoch`, for who holds the view `base` of the same coordinator. Others ask for the whole
+// one with a KeepAlive.
+struct ViewChange {
+  static constexpr MessageKind kKind = MessageKind::kViewChange;
+  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kCompat = 1;
+
+  Epoch base;
+  Epoch epoch;
+  Incarnation coordinator;
+  std::vector<Member> changed;  // New ones, or others than before, by (role, index).
+
+  static auto fields(auto& m) { return std::tie(m.base, m.epoch, m.coordinator, m.changed); }
+  friend bool operator==(const ViewChange&, const ViewChange&) = default;
 };
 
 // Sent by the main loop of a member, so that a frozen one goes silent.

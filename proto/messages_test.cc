@@ -53,6 +53,9 @@ View example(View*) {
           {{Role::kEngine, 1, Incarnation{11}, MemberState::kReady, "node", 42,
             example(static_cast<MemberReady*>(nullptr)), 2, "killed by signal 9 (SIGKILL)"}}};
 }
+ViewChange example(ViewChange*) {
+  return {Epoch{4}, Epoch{5}, Incarnation{12}, example(static_cast<View*>(nullptr)).members};
+}
 KeepAlive example(KeepAlive*) { return {Incarnation{11}, MemberState::kDraining, Epoch{4}}; }
 LoadReport example(LoadReport*) { return {EngineId{1}, Incarnation{11}, 8, stats()}; }
 LoadBoard example(LoadBoard*) {
@@ -108,10 +111,10 @@ GroupEnd example(GroupEnd*) { return {Incarnation{20}, Incarnation{21}, "stopped
 template <typename Message>
 class Messages : public testing::Test {};
 using All = testing::Types<AddRequest, AbortRequests, UtilityCall, UtilityReply, EngineOutputs,
-                           EngineReady, Hello, Init, Refuse, MemberReady, View, KeepAlive,
-                           LoadReport, LoadBoard, WaveReport, StartWave, Ack, Leave, RankReport,
-                           StepInput, StepResult, WorkerReady, KvInit, StopWorker, GroupHello,
-                           GroupPlan, GroupRefuse, GroupKeepAlive, GroupEnd>;
+                           EngineReady, Hello, Init, Refuse, MemberReady, View, ViewChange,
+                           KeepAlive, LoadReport, LoadBoard, WaveReport, StartWave, Ack, Leave,
+                           RankReport, StepInput, StepResult, WorkerReady, KvInit, StopWorker,
+                           GroupHello, GroupPlan, GroupRefuse, GroupKeepAlive, GroupEnd>;
 TYPED_TEST_SUITE(Messages, All);
 
 template <typename Message>

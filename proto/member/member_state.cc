@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "proto/member/view_change.h"
+
 namespace trireme::member {
 
 using wire::WaveEventKind;
@@ -13,7 +15,8 @@ MemberState::MemberState(wire::Hello self, Duration lease, Instant now)
       heard_at_(now),
       hello_at_(now),
       keep_alive_at_(now),
-      load_at_(now) {}
+      load_at_(now),
+      ask_view_at_(now) {}
 
 void MemberState::on_message(Instant now, const Incoming& message) {
   if (is_over()) return;
@@ -49,16 +52,28 @@ void MemberState::on(Instant now, const wire::Refuse& refuse) {
   put(Refused{.reason = refuse.reason, .is_final = refuse.is_final});
 }
 
+bool MemberState::is_newer(Instant now, Epoch epoch, Incarnation coordinator) {
+  if (epoch > view_.epoch) return true;
+  // The last view of an older coordinator came after our Hello: this one must go above it.
+  const bool is_overtaken =
+      is_joined() && coordinator == coordinator_ && view_.coordinator != coordinator_;
+  if (is_overtaken) join_again(now);
+  return false;
+}
+
 void MemberState::on(Instant now, const wire::View& view) {
-  if (view.epoch <= view_.epoch) {
-    // The last view of an older coordinator came after our Hello: this one must go above it.
-    const bool is_overtaken =
-        is_joined() && view.coordinator == coordinator_ && view_.coordinator != coordinator_;
-    if (is_overtaken) join_again(now);
-    return;
-  }
+  if (!is_newer(now, view.epoch, view.coordinator)) return;
   view_ = view;
-  put_newest(view);
+  put_newest(view_);
+}
+
+void MemberState::on(Instant now, const wire::ViewChange& change) {
+  if (!is_newer(now, change.epoch, change.coordinator)) return;
+  if (apply(change, view_)) {
+    put_newest(view_);
+  } else if (now >= ask_view_at_) {
+    keep_alive_at_ = Instant::min();  // Said as soon as the owner is alive.
+  }
 }
 
 void MemberState::on(Instant, const wire::LoadBoard& board) { put_newest(board); }
@@ -117,6 +132,7 @@ void MemberState::say_keep_alive(Instant now) {
       wire::KeepAlive{.incarnation = self_.incarnation, .state = state, .epoch_seen = view_.epoch});
   if (is_start_unconfirmed_) report_wave(WaveEventKind::kStart, wave_);
   keep_alive_at_ = now + lease_ / 4;
+  ask_view_at_ = now + kAskViewInterval;
   is_alive_ = false;
 }
 

@@ -9,6 +9,7 @@
 // a lease. Both only while the owner is alive (tick's `is_alive`): a frozen owner goes silent.
 //
 // Views: only an epoch above every one seen is passed on, so the owner never goes back in time. A
+// change that does not fit the view held is not used: a KeepAlive asks for the whole view. A
 // StartWave is acked always and passed on once. A wave's start is reported with every KeepAlive
 // until its StartWave comes, and after each Init until the wave is over: an older coordinator may
 // have died before all ranks had heard. So every rank reports the end of a wave, or it would wake
@@ -31,8 +32,8 @@
 
 namespace trireme::member {
 
-using Incoming =
-    std::variant<wire::Init, wire::Refuse, wire::View, wire::LoadBoard, wire::StartWave, wire::Ack>;
+using Incoming = std::variant<wire::Init, wire::Refuse, wire::View, wire::ViewChange,
+                              wire::LoadBoard, wire::StartWave, wire::Ack>;
 using Outgoing = std::variant<wire::Hello, wire::MemberReady, wire::KeepAlive, wire::LoadReport,
                               wire::WaveReport, wire::RankReport, wire::Ack, wire::Leave>;
 
@@ -40,6 +41,7 @@ class MemberState {
  public:
   static constexpr Duration kHelloInterval = std::chrono::milliseconds(500);
   static constexpr Duration kLoadInterval = std::chrono::milliseconds(50);
+  static constexpr Duration kAskViewInterval = std::chrono::milliseconds(200);
   static constexpr std::size_t kEventsMax = 1024;
 
   // epoch_seen and wave_seen of `self` are filled in here.
@@ -70,10 +72,12 @@ class MemberState {
   void on(Instant now, const wire::Init& init);
   void on(Instant now, const wire::Refuse& refuse);
   void on(Instant now, const wire::View& view);
+  void on(Instant now, const wire::ViewChange& change);
   void on(Instant now, const wire::LoadBoard& board);
   void on(Instant now, const wire::StartWave& start);
   void on(Instant now, const wire::Ack& ack);
 
+  [[nodiscard]] bool is_newer(Instant now, Epoch epoch, Incarnation coordinator);
   void join_again(Instant now);
   void say_hello(Instant now);
   void say_keep_alive(Instant now);
@@ -90,6 +94,7 @@ class MemberState {
   Instant hello_at_;       // Next one, while joining.
   Instant keep_alive_at_;  // Next one, while joined.
   Instant load_at_;        // Not before.
+  Instant ask_view_at_;    // Not before.
   bool is_alive_ = false;  // Since the last sign of life.
 
   wire::View view_;

@@ -134,6 +134,37 @@ TEST_F(MemberStateTest, a_final_refusal_ends_it) {
   EXPECT_FALSE(state_.is_joined());
 }
 
+TEST_F(MemberStateTest, a_change_of_the_view_it_holds_is_the_next_view) {
+  join();
+  state_.on_message(now_, wire::View{.epoch = Epoch{5}, .coordinator = Incarnation{50}});
+  state_.on_message(now_, wire::ViewChange{.base = Epoch{5},
+                                           .epoch = Epoch{6},
+                                           .coordinator = Incarnation{50},
+                                           .changed = {{.role = wire::Role::kEngine}}});
+  const auto view = event<wire::View>();
+  EXPECT_EQ(view->epoch, Epoch{6});
+  EXPECT_EQ(view->members.size(), 1u);
+}
+
+TEST_F(MemberStateTest, a_change_of_another_view_makes_it_ask_for_the_whole_once) {
+  join();
+  const wire::ViewChange change{
+      .base = Epoch{5}, .epoch = Epoch{6}, .coordinator = Incarnation{50}};
+  now_ += MemberState::kAskViewInterval;
+  state_.on_message(now_, change);
+  EXPECT_EQ(count<wire::KeepAlive>(tick()), 1);
+  state_.on_message(now_, change);
+  EXPECT_EQ(count<wire::KeepAlive>(tick()), 0);
+  EXPECT_FALSE(event<wire::View>());
+}
+
+TEST_F(MemberStateTest, a_frozen_owner_does_not_ask_for_a_view) {
+  join();
+  now_ += MemberState::kAskViewInterval;
+  state_.on_message(now_, wire::ViewChange{.base = Epoch{5}, .epoch = Epoch{6}});
+  EXPECT_EQ(count<wire::KeepAlive>(tick(/*is_alive=*/false)), 0);
+}
+
 TEST_F(MemberStateTest, views_only_go_forward_whoever_sends_them) {
   join();
   state_.on_message(now_, wire::View{.epoch = Epoch{5}, .coordinator = Incarnation{50}});

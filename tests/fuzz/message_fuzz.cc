@@ -32,8 +32,8 @@ void run(std::span<const std::byte> bytes) {
   const auto kind = peek_kind(bytes);
   if (!kind.has_value()) return;
   try_all<AddRequest, AbortRequests, UtilityCall, UtilityReply, EngineOutputs, EngineReady, Hello,
-          Init, Refuse, MemberReady, View, KeepAlive, LoadReport, LoadBoard, WaveReport, StartWave,
-          Ack, Leave, RankReport, StepInput, StepResult, WorkerReady, KvInit, StopWorker,
+          Init, Refuse, MemberReady, View, ViewChange, KeepAlive, LoadReport, LoadBoard, WaveReport,
+          StartWave, Ack, Leave, RankReport, StepInput, StepResult, WorkerReady, KvInit, StopWorker,
           GroupHello, GroupPlan, GroupRefuse, GroupKeepAlive, GroupEnd>(*kind, bytes);
 }
 
