@@ -1,5 +1,6 @@
 // engine-core: one data-parallel rank, or (without --internal-engine-rank) the node agent that
-// starts and watches the ranks of its node.
+// starts and watches the ranks of its node. On nodes after the first of --nnodes there is no
+// engine, only workers: the same two roles for these.
 #include <cstdio>
 #include <cstdlib>
 #include <span>
@@ -13,7 +14,9 @@
 #include "common/process/last_word.h"
 #include "common/signals.h"
 #include "engine_core/node_agent/node_agent.h"
+#include "engine_core/node_agent/worker_node.h"
 #include "engine_core/rank_main.h"
+#include "engine_core/span/remote_ranks.h"
 
 namespace trireme::engine {
 namespace {
@@ -23,9 +26,12 @@ Status run(int argc, char** argv) {
   TRIREME_ASSIGN_OR_RETURN(const ServeOptions options, parse_serve_flags(arguments));
   TRIREME_ASSIGN_OR_RETURN(StopSignal stop, StopSignal::install());
   TRIREME_RETURN_IF_ERROR(process::arm_inherited_death_pipe());
+  const bool has_engine = options.parallel.node_rank == 0;
   if (options.internal.is_engine_rank) {
     log::start("engine-core", static_cast<int>(options.internal.engine_rank));
-    return run_rank(options, {arguments.begin(), arguments.end()}, stop);
+    const std::vector<std::string> command_line(arguments.begin(), arguments.end());
+    return has_engine ? run_rank(options, command_line, stop)
+                      : run_remote_ranks(options, command_line, stop);
   }
   std::vector<const char*> for_ranks(arguments.begin(), arguments.end());
   std::string directory = options.internal.model_directory;
@@ -33,7 +39,8 @@ Status run(int argc, char** argv) {
     TRIREME_ASSIGN_OR_RETURN(directory, hub::resolve_model(options.model));
     for_ranks.insert(for_ranks.end(), {"--internal-model-directory", directory.c_str()});
   }
-  return run_node_agent(options, for_ranks, stop);
+  return has_engine ? run_node_agent(options, for_ranks, stop)
+                    : run_worker_node(options, for_ranks, stop);
 }
 
 }  // namespace

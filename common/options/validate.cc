@@ -39,6 +39,31 @@ Status validate_ranks(const ParallelOptions& p) {
   return absl::OkStatus();
 }
 
+Status validate_nodes(const ParallelOptions& p) {
+  if (p.node_count == 1) return absl::OkStatus();
+  const uint64_t world = uint64_t{p.tensor_parallel_size} * p.pipeline_parallel_size;
+  if (world % p.node_count != 0) {
+    return error(kBad,
+                 "--nnodes %u does not divide the %u workers of an engine "
+                 "(--tensor-parallel-size %u x --pipeline-parallel-size %u)",
+                 p.node_count, world, p.tensor_parallel_size, p.pipeline_parallel_size);
+  }
+  if (p.executor == Executor::kUni || p.executor == Executor::kSim) {
+    return error(kBad, "--nnodes %u needs --distributed-executor-backend mp", p.node_count);
+  }
+  if (p.executor == Executor::kExternalLauncher) {
+    return error(kBad, "--nnodes %u: with external_launcher the launcher places the workers",
+                 p.node_count);
+  }
+  if (p.node_rank > 0 && !p.headless) {
+    return error(kBad,
+                 "--node-rank %u has workers only and needs --headless: the engine and the front "
+                 "end are on node 0",
+                 p.node_rank);
+  }
+  return absl::OkStatus();
+}
+
 Status validate_balancing(const ParallelOptions& p) {
   if (p.load_balancing == LoadBalancing::kExternal && !p.data_parallel_rank.has_value()) {
     return error(kBad, "--data-parallel-external-lb needs --data-parallel-rank");
@@ -81,6 +106,7 @@ Status validate_server(const ServerOptions& s) {
 
 Status validate(const ServeOptions& options) {
   TRIREME_RETURN_IF_ERROR(validate_ranks(options.parallel));
+  TRIREME_RETURN_IF_ERROR(validate_nodes(options.parallel));
   TRIREME_RETURN_IF_ERROR(validate_balancing(options.parallel));
   TRIREME_RETURN_IF_ERROR(validate_scheduler(options.scheduler));
   TRIREME_RETURN_IF_ERROR(validate_server(options.server));

@@ -1,32 +1,36 @@
-// MpExecutor: a `worker` process per TP x PP rank. A worker that ends, however it does, is noticed
-// by its pidfd at once and named with rank, pid and exit code or signal.
-// Memory that workers share (queues, collectives, pipes) is memfd: it ends with the last process.
+// MpExecutor: a `worker` process per TP x PP rank. Those of this node are its children (a worker
+// that ends is noticed by its pidfd at once, and named); those of other nodes are joined over the
+// network (engine_core/span/).
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "common/process/child_process.h"
 #include "engine_core/executor/queue_executor.h"
+#include "engine_core/span/local_workers.h"
+#include "engine_core/span/remote_workers.h"
+#include "engine_core/span/worker_span.h"
 
 namespace trireme::engine {
 
 class MpExecutor final : public QueueExecutor {
  public:
-  MpExecutor(const ServeOptions& options, std::vector<std::string> command_line)
-      : QueueExecutor(options), command_line_(std::move(command_line)) {}
+  MpExecutor(const ServeOptions& options, std::vector<std::string> command_line);
   ~MpExecutor() override { stop(); }
 
-  [[nodiscard]] std::span<const int> watch_fds() const override { return pidfds_; }
+  [[nodiscard]] std::span<const int> watch_fds() const override { return local_.pidfds(); }
 
  private:
-  [[nodiscard]] Status start_workers() override;
+  [[nodiscard]] Status start_workers(StopSignal& stop) override;
+  void on_started() override;
   [[nodiscard]] Status check_workers() override;
-  void stop_workers(bool is_broken) noexcept override;
+  void stop_workers(const Status& health) noexcept override;
 
   std::vector<std::string> command_line_;
-  std::vector<process::ChildProcess> workers_;  // By rank.
-  std::vector<int> pidfds_;
+  WorkerSpan span_;
+  LocalWorkers local_;
+  std::unique_ptr<RemoteWorkers> remote_;  // Null: all workers are here.
 };
 
 }  // namespace trireme::engine

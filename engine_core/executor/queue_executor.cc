@@ -18,6 +18,9 @@ constexpr Duration kStartPoll = std::chrono::milliseconds(20);
 constexpr Duration kLoadReport = std::chrono::seconds(10);
 // The ring holds more steps than may be in flight: a worker that lets it fill has died or hangs.
 constexpr Duration kSubmitMax = std::chrono::seconds(30);
+// How often a sender to other nodes looks whether it has to repeat something.
+constexpr Duration kServiceBusy = std::chrono::milliseconds(100);
+constexpr Duration kServiceIdle = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -39,7 +42,8 @@ StatusOr<uint32_t> model_length(const ServeOptions& options) {
   return asked > 0 ? asked : config.positions_max;
 }
 
-QueueExecutor::QueueExecutor(const ServeOptions& options) : options_(options) {}
+QueueExecutor::QueueExecutor(const ServeOptions& options, uint32_t local_count)
+    : options_(options), local_count_(local_count) {}
 
 uint32_t QueueExecutor::worker_count() const {
   return options_.parallel.tensor_parallel_size * options_.parallel.pipeline_parallel_size;
@@ -55,18 +59,18 @@ StatusOr<KvCapacity> QueueExecutor::start(Bell& bell, StopSignal& stop) {
   TRIREME_ASSIGN_OR_RETURN(const uint32_t length, model_length(options_));
   TRIREME_RETURN_IF_ERROR(make_queues());
   is_started_ = true;
-  TRIREME_RETURN_IF_ERROR(start_workers());
+  TRIREME_RETURN_IF_ERROR(start_workers(stop));
   TRIREME_ASSIGN_OR_RETURN(const auto ready, wait_for_workers(stop));
   TRIREME_ASSIGN_OR_RETURN(const KvCapacity capacity, size_kv(ready, length));
   TRIREME_RETURN_IF_ERROR(allocate_kv(capacity.block_count, stop));
   collector_thread_ = std::thread([this] { collect_results(); });
+  on_started();
   return capacity;
 }
 
 Status QueueExecutor::make_queues() {
   TRIREME_ASSIGN_OR_RETURN(
-      auto step_memory,
-      shm::QueueMemory::create("trireme-steps", {.reader_count = worker_count()}));
+      auto step_memory, shm::QueueMemory::create("trireme-steps", {.reader_count = local_count_}));
   TRIREME_ASSIGN_OR_RETURN(
       auto result_memory,
       shm::QueueMemory::create("trireme-results", {.ring_count = worker_count()}));
@@ -80,6 +84,7 @@ Status QueueExecutor::make_queues() {
 StatusOr<shm::ShmCollector::Received> QueueExecutor::await_record(StopSignal& stop) {
   while (true) {
     const Status health = check_workers();  // Looked at first: its last words are read below.
+    if (elsewhere_ != nullptr) elsewhere_->service();
     auto received = collector_->receive(Deadline::after(kStartPoll));
     if (received.ok() || received.status().code() != StatusCode::kDeadlineExceeded) return received;
     TRIREME_RETURN_IF_ERROR(health);
@@ -139,7 +144,7 @@ StatusOr<KvCapacity> QueueExecutor::size_kv(const std::vector<wire::WorkerReady>
 Status QueueExecutor::allocate_kv(uint32_t block_count, StopSignal& stop) {
   buffer_.clear();
   wire::pack(wire::KvInit{block_count}, buffer_);
-  TRIREME_RETURN_IF_ERROR(sender_->send(buffer_, Deadline::after(kSubmitMax)));
+  TRIREME_RETURN_IF_ERROR(broadcast(Deadline::after(kSubmitMax)));
   for (uint32_t count = 0; count < worker_count(); ++count) {
     TRIREME_ASSIGN_OR_RETURN(const auto received, await_record(stop));
     const auto result = wire::unpack<wire::StepResult>(received.record);
@@ -156,19 +161,33 @@ Status QueueExecutor::allocate_kv(uint32_t block_count, StopSignal& stop) {
 Status QueueExecutor::submit(const wire::StepInput& step, Instant) {
   buffer_.clear();
   wire::pack(step, buffer_);
-  return sender_->send(buffer_, Deadline::after(kSubmitMax));
+  ++steps_uncollected_;
+  return broadcast(Deadline::after(kSubmitMax));
+}
+
+// Those elsewhere first: their way is longer.
+Status QueueExecutor::broadcast(Deadline deadline) {
+  if (elsewhere_ != nullptr) TRIREME_RETURN_IF_ERROR(elsewhere_->send(buffer_, deadline));
+  return sender_->send(buffer_, deadline);
 }
 
 StatusOr<bool> QueueExecutor::try_collect(wire::StepResult& result, Instant) {
   if (auto collected = results_.pop()) {
     result = *std::move(collected);
+    --steps_uncollected_;
     return true;
   }
   if (has_failed_.load()) return failure_;
   return false;
 }
 
+Instant QueueExecutor::next_result_at() const {
+  if (elsewhere_ == nullptr) return Instant::max();
+  return now() + (steps_uncollected_ > 0 ? kServiceBusy : kServiceIdle);
+}
+
 Status QueueExecutor::health() {
+  if (elsewhere_ != nullptr) elsewhere_->service();
   // The worker's end says more than the broken queue that follows from it.
   TRIREME_RETURN_IF_ERROR(check_workers());
   return has_failed_.load() ? failure_ : absl::OkStatus();
@@ -213,13 +232,14 @@ void QueueExecutor::fail(const Status& why) noexcept {
 void QueueExecutor::stop() noexcept {
   if (!is_started_) return;
   is_started_ = false;
-  const bool is_broken = !health().ok();
+  const Status end = health();
   buffer_.clear();
   wire::pack(wire::StopWorker{}, buffer_);
-  if (!sender_->send(buffer_, Deadline(Instant{})).ok()) {
+  if (!broadcast(Deadline(Instant{})).ok()) {
     log::debug("workers_not_told_to_stop", {});
   }
-  stop_workers(is_broken);
+  elsewhere_ = nullptr;
+  stop_workers(end);
   steps_->close();
   results_memory_->close();
   if (collector_thread_.joinable()) collector_thread_.join();

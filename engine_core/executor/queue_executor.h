@@ -3,10 +3,12 @@
 //   main thread ── StepInput ──▶ steps (one ring, every worker reads) ──▶ workers
 //   main thread ◀── ring ◀── eng<rank>/res ◀── results (a ring per worker) ◀── workers
 //
-// Every worker answers every step; the tokens are those of the first TP rank of the last stage, an
-// error of any worker is the engine's. A collector thread waits for the answers, because the main
-// thread waits for descriptors. Derived classes start, watch and stop the workers.
-// Threads: the engine's main thread, and the collector, which only touches the results.
+// Workers at other places (nodes) get their steps by another sender beside the ring; their answers
+// come into the same result rings. Every worker answers every step; the tokens are those of the
+// first TP rank of the last stage, an error of any worker is the engine's. A collector thread waits
+// for the answers, because the main thread waits for descriptors. Derived classes start, watch and
+// stop the workers. Threads: the engine's main thread, and the collector, which only touches the
+// results.
 #pragma once
 
 #include <atomic>
@@ -31,26 +33,33 @@ class QueueExecutor : public Executor {
   [[nodiscard]] uint32_t steps_in_flight_max() const final;
   [[nodiscard]] bool has_result() const final { return !results_.is_empty() || has_failed_.load(); }
   [[nodiscard]] Status health() final;
+  [[nodiscard]] Instant next_result_at() const final;
   void stop() noexcept final;
 
  protected:
-  explicit QueueExecutor(const ServeOptions& options);
+  // `local_count` workers read the ring of steps; the others are elsewhere.
+  QueueExecutor(const ServeOptions& options, uint32_t local_count);
 
   [[nodiscard]] uint32_t worker_count() const;
+  [[nodiscard]] Bell& bell() { return *bell_; }
   [[nodiscard]] const ServeOptions& options() const { return options_; }
   [[nodiscard]] const shm::QueueMemory& steps() const { return *steps_; }
   [[nodiscard]] const shm::QueueMemory& results() const { return *results_memory_; }
   [[nodiscard]] shm::ShmSender& step_sender() { return *sender_; }
 
-  [[nodiscard]] virtual Status start_workers() = 0;
+  [[nodiscard]] virtual Status start_workers(StopSignal& stop) = 0;
+  // From start_workers(), where there are workers elsewhere: lives until stop_workers().
+  void send_steps_also_to(MessageSender* sender) { elsewhere_ = sender; }
+  virtual void on_started() {}
   // Not OK once a worker has ended: says which, and how.
   [[nodiscard]] virtual Status check_workers() = 0;
-  // They have been told to stop. `is_broken`: one has ended or failed, and those that wait for it
-  // will not hear. Returns when every worker has ended.
-  virtual void stop_workers(bool is_broken) noexcept = 0;
+  // They have been told to stop. `health` not OK: one has ended or failed, and those that wait for
+  // it will not hear. Returns when every worker has ended.
+  virtual void stop_workers(const Status& health) noexcept = 0;
 
  private:
   [[nodiscard]] Status make_queues();
+  [[nodiscard]] Status broadcast(Deadline deadline);
   [[nodiscard]] StatusOr<std::vector<wire::WorkerReady>> wait_for_workers(StopSignal& stop);
   [[nodiscard]] StatusOr<KvCapacity> size_kv(const std::vector<wire::WorkerReady>& ready,
                                              uint32_t model_tokens_max) const;
@@ -62,9 +71,11 @@ class QueueExecutor : public Executor {
   void fail(const Status& why) noexcept;
 
   ServeOptions options_;
+  uint32_t local_count_;
   std::optional<shm::QueueMemory> steps_;
   std::optional<shm::QueueMemory> results_memory_;
   std::optional<shm::ShmSender> sender_;
+  MessageSender* elsewhere_ = nullptr;
   std::optional<shm::ShmCollector> collector_;  // The collector thread's once that runs.
   wire::Buffer buffer_;
   Bell* bell_ = nullptr;
@@ -73,6 +84,7 @@ class QueueExecutor : public Executor {
   Status failure_;  // Written before has_failed_.
   std::thread collector_thread_;
   bool is_started_ = false;
+  int steps_uncollected_ = 0;
 };
 
 // How long a sequence may be: --max-model-len, or what the model's config.json says.

@@ -9,7 +9,7 @@
 
 namespace trireme::engine {
 
-Status UniExecutor::start_workers() {
+Status UniExecutor::start_workers(StopSignal&) {
   if (worker_count() != 1) {
     return error(StatusCode::kInvalidArgument,
                  "--distributed-executor-backend uni has one worker, but --tensor-parallel-size %u "
@@ -41,7 +41,7 @@ Status UniExecutor::check_workers() {
                std::string(end_.message()));
 }
 
-void UniExecutor::stop_workers(bool) noexcept {
+void UniExecutor::stop_workers(const Status&) noexcept {
   steps().close();
   if (thread_.joinable()) thread_.join();
 }

@@ -12,13 +12,13 @@ namespace trireme::engine {
 
 class UniExecutor final : public QueueExecutor {
  public:
-  explicit UniExecutor(const ServeOptions& options) : QueueExecutor(options) {}
+  explicit UniExecutor(const ServeOptions& options) : QueueExecutor(options, 1) {}
   ~UniExecutor() override { stop(); }
 
  private:
-  [[nodiscard]] Status start_workers() override;
+  [[nodiscard]] Status start_workers(StopSignal& stop) override;
   [[nodiscard]] Status check_workers() override;
-  void stop_workers(bool is_broken) noexcept override;
+  void stop_workers(const Status& health) noexcept override;
   void run() noexcept;
 
   std::thread thread_;

@@ -202,8 +202,8 @@ class World {
   explicit World(uint64_t seed) : random_(seed) { start_host(); }
 
   void run(int64_t until_ms, bool is_calm) {
-    for (; time_ < until_ms; time_ += 10) {
-      if (!is_calm && random_.below(150) == 0) kill_something();
+    for (; time_ < until_ms; time_ += 25) {
+      if (!is_calm && random_.below(60) == 0) kill_something();
       deliver(is_calm);
       turn_host();
       for (uint32_t i = 0; i < 2; ++i) turn_seat(i);
@@ -249,7 +249,7 @@ class World {
   void turn_seat(uint32_t index) {
     auto& seat = seats_[index];
     if (!seat) {
-      if (random_.below(50) == 0) start_seat(index);
+      if (random_.below(20) == 0) start_seat(index);
       return;
     }
     seat->tick(at(time_));

@@ -1,0 +1,57 @@
+// LocalWorkers: the worker processes of one place (all of an engine's, or one node's share), and
+// the memory that they share. The memory is memfd: it ends with the last process.
+// A worker that ends, however it does, is noticed by its pidfd at once and named with rank, pid and
+// exit code or signal. Threads: one owner. Destruction kills and reaps them.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/process/child_process.h"
+#include "common/status.h"
+#include "engine_core/span/listeners.h"
+#include "engine_core/span/worker_span.h"
+#include "proto/worker_group.h"
+
+namespace trireme::engine {
+
+// Either the engine's queues, where it is at this place, or (steps_fd -1) where it is elsewhere.
+struct EngineLink {
+  int steps_fd = -1;
+  int results_fd = -1;
+  std::string steps_endpoint;
+  std::string results_endpoint;
+};
+
+struct LocalWorkersConfig {
+  WorkerSpan span;
+  uint32_t place = 0;
+  EngineLink engine;
+  uint64_t group = 0;                         // Where there is more than one place.
+  std::vector<wire::RankListener> elsewhere;  // Where the ranks of other places listen.
+  std::vector<std::string> command_line;      // The engine's own, for the workers.
+};
+
+class LocalWorkers {
+ public:
+  // `listeners`: of this place; the workers inherit them.
+  [[nodiscard]] Status start(const LocalWorkersConfig& config,
+                             const std::vector<Listener>& listeners);
+  // Not OK once one has ended: says which, and how. `clean` (may be null) tells whether it ended
+  // as if it had been told to.
+  [[nodiscard]] Status check(bool* clean = nullptr);
+  // Waits for their end until the deadline, then kills them.
+  void stop(Deadline deadline) noexcept;
+
+  [[nodiscard]] std::span<const int> pidfds() const { return pidfds_; }
+  [[nodiscard]] std::vector<int> pids() const;
+  [[nodiscard]] uint32_t first_rank() const { return first_rank_; }
+
+ private:
+  uint32_t first_rank_ = 0;
+  std::vector<process::ChildProcess> workers_;  // By rank.
+  std::vector<int> pidfds_;
+};
+
+}  // namespace trireme::engine

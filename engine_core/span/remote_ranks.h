@@ -1,0 +1,24 @@
+// The workers of an engine whose process is at another place: what `engine-core` does with
+// --node-rank above 0 and --internal-engine-rank.
+//
+// Asks the engine at --master-addr for a seat until it has one, then starts its share of the
+// workers. When the group is over (the engine, its node, a worker elsewhere or the link is gone)
+// it kills them and asks again; when one of its own workers dies it tells the engine and ends, and
+// its parent starts it again. What it does it says on standard output.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/options/serve_options.h"
+#include "common/signals.h"
+#include "common/status.h"
+
+namespace trireme::engine {
+
+// OK after a stop. kFailedPrecondition: the engine has another configuration.
+[[nodiscard]] Status run_remote_ranks(const ServeOptions& options,
+                                      const std::vector<std::string>& command_line,
+                                      StopSignal& stop);
+
+}  // namespace trireme::engine
