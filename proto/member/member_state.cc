@@ -64,13 +64,13 @@ bool MemberState::is_newer(Instant now, Epoch epoch, Incarnation coordinator) {
 void MemberState::on(Instant now, const wire::View& view) {
   if (!is_newer(now, view.epoch, view.coordinator)) return;
   view_ = view;
-  put_newest(view_);
+  put_newest(wire::View{});  // Filled in when it is taken.
 }
 
 void MemberState::on(Instant now, const wire::ViewChange& change) {
   if (!is_newer(now, change.epoch, change.coordinator)) return;
   if (apply(change, view_)) {
-    put_newest(view_);
+    put_newest(wire::View{});  // Filled in when it is taken.
   } else if (now >= ask_view_at_) {
     keep_alive_at_ = Instant::min();  // Said as soon as the owner is alive.
   }
@@ -196,6 +196,7 @@ std::optional<Event> MemberState::next_event() {
   if (events_.empty()) return std::nullopt;
   Event event = std::move(events_.front());
   events_.pop_front();
+  if (auto* view = std::get_if<wire::View>(&event)) *view = view_;
   return event;
 }
 
