@@ -54,7 +54,7 @@ ViewState::ViewState(ViewOptions options, Instant now)
 }
 
 std::variant<wire::Init, wire::Refuse> ViewState::on_hello(Instant now, const wire::Hello& hello) {
-  if (auto no = refusal(hello)) return *std::move(no);
+  if (auto no = refusal(now, hello)) return *std::move(no);
   if (hello.epoch_seen > std::max(published_.epoch, epoch_floor_)) {
     has_predecessor_ = true;
     epoch_floor_ = hello.epoch_seen;
@@ -68,7 +68,7 @@ std::variant<wire::Init, wire::Refuse> ViewState::on_hello(Instant now, const wi
                     .engine_count = options_.engine_count};
 }
 
-std::optional<wire::Refuse> ViewState::refusal(const wire::Hello& hello) const {
+std::optional<wire::Refuse> ViewState::refusal(Instant now, const wire::Hello& hello) {
   if (hello.role == Role::kEngine && hello.index >= options_.engine_count) {
     return refuse(
         absl::StrFormat("rank %u does not exist: --data-parallel-size is %u (ranks 0 to %u)",
@@ -84,22 +84,26 @@ std::optional<wire::Refuse> ViewState::refusal(const wire::Hello& hello) const {
     if (places_.size() < kMembersMax) return std::nullopt;
     return refuse(absl::StrFormat("the cluster has its maximum of %u members", kMembersMax), false);
   }
-  const Place& place = found->second;
+  Place& place = found->second;
   if (!place.is_live() || place.member.incarnation == hello.incarnation) return std::nullopt;
   const bool is_successor = hello.role != Role::kEngine && hello.node == place.member.node;
   if (is_successor) return std::nullopt;
-  return refuse(absl::StrFormat("%s %u is held by process %u on node '%s', which is alive; this is "
-                                "process %u on node '%s'",
-                                name_of(hello.role), hello.index, place.member.pid,
-                                place.member.node, hello.pid, hello.node),
-                false);
+  if (place.rival != hello.incarnation) {
+    place.rival = hello.incarnation;
+    place.rival_since = now;
+  }
+  const std::string reason = absl::StrFormat(
+      "%s %u is held by process %u on node '%s', which is alive; this is process %u on node '%s'",
+      name_of(hello.role), hello.index, place.member.pid, place.member.node, hello.pid, hello.node);
+  if (place.heard_at - place.rival_since < options_.lease) return refuse(reason, false);
+  return refuse(reason + "; give each node ranks of its own by --data-parallel-start-rank");
 }
 
 std::optional<wire::Refuse> ViewState::config_refusal(const wire::Hello& hello) const {
   const auto differs = [&](const wire::ConfigEntry& entry, const std::string& ours,
                            const char* whose) {
     return refuse(absl::StrFormat(
-        "configuration differs in %s: %s %u on node '%s' has '%s', %s has "
+        "configuration differs in --%s: %s %u on node '%s' has '%s', %s has "
         "'%s'; start all with the same value",
         entry.name, name_of(hello.role), hello.index, hello.node, entry.value, whose, ours));
   };

@@ -13,7 +13,8 @@
 // epoch and publishes nothing for a lease after its start: by then all who live have said Hello,
 // and nobody sees a view from which half the cluster is missing.
 //
-// Refused: an index out of range, a rank whose other incarnation still holds its lease (not final),
+// Refused: an index out of range, a rank whose other incarnation still holds its lease (final when
+// that one was heard a lease after the rival had come: two nodes have the same rank),
 // and a configuration that differs, each with both values. The first of two equals wins for
 // engines; an api-server or node agent gives way to its successor on the same node (its parent
 // started it). Total: messages of those who are not in the view change nothing. Threads: one owner.
@@ -83,10 +84,12 @@ class ViewState {
     wire::Member member;
     Instant heard_at{};
     uint32_t lives = 0;
+    Incarnation rival;  // Who asked last for the place that this one holds, and since when.
+    Instant rival_since{};
     [[nodiscard]] bool is_live() const { return member.state != wire::MemberState::kLost; }
   };
 
-  [[nodiscard]] std::optional<wire::Refuse> refusal(const wire::Hello& hello) const;
+  [[nodiscard]] std::optional<wire::Refuse> refusal(Instant now, const wire::Hello& hello);
   [[nodiscard]] std::optional<wire::Refuse> config_refusal(const wire::Hello& hello) const;
   [[nodiscard]] Place* find_live(const wire::MemberKey& key);
   void take_place(Instant now, const wire::Hello& hello);

@@ -89,9 +89,10 @@ TEST_F(ViewStateTest, a_different_configuration_is_refused_with_both_values) {
   other.config = {{"dtype", "float32"}};
   const wire::Refuse no = refusal(other);
   EXPECT_TRUE(no.is_final);
-  EXPECT_EQ(no.reason,
-            "configuration differs in dtype: rank 1 on node 'front' has 'float32', the coordinator "
-            "has 'bfloat16'; start all with the same value");
+  EXPECT_EQ(
+      no.reason,
+      "configuration differs in --dtype: rank 1 on node 'front' has 'float32', the coordinator "
+      "has 'bfloat16'; start all with the same value");
 }
 
 TEST_F(ViewStateTest, engines_agree_on_what_the_coordinator_does_not_know) {
@@ -116,6 +117,21 @@ TEST_F(ViewStateTest, a_rank_has_one_life_until_its_lease_ends) {
   EXPECT_EQ(view->members.at(0).state, MemberState::kLost);
   EXPECT_EQ(view->members.at(0).reason, "silent for 3000 ms");
   EXPECT_TRUE(join(hello(Role::kEngine, 2, 5)));
+}
+
+TEST_F(ViewStateTest, two_that_live_for_a_lease_with_one_rank_are_a_mistake) {
+  ASSERT_TRUE(join(hello(Role::kEngine, 2, 1)));
+  const wire::MemberKey first{Role::kEngine, 2, Incarnation{1}};
+  EXPECT_FALSE(refusal(hello(Role::kEngine, 2, 5)).is_final);
+  (void)after(seconds(2));
+  ASSERT_TRUE(state_.on_heard(now_, first));
+  EXPECT_FALSE(refusal(hello(Role::kEngine, 2, 5)).is_final);
+  (void)after(seconds(2));
+  ASSERT_TRUE(state_.on_heard(now_, first));
+  const wire::Refuse no = refusal(hello(Role::kEngine, 2, 5));
+  EXPECT_TRUE(no.is_final);
+  EXPECT_NE(no.reason.find("--data-parallel-start-rank"), std::string::npos);
+  EXPECT_FALSE(refusal(hello(Role::kEngine, 2, 6)).is_final);
 }
 
 TEST_F(ViewStateTest, a_successor_counts_as_a_restart_and_keeps_the_reason) {

@@ -26,6 +26,8 @@ namespace {
 constexpr uint64_t kLinkToken = 1;
 constexpr uint64_t kChildrenToken = 2;
 constexpr uint64_t kStopToken = 3;
+constexpr Duration kSilenceMax = std::chrono::seconds(2);
+constexpr Duration kSayInterval = std::chrono::seconds(30);
 
 class NodeAgent {
  public:
@@ -52,6 +54,7 @@ class NodeAgent {
     return std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.was_ready; });
   }
   void wait();
+  void say_who_is_awaited();
   Status on_death(const process::Death& death);
   Status on_event(const member::Event& event);
   void on_view(const wire::View& view);
@@ -65,6 +68,7 @@ class NodeAgent {
   StopSignal& stop_;
   std::vector<Rank> ranks_;
   wire::View view_;
+  Instant say_at_ = now() + kSilenceMax;
   StopSignal::Level level_ = StopSignal::Level::kRun;
   Instant kill_at_ = Instant::max();
 };
@@ -90,6 +94,7 @@ Status NodeAgent::run() {
     }
     link_.do_work(now(), /*is_alive=*/true);
     while (auto event = link_.next_event()) TRIREME_RETURN_IF_ERROR(on_event(*event));
+    say_who_is_awaited();
     follow_stop();
     if (level_ == StopSignal::Level::kRun || children_.running_count() > 0) wait();
   }
@@ -99,6 +104,18 @@ Status NodeAgent::run() {
 
 void NodeAgent::wait() {
   (void)poller_.wait(Deadline(std::min({link_.wakeup(), children_.wakeup(), kill_at_})));
+}
+
+// A headless node that stands alone waits without end, in any start order; its user should know.
+void NodeAgent::say_who_is_awaited() {
+  if (!options_.parallel.headless) return;
+  if (link_.is_joined()) say_at_ = now() + kSilenceMax;
+  if (now() < say_at_ || level_ != StopSignal::Level::kRun) return;
+  say_at_ = now() + kSayInterval;
+  std::printf(
+      "waiting for the front node at %s (--data-parallel-address, --data-parallel-rpc-port)\n",
+      member::control_endpoint(options_).c_str());
+  std::fflush(stdout);
 }
 
 Status NodeAgent::on_death(const process::Death& death) {

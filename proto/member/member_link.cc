@@ -73,10 +73,8 @@ StatusOr<MemberLink> MemberLink::open(zmq::Context& context, const ServeOptions&
                                           .heartbeat_timeout = 2 * kHeartbeatInterval};
   TRIREME_ASSIGN_OR_RETURN(zmq::Dealer socket,
                            zmq::Dealer::create(context, wire::to_routing_id(key), socket_options));
-  const ParallelOptions& parallel = options.parallel;
-  TRIREME_RETURN_IF_ERROR(annotate(
-      socket.connect(tcp_endpoint(parallel.data_parallel_address, parallel.data_parallel_rpc_port)),
-      "--data-parallel-address"));
+  TRIREME_RETURN_IF_ERROR(
+      annotate(socket.connect(control_endpoint(options)), "--data-parallel-address"));
   return MemberLink(
       std::make_unique<Parts>(std::move(socket), std::move(identity), options, trireme::now()));
 }
@@ -132,9 +130,12 @@ void MemberLink::Parts::warn_of_silence(Instant now) {
   warn_at = now + kWarningInterval;
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(state.silence(now));
   if (seconds < kFirstWarning) return;  // It answers, and refuses us for now.
-  log::warning("coordinator_unreachable", {{"endpoint", endpoint},
-                                           {"silent_seconds", seconds.count()},
-                                           {"hint", "is the front node up? still trying"}});
+  // One voice a node: its ranks and front ends wait for the same.
+  const bool is_parent = identity.role == wire::Role::kNodeAgent;
+  log::write(is_parent ? log::Level::kWarning : log::Level::kInfo, "coordinator_unreachable",
+             {{"endpoint", endpoint},
+              {"silent_seconds", seconds.count()},
+              {"hint", "is the front node up? still trying"}});
 }
 
 std::optional<Event> MemberLink::next_event() { return parts_->state.next_event(); }

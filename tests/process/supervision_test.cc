@@ -336,7 +336,7 @@ TEST_F(Supervision, a_node_of_another_configuration_is_refused_by_name) {
       start("engine-core", flags({"--headless", "--data-parallel-size-local", "1",
                                   "--data-parallel-start-rank", "1", "--dtype", "float32"}));
   EXPECT_EQ(node.exit_code(), 1);
-  EXPECT_NE(node.text().find("configuration differs in dtype"), std::string::npos) << node.text();
+  EXPECT_NE(node.text().find("configuration differs in --dtype"), std::string::npos) << node.text();
 }
 
 TEST_F(Supervision, a_taken_port_is_told_before_anything_starts) {
