@@ -104,9 +104,10 @@ StatusOr<uint64_t> kv_budget(const SchedulerOptions& options, uint64_t available
                  options.kv_bytes, available);
   }
   if (options.kv_bytes > 0) return options.kv_bytes;
-  const double share = static_cast<double>(available) * options.memory_utilization;
-  const auto mine = static_cast<uint64_t>(share) / std::max(1U, local_workers);
-  return std::min(mine, kDefaultKvBytesMax);
+  const double share = options.memory_utilization.value_or(kDefaultKvShare);
+  const auto all = static_cast<uint64_t>(static_cast<double>(available) * share);
+  const uint64_t mine = all / std::max(1U, local_workers);
+  return options.memory_utilization ? mine : std::min(mine, kDefaultKvBytesMax);
 }
 
 }  // namespace trireme::worker

@@ -12,7 +12,8 @@
 
 namespace trireme::worker {
 
-// Unless --kv-cache-memory-bytes asks for more: a machine is seldom there for one engine alone.
+// Unless a flag asks for another share or size: a machine is seldom there for one engine alone.
+inline constexpr double kDefaultKvShare = 0.9;
 inline constexpr uint64_t kDefaultKvBytesMax = uint64_t{4} << 30;
 
 // MemAvailable of /proc/meminfo's text; 0 when it is not there. Pure.

@@ -55,8 +55,13 @@ TEST(MemoryBudget, flag_is_taken_as_it_is_if_there_is_so_much) {
 }
 
 TEST(MemoryBudget, default_is_a_share_and_modest) {
-  EXPECT_EQ(*kv_budget({.memory_utilization = 0.5}, 1000, 2), 250u);
+  EXPECT_EQ(*kv_budget({}, 1000, 2), 450u);
   EXPECT_EQ(*kv_budget({}, uint64_t{1} << 40, 1), kDefaultKvBytesMax);
+}
+
+TEST(MemoryBudget, share_that_is_asked_for_is_obeyed_however_large) {
+  EXPECT_EQ(*kv_budget({.memory_utilization = 0.5}, 1000, 2), 250u);
+  EXPECT_EQ(*kv_budget({.memory_utilization = 0.5}, uint64_t{1} << 40, 1), uint64_t{1} << 39);
 }
 
 TEST(MemoryBudget, weights_that_do_not_fit_are_refused_with_both_sizes) {

@@ -8,6 +8,11 @@ namespace {
 constexpr auto kBad = StatusCode::kInvalidArgument;
 
 Status append_key(const std::string& key, const YAML::Node& value, std::vector<std::string>& out) {
+  const bool is_negated = key.starts_with("no-") || key.starts_with("no_");
+  if (is_negated && value.IsScalar() && (value.Scalar() == "true" || value.Scalar() == "false")) {
+    if (value.Scalar() == "true") out.push_back("--" + key);
+    return absl::OkStatus();
+  }
   if (value.IsScalar()) {
     out.push_back("--" + key + "=" + value.Scalar());
     return absl::OkStatus();

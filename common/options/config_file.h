@@ -3,6 +3,7 @@
 //   model: models/demo          ->  --model=models/demo
 //   data-parallel-size: 2       ->  --data-parallel-size=2
 //   headless: true              ->  --headless=true
+//   no-enable-prefix-caching: true  ->  --no-enable-prefix-caching        (false: nothing)
 //   served-model-name: [a, b]   ->  --served-model-name=a --served-model-name=b
 #pragma once
 

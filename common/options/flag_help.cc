@@ -25,9 +25,10 @@ std::vector<std::string_view> groups() {
 void append_effect_rows(std::string& page, FlagEffect effect) {
   page += "| flag | why |\n| --- | --- |\n";
   for (const FlagRow& row : serve_flags()) {
-    if (row.effect == effect) {
-      page += "| `--" + std::string(row.name) + "` | " + std::string(row.help) + " |\n";
-    }
+    if (row.effect != effect) continue;
+    page += "| `--" + std::string(row.name) + "` | " + std::string(row.help);
+    if (!row.accepted.empty()) page += "; `" + std::string(row.accepted) + "` is accepted";
+    page += " |\n";
   }
 }
 

@@ -31,18 +31,27 @@ Status store_policy(ServeOptions& o, std::string_view text) {
   return absl::OkStatus();
 }
 
-Status store_hybrid(ServeOptions& o, std::string_view text) {
-  if (text == "true") o.parallel.load_balancing = LoadBalancing::kHybrid;
+Status choose_balancing(ServeOptions& o, LoadBalancing wanted) {
+  LoadBalancing& field = o.parallel.load_balancing;
+  if (field != LoadBalancing::kInternal && field != wanted) {
+    return error(StatusCode::kInvalidArgument,
+                 "--data-parallel-hybrid-lb excludes --data-parallel-external-lb and "
+                 "--data-parallel-rank; give one");
+  }
+  field = wanted;
   return absl::OkStatus();
+}
+
+Status store_hybrid(ServeOptions& o, std::string_view text) {
+  return text == "true" ? choose_balancing(o, LoadBalancing::kHybrid) : absl::OkStatus();
 }
 
 Status store_external(ServeOptions& o, std::string_view text) {
-  if (text == "true") o.parallel.load_balancing = LoadBalancing::kExternal;
-  return absl::OkStatus();
+  return text == "true" ? choose_balancing(o, LoadBalancing::kExternal) : absl::OkStatus();
 }
 
 Status store_external_rank(ServeOptions& o, std::string_view text) {
-  o.parallel.load_balancing = LoadBalancing::kExternal;
+  TRIREME_RETURN_IF_ERROR(choose_balancing(o, LoadBalancing::kExternal));
   return flag_value::read(text, o.parallel.data_parallel_rank);
 }
 
@@ -57,12 +66,9 @@ Status store_dtype(ServeOptions& o, std::string_view text) {
   return absl::OkStatus();
 }
 
-Status store_device(ServeOptions& o, std::string_view text) {
-  if (text != "auto" && text != "cpu" && text != "cuda") {
-    return error(kBad, "'%s' is not one of auto, cpu, cuda", text);
-  }
-  o.worker.device = text;
-  return absl::OkStatus();
+Status store_device(ServeOptions&, std::string_view text) {
+  if (text == "auto" || text == "cpu") return absl::OkStatus();
+  return error(kBad, "'%s' is not supported: workers compute on the CPU (auto or cpu)", text);
 }
 
 Status store_model_tokens_max(ServeOptions& o, std::string_view text) {
@@ -105,14 +111,14 @@ constexpr std::string_view kDevice = "Device";
 // clang-format off
 const FlagRow kRows[] = {
     {"model", "", kModel, "MODEL", "directory with config.json and *.safetensors, or a hub id; also positional", kWorks, STORE(model.model)},
-    {"served-model-name", "", kModel, "NAME", "name in the API; may be repeated; default: MODEL as given", kWorks, STORE(model.served_model_names)},
+    {"served-model-name", "", kModel, "NAME...", "names in the API, the first one answers; default: MODEL as given", kWorks, STORE(model.served_model_names)},
     {"tokenizer", "", kModel, "DIR", "directory with tokenizer.json; default: the model's", kWorks, STORE(model.tokenizer)},
     {"dtype", "", kModel, "TYPE", "auto, bfloat16, float16, float32; auto: the checkpoint's", kWorks, store_dtype},
     {"max-model-len", "", kModel, "N", "longest prompt and output together; default: the model's", kWorks, store_model_tokens_max},
-    {"seed", "", kModel, "N", "base of the seeds of requests that bring none", kWorks, STORE(model.seed)},
+    {"seed", "", kModel, "N", "base of the seeds of requests that bring none; default: another at each start", kWorks, STORE(model.seed)},
     {"revision", "", kModel, "REV", "branch, tag or commit of a hub id", kWorks, STORE(model.revision)},
     {"download-dir", "", kModel, "DIR", "where hub models are kept; default: the hub cache", kWorks, STORE(model.download_dir)},
-    {"generation-config", "", kModel, "auto|vllm|DIR", "where default sampling values come from; vllm: none", kWorks, STORE(model.generation_config)},
+    {"generation-config", "", kModel, "auto|vllm|DIR", "where default sampling values come from: the model, nowhere, DIR/generation_config.json", kWorks, STORE(model.generation_config)},
     {"load-format", "", kModel, "FORMAT", "auto or safetensors", kWorks, store_load_format},
 
     {"data-parallel-size", "-dp", kParallel, "N", "engines in the whole cluster", kWorks, STORE(parallel.data_parallel_size)},
@@ -126,15 +132,14 @@ const FlagRow kRows[] = {
     {"data-parallel-external-lb", "-dpe", kParallel, "", "one server per rank, balanced from outside", kWorks, store_external},
     {"tensor-parallel-size", "-tp", kParallel, "N", "workers that share each layer", kWorks, STORE(parallel.tensor_parallel_size)},
     {"pipeline-parallel-size", "-pp", kParallel, "N", "groups of workers that share the layers", kWorks, STORE(parallel.pipeline_parallel_size)},
-    {"headless", "", kParallel, "", "engines only on this node, no HTTP", kWorks, STORE(parallel.headless)},
+    {"headless", "", kParallel, "", "engines only on this node, no HTTP: the node agent, engine-core", kWorks, STORE(parallel.headless)},
     {"distributed-executor-backend", "", kParallel, "KIND", "mp (default), uni, external_launcher, sim", kWorks, store_executor},
     {"nnodes", "-n", kParallel, "N", "nodes that one engine's workers are spread over", kWorks, STORE(parallel.node_count)},
     {"node-rank", "-r", kParallel, "N", "this node among --nnodes", kWorks, STORE(parallel.node_rank)},
     {"master-addr", "", kParallel, "HOST", "node 0 of --nnodes", kWorks, STORE(parallel.master_address)},
     {"master-port", "", kParallel, "PORT", "its port", kWorks, STORE(parallel.master_port)},
-    {"enable-expert-parallel", "-ep", kParallel, "", "split experts over all ranks (mixture-of-experts models)", kWorks, STORE(parallel.expert_parallel)},
-    {"api-server-count", "-asc", kParallel, "N", "HTTP processes on this node; default 1", kWorks, STORE(server.api_server_count)},
-    {"cluster-key-file", "", kParallel, "FILE", "cluster key; default: TRIREME_CLUSTER_KEY, then ~/.config/trireme/cluster.key", kWorks, STORE(cluster.key_file)},
+    {"api-server-count", "-asc", kParallel, "N", "HTTP processes on this node; default 1; not with --headless", kWorks, STORE(server.api_server_count)},
+    {"cluster-key-file", "", kParallel, "FILE", "cluster key; default: TRIREME_CLUSTER_KEY, ~/.config/trireme/cluster.key, /etc/trireme/cluster.key", kWorks, STORE(cluster.key_file)},
     {"insecure-cluster", "", kParallel, "", "beyond loopback without a cluster key", kWorks, STORE(cluster.insecure)},
     {"lease-ms", "", kParallel, "MS", "silence after which a process counts as lost", kWorks, STORE(cluster.lease_milliseconds)},
 
@@ -143,18 +148,18 @@ const FlagRow kRows[] = {
     {"enable-chunked-prefill", "", kScheduler, "", "cut long prompts over several steps (default on)", kWorks, STORE(scheduler.chunked_prefill)},
     {"enable-prefix-caching", "", kScheduler, "", "share KV of equal prefixes (default on)", kWorks, STORE(scheduler.prefix_caching)},
     {"scheduling-policy", "", kScheduler, "POLICY", "fcfs or priority", kWorks, store_policy},
-    {"block-size", "", kScheduler, "N", "tokens in a KV block", kWorks, STORE(scheduler.block_tokens)},
+    {"block-size", "", kScheduler, "N", "tokens in a KV block: 16 (default), 32, 64, 128 or 256", kWorks, STORE(scheduler.block_tokens)},
     {"num-gpu-blocks-override", "", kScheduler, "N", "KV blocks per engine; default: as many as fit", kWorks, STORE(scheduler.block_count)},
-    {"kv-cache-memory-bytes", "", kScheduler, "BYTES", "KV memory per worker", kWorks, STORE(scheduler.kv_bytes)},
-    {"gpu-memory-utilization", "", kScheduler, "SHARE", "of the device's free memory, for weights and KV", kWorks, STORE(scheduler.memory_utilization)},
+    {"kv-cache-memory-bytes", "", kScheduler, "BYTES", "KV memory per worker, instead of a share", kWorks, STORE(scheduler.kv_bytes)},
+    {"gpu-memory-utilization", "", kScheduler, "SHARE", "KV memory of this node's workers, as a share of what the loaded weights left free; default: 0.9, but at most 4 GiB a worker", kWorks, STORE(scheduler.memory_utilization)},
 
-    {"device", "", kDevice, "KIND", "auto, cpu, cuda", kWorks, store_device},
+    {"device", "", kDevice, "KIND", "auto or cpu: workers compute on the CPU", kWorks, store_device},
     {"cpu-threads-bind", "", kDevice, "auto|LIST", "cores per worker: \"0-3|4-7\"; auto divides the node's", kWorks, STORE(worker.cpu_threads_bind)},
     {"sim-profile", "", kDevice, "PROFILE", "step times of the sim executor: base_us=200,prefill_us=5,decode_us=20", kWorks, STORE(worker.sim_profile)},
 
     {"host", "", kServer, "HOST", "address to listen on; default: all", kWorks, STORE(server.host)},
     {"port", "", kServer, "PORT", "port to listen on; default 8000", kWorks, STORE(server.port)},
-    {"api-key", "", kServer, "KEY", "accepted bearer token; may be repeated; also TRIREME_API_KEY, VLLM_API_KEY", kWorks, STORE(server.api_keys)},
+    {"api-key", "", kServer, "KEY...", "bearer tokens that /v1 paths need, all others are open; also TRIREME_API_KEY, VLLM_API_KEY", kWorks, STORE(server.api_keys)},
     {"ssl-certfile", "", kServer, "FILE", "serve HTTPS with this certificate chain", kWorks, STORE(server.ssl_certfile)},
     {"ssl-keyfile", "", kServer, "FILE", "and this key", kWorks, STORE(server.ssl_keyfile)},
     {"root-path", "", kServer, "PATH", "prefix that a proxy strips", kWorks, STORE(server.root_path)},
@@ -169,14 +174,15 @@ const FlagRow kRows[] = {
     {"trust-request-chat-template", "", kServer, "", "accept a chat template inside a request", kWorks, STORE(server.trust_request_chat_template)},
     {"enable-force-include-usage", "", kServer, "", "usage in every stream", kWorks, STORE(server.usage_always)},
     {"enable-log-requests", "", kServer, "", "a log line per request", kWorks, STORE(server.log_requests)},
-    {"disable-log-stats", "", kServer, "", "no periodic load line", kWorks, [](ServeOptions& o, std::string_view text) -> Status { return o.server.log_stats = text != "true", absl::OkStatus(); }},
+    {"disable-log-stats", "", kServer, "", "no load line every 10 s while there is load", kWorks, [](ServeOptions& o, std::string_view text) -> Status { return o.server.log_stats = text != "true", absl::OkStatus(); }},
+    {"aggregate-engine-logging", "", kServer, "", "one load line for all engines, not one each", kWorks, STORE(server.aggregate_log_stats)},
 
     {"trust-remote-code", "", "", "", "no code of a model is ever run", kNone},
+    {"enable-expert-parallel", "-ep", "", "", "every rank keeps all experts, each split by --tensor-parallel-size", kNone},
     {"enforce-eager", "", "", "", "there is no compilation to turn off", kNone},
     {"disable-uvicorn-access-log", "", "", "", "there is no uvicorn; see --enable-log-requests", kNone},
     {"uvicorn-log-level", "", "", "LEVEL", "there is no uvicorn; see TRIREME_LOG_LEVEL", kNone},
     {"disable-log-requests", "", "", "", "requests are not logged by default", kNone},
-    {"aggregate-engine-logging", "", "", "", "every process writes its own lines to one stream", kNone},
     {"async-scheduling", "", "", "", "the next step is always prepared while the device works", kNone},
     {"disable-nccl-for-dp-synchronization", "", "", "", "step agreement never goes over NCCL", kNone},
     {"dp-sync-interval", "", "", "N", "steps agree on their end one by one", kNone},
@@ -211,7 +217,7 @@ const FlagRow kRows[] = {
     {"data-parallel-multi-port-external-lb", "", "", "", "start one server per rank with --data-parallel-rank", kRefused},
     {"enable-elastic-ep", "", "", "", "the number of ranks is fixed at start", kRefused},
     {"quantization", "-q", "", "KIND", "only bfloat16, float16 and float32 weights are read", kRefused},
-    {"kv-cache-dtype", "", "", "TYPE", "KV is kept in the model's type", kRefused},
+    {"kv-cache-dtype", "", "", "TYPE", "KV is kept in the model's type", kRefused, nullptr, "auto"},
     {"enable-lora", "", "", "", "adapters are not supported", kRefused},
     {"lora-modules", "", "", "NAME=DIR", "adapters are not supported", kRefused},
     {"speculative-config", "-sc", "", "JSON", "speculative decoding is not supported", kRefused},
@@ -225,12 +231,12 @@ const FlagRow kRows[] = {
     {"otlp-traces-endpoint", "", "", "URL", "traces are not sent", kRefused},
     {"collect-detailed-traces", "", "", "PARTS", "traces are not sent", kRefused},
     {"custom-histogram-buckets", "", "", "JSON", "buckets are vLLM's defaults", kRefused},
-    {"logprobs-mode", "", "", "MODE", "logprobs are of the raw distribution (raw_logprobs)", kRefused},
+    {"logprobs-mode", "", "", "MODE", "logprobs are of the raw distribution", kRefused, nullptr, "raw_logprobs"},
     {"grpc", "", "", "", "HTTP only", kRefused},
     {"grpc-port", "", "", "PORT", "HTTP only", kRefused},
     {"uds", "", "", "PATH", "listens on TCP only", kRefused},
     {"ssl-ca-certs", "", "", "FILE", "client certificates are not checked", kRefused},
-    {"ssl-cert-reqs", "", "", "N", "client certificates are not checked", kRefused},
+    {"ssl-cert-reqs", "", "", "N", "client certificates are not checked", kRefused, nullptr, "0"},
     {"ssl-ciphers", "", "", "LIST", "OpenSSL's defaults are used", kRefused},
     {"enable-ssl-refresh", "", "", "", "restart api-servers to change certificates", kRefused},
     {"tokens-only", "", "", "", "not supported", kRefused},
@@ -245,8 +251,11 @@ const FlagRow kRows[] = {
 
     {"internal-api-server-index", "", "", "N", "this process is one api-server", kInternal, store_api_server_index},
     {"internal-engine-rank", "", "", "N", "this process is one engine rank", kInternal, store_engine_rank},
+    {"internal-node-worker-index", "", "", "N", "number of this rank's worker on its node", kInternal, STORE(internal.node_worker_index)},
+    {"internal-node-worker-count", "", "", "N", "workers on this node", kInternal, STORE(internal.node_worker_count)},
     {"internal-model-directory", "", "", "DIR", "what the parent resolved the model to", kInternal, STORE(internal.model_directory)},
     {"internal-death-fd", "", "", "FD", "end of file on it: the parent is gone", kInternal, STORE(internal.death_fd)},
+    {"internal-counters-fd", "", "", "FD", "inherited counters of the node's api-servers", kInternal, STORE(internal.counters_fd)},
     {"internal-listen-fd", "", "", "FD", "inherited listening socket", kInternal, STORE(internal.listen_fd)},
 
 };

@@ -1,9 +1,10 @@
 #include "common/options/serve_flags.h"
 
 #include <algorithm>
-#include <numeric>
+#include <set>
 
 #include "common/options/config_file.h"
+#include "common/options/nearest_name.h"
 
 namespace trireme {
 namespace {
@@ -20,33 +21,12 @@ const FlagRow* find_flag(std::string_view name) {
   return nullptr;
 }
 
-// Levenshtein distance, to suggest the flag that was meant.
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
-    }
-  }
-  return row[b.size()];
-}
-
 std::string_view nearest_flag(std::string_view name) {
-  std::string_view best;
-  std::size_t best_distance = std::max<std::size_t>(3, name.size() / 3);
+  std::vector<std::string_view> known = {"help", kConfigFlag};
   for (const FlagRow& row : serve_flags()) {
-    if (row.effect == FlagEffect::kInternal) continue;
-    // A flag that was cut short ("--tensor-paralel") is near its own beginning.
-    const std::size_t distance = std::min(edit_distance(name, row.name),
-                                          edit_distance(name, row.name.substr(0, name.size())) + 1);
-    if (distance < best_distance) best = row.name, best_distance = distance;
+    if (row.effect != FlagEffect::kInternal) known.push_back(row.name);
   }
-  return best;
+  return nearest_name(name, known);
 }
 
 Status unknown_flag(std::string_view name) {
@@ -78,64 +58,99 @@ Argument cut(std::string_view text) {
   return argument;
 }
 
+bool is_list(const FlagRow& row) { return row.value.ends_with("..."); }
+
+// A flag where it is used, with its values.
+struct FlagUse {
+  const FlagRow* row = nullptr;  // Null: --config.
+  std::vector<std::string_view> values;
+  std::size_t words = 1;  // The flag's own and those of its values that stand apart.
+};
+
+StatusOr<FlagUse> read_switch(const FlagRow& row, const Argument& argument) {
+  if (argument.negated && argument.value) {
+    return error(kBad, "--no-%s takes no value ('%s')", row.name, *argument.value);
+  }
+  const std::string_view given = argument.value.value_or("true");
+  if (given != "true" && given != "false") {
+    return error(kBad, "--%s: '%s' is not true or false", row.name, given);
+  }
+  return FlagUse{.row = &row, .values = {argument.negated ? "false" : given}};
+}
+
+// The flag at args[at], which begins with a dash.
+StatusOr<FlagUse> read_use(std::span<const char* const> args, std::size_t at) {
+  const Argument argument = cut(args[at]);
+  const FlagRow* const row = find_flag(argument.name);
+  if (row == nullptr && argument.name != kConfigFlag) return unknown_flag(argument.name);
+  if (row != nullptr && row->value.empty()) return read_switch(*row, argument);
+  if (argument.negated) return error(kBad, "--no-%s: not a switch", argument.name);
+  FlagUse use{.row = row};
+  if (argument.value) {
+    use.values.push_back(*argument.value);
+    return use;
+  }
+  const auto word = [&] {
+    return at + use.words < args.size() ? std::string_view(args[at + use.words]) : "--none";
+  };
+  // A value may begin with one dash (-1); those after it in a list may not.
+  if (word().starts_with("--") && word().size() > 2) {
+    return error(kBad, "--%s needs a value", argument.name);
+  }
+  do {
+    use.values.push_back(word());
+    ++use.words;
+  } while (row != nullptr && is_list(*row) && !word().starts_with('-'));
+  return use;
+}
+
 class Parser {
  public:
   Parser(ServeOptions& options, std::vector<std::string>* notices)
       : options_(options), notices_(notices) {}
 
+  // Flags that an earlier call met are passed over.
   Status parse(std::span<const char* const> args) {
-    for (std::size_t i = 0; i < args.size(); ++i) {
+    std::set<const FlagRow*> met;
+    for (std::size_t i = 0; i < args.size();) {
       const std::string_view text(args[i]);
+      FlagUse use;
       if (!text.starts_with('-') || text == "-") {
-        TRIREME_RETURN_IF_ERROR(take_positional(text));
-        continue;
+        TRIREME_ASSIGN_OR_RETURN(use, read_positional(text));
+      } else {
+        TRIREME_ASSIGN_OR_RETURN(use, read_use(args, i));
       }
-      const std::string_view next = i + 1 < args.size() ? std::string_view(args[i + 1]) : "";
-      bool used_next = false;
-      TRIREME_RETURN_IF_ERROR(take_flag(cut(text), i + 1 < args.size(), next, used_next));
-      if (used_next) ++i;
+      i += use.words;
+      if (use.row == nullptr || met_before_.contains(use.row)) continue;
+      met.insert(use.row);
+      for (const std::string_view value : use.values) {
+        TRIREME_RETURN_IF_ERROR(store(*use.row, value));
+      }
+      if (use.values.size() > 1) long_list_ = use;
     }
+    met_before_.merge(met);
     return absl::OkStatus();
+  }
+
+  // A list before the model takes the model too.
+  [[nodiscard]] Status check_model() const {
+    if (!options_.model.model.empty() || long_list_.row == nullptr) return absl::OkStatus();
+    return error(kBad,
+                 "no model is given: --%s takes every word up to the next flag, '%s' too; put the "
+                 "model first",
+                 long_list_.row->name, long_list_.values.back());
   }
 
  private:
-  Status take_positional(std::string_view text) {
+  StatusOr<FlagUse> read_positional(std::string_view text) {
     if (has_positional_) return error(kBad, "unexpected '%s': the model is given already", text);
     has_positional_ = true;
-    options_.model.model = text;
-    return absl::OkStatus();
-  }
-
-  Status take_flag(const Argument& argument, bool has_next, std::string_view next,
-                   bool& used_next) {
-    const FlagRow* row = find_flag(argument.name);
-    const bool is_config = argument.name == kConfigFlag;
-    if (row == nullptr && !is_config) return unknown_flag(argument.name);
-    if (row != nullptr && row->value.empty()) return store_switch(*row, argument);
-    if (argument.negated) return error(kBad, "--no-%s: not a switch", argument.name);
-    std::string_view value;
-    if (argument.value.has_value()) {
-      value = *argument.value;
-    } else if (has_next && (!next.starts_with("--") || next.size() < 3)) {
-      value = next;
-      used_next = true;
-    } else {
-      return error(kBad, "--%s needs a value", argument.name);
-    }
-    return is_config ? absl::OkStatus() : store(*row, value);
-  }
-
-  Status store_switch(const FlagRow& row, const Argument& argument) {
-    const std::string_view given = argument.value.value_or("true");
-    if (given != "true" && given != "false") {
-      return error(kBad, "--%s: '%s' is not true or false", row.name, given);
-    }
-    return store(row, (given == "true") != argument.negated ? "true" : "false");
+    return FlagUse{.row = find_flag("model"), .values = {text}};
   }
 
   Status store(const FlagRow& row, std::string_view value) {
     if (row.effect == FlagEffect::kRefused) {
-      if (row.value.empty() && value == "false") return absl::OkStatus();
+      if (value == row.accepted || (row.value.empty() && value == "false")) return {};
       return error(kBad, "--%s is not supported: %s", row.name, row.help);
     }
     if (row.effect == FlagEffect::kNoEffect) {
@@ -149,10 +164,12 @@ class Parser {
 
   ServeOptions& options_;
   std::vector<std::string>* notices_;
+  std::set<const FlagRow*> met_before_;
+  FlagUse long_list_;
   bool has_positional_ = false;
 };
 
-// The value of --config, wherever it stands; its content goes first so that the command line wins.
+// The value of --config, wherever it stands.
 std::string config_path(std::span<const char* const> args) {
   for (std::size_t i = 0; i < args.size(); ++i) {
     const std::string_view text(args[i]);
@@ -167,15 +184,32 @@ std::string config_path(std::span<const char* const> args) {
 StatusOr<ServeOptions> parse_serve_flags(std::span<const char* const> args,
                                          std::vector<std::string>* notices) {
   ServeOptions options;
+  Parser parser(options, notices);
+  TRIREME_RETURN_IF_ERROR(parser.parse(args));
+  // After the command line, so that this wins, lists included.
   if (const std::string path = config_path(args); !path.empty()) {
     TRIREME_ASSIGN_OR_RETURN(const std::vector<std::string> lines, read_config_file(path));
     std::vector<const char*> pointers;
     for (const std::string& line : lines) pointers.push_back(line.c_str());
-    TRIREME_RETURN_IF_ERROR(annotate(Parser(options, notices).parse(pointers), path));
+    TRIREME_RETURN_IF_ERROR(annotate(parser.parse(pointers), path));
   }
-  TRIREME_RETURN_IF_ERROR(Parser(options, notices).parse(args));
+  TRIREME_RETURN_IF_ERROR(parser.check_model());
   TRIREME_RETURN_IF_ERROR(validate(options));
   return options;
+}
+
+std::vector<const char*> without_flag(std::span<const char* const> args, std::string_view name) {
+  std::vector<const char*> rest;
+  for (std::size_t i = 0; i < args.size();) {
+    const std::string_view text(args[i]);
+    const bool is_flag = text.starts_with('-') && text != "-";
+    const StatusOr<FlagUse> use = is_flag ? read_use(args, i) : FlagUse{};
+    const std::size_t words = use.ok() ? use->words : 1;
+    const bool is_it = use.ok() && use->row != nullptr && use->row->name == name;
+    if (!is_it) rest.insert(rest.end(), &args[i], &args[i] + words);
+    i += words;
+  }
+  return rest;
 }
 
 bool wants_help(std::span<const char* const> args) {

@@ -5,7 +5,8 @@
 // vLLM's:
 //   MODEL --flag value --flag=value --switch --no-switch -dp 2      underscores in names read as
 //   dashes
-//   --config file.yaml                                             flat keys; the command line wins
+//   --list a b --list c            a list: words up to the next flag; may be repeated
+//   --config file.yaml             flat keys; what the command line says is not taken from it
 // Every flag of `vllm serve` is known: it works here, or is accepted with a one-line notice that it
 // has no effect, or is refused by name with the reason. A name that is not known gets the nearest
 // one suggested. Pure but for reading the --config file; any thread.
@@ -27,11 +28,13 @@ struct FlagRow {
   std::string_view name;        // Without the leading dashes.
   std::string_view short_name;  // With its one dash; empty: none.
   std::string_view group;       // Heading in --help.
-  std::string_view value;       // What the value is ("N", "FILE"); empty: a switch.
-  std::string_view help;        // kNoEffect, kRefused: the reason.
+  std::string_view value;  // What the value is ("N", "FILE"); empty: a switch; "KEY...": a list.
+  std::string_view help;   // kNoEffect, kRefused: the reason.
   FlagEffect effect = FlagEffect::kWorks;
   // Takes the value ("true" or "false" for a switch). Null where there is nothing to store.
   Status (*store)(ServeOptions& options, std::string_view value) = nullptr;
+  std::string_view accepted =
+      {};  // kRefused: the one value, vLLM's default, that is none the less.
 };
 
 [[nodiscard]] std::span<const FlagRow> serve_flags();
@@ -43,6 +46,10 @@ struct FlagRow {
 // The rules that join or bound fields; parse_serve_flags applies them. The first broken one is the
 // message.
 [[nodiscard]] Status validate(const ServeOptions& options);
+
+// The command line without that flag and its values: what children get of one with a secret.
+[[nodiscard]] std::vector<const char*> without_flag(std::span<const char* const> args,
+                                                    std::string_view name);
 
 [[nodiscard]] bool wants_help(std::span<const char* const> args);
 // In groups, 100 columns. `program` is shown in the usage line.

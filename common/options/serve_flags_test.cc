@@ -63,6 +63,7 @@ TEST(ServeFlags, typo_suggests_the_nearest_flag) {
             "unknown flag --tensor-paralel-size; did you mean --tensor-parallel-size?");
   EXPECT_EQ(message(parse({"m", "--tensor-paralel", "2"})),
             "unknown flag --tensor-paralel; did you mean --tensor-parallel-size?");
+  EXPECT_EQ(message(parse({"m", "--hepl"})), "unknown flag --hepl; did you mean --help?");
   EXPECT_EQ(message(parse({"m", "--zzzzzzzz"})), "unknown flag --zzzzzzzz; see --help");
 }
 
@@ -100,6 +101,98 @@ TEST(ServeFlags, config_file_gives_flags_and_the_command_line_wins) {
   EXPECT_EQ(o->model.model, "a");
   EXPECT_EQ(o->server.port, 9001);
   EXPECT_EQ(o->model.served_model_names, (std::vector<std::string>{"x", "y"}));
+}
+
+// Writes the text as a file and parses `args` with it as --config.
+StatusOr<ServeOptions> parse_with_file(const std::string& text, std::vector<const char*> args) {
+  const std::string path = std::filesystem::temp_directory_path() / "trireme_serve_flags_2.yaml";
+  std::ofstream(path) << text;
+  args.insert(args.end(), {"--config", path.c_str()});
+  auto options = parse(args);
+  std::filesystem::remove(path);
+  return options;
+}
+
+TEST(ServeFlags, command_line_wins_over_the_file_in_lists_too) {
+  const auto o = parse_with_file("model: a\napi-key: [k1]\nserved-model-name: [x, y]\n",
+                                 {"m", "--api-key", "k2", "--served-model-name", "z"});
+  ASSERT_TRUE(o.ok()) << o.status();
+  EXPECT_EQ(o->model.model, "m");
+  EXPECT_EQ(o->server.api_keys, (std::vector<std::string>{"k2"}));
+  EXPECT_EQ(o->model.served_model_names, (std::vector<std::string>{"z"}));
+}
+
+TEST(ServeFlags, file_may_turn_a_switch_off) {
+  EXPECT_FALSE(
+      parse_with_file("no-enable-prefix-caching: true\n", {"m"})->scheduler.prefix_caching);
+  EXPECT_TRUE(
+      parse_with_file("no-enable-prefix-caching: false\n", {"m"})->scheduler.prefix_caching);
+}
+
+TEST(ServeFlags, list_takes_the_words_up_to_the_next_flag_and_may_be_repeated) {
+  const auto o = parse({"m", "--served-model-name", "a", "b", "--api-key", "k1", "k2", "--port",
+                        "9000", "--api-key=k3"});
+  ASSERT_TRUE(o.ok()) << o.status();
+  EXPECT_EQ(o->model.model, "m");
+  EXPECT_EQ(o->model.served_model_names, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(o->server.api_keys, (std::vector<std::string>{"k1", "k2", "k3"}));
+}
+
+TEST(ServeFlags, model_behind_a_list_is_told_where_it_belongs) {
+  EXPECT_EQ(message(parse({"--served-model-name", "a", "m"})),
+            "no model is given: --served-model-name takes every word up to the next flag, 'm' too; "
+            "put the model first");
+}
+
+TEST(ServeFlags, second_word_without_a_flag_is_refused) {
+  EXPECT_EQ(message(parse({"m", "--port", "9000", "b"})),
+            "unexpected 'b': the model is given already");
+}
+
+TEST(ServeFlags, command_line_without_a_flag_keeps_all_else_in_order) {
+  const std::vector<const char*> line = {"m", "--api-key", "a",  "b",           "-dp",
+                                         "2", "-",         "-x", "--api_key=c", "--headless"};
+  std::vector<std::string> rest;
+  for (const char* const word : without_flag(line, "api-key")) rest.emplace_back(word);
+  EXPECT_EQ(rest, (std::vector<std::string>{"m", "-dp", "2", "-", "-x", "--headless"}));
+}
+
+TEST(ServeFlags, negated_switch_takes_no_value) {
+  EXPECT_EQ(message(parse({"m", "--no-headless=true"})), "--no-headless takes no value ('true')");
+}
+
+TEST(ServeFlags, default_of_the_peer_is_accepted_where_all_else_is_refused) {
+  EXPECT_TRUE(parse({"m", "--kv-cache-dtype", "auto", "--logprobs-mode", "raw_logprobs"}).ok());
+  EXPECT_EQ(message(parse({"m", "--kv-cache-dtype", "fp8"})),
+            "--kv-cache-dtype is not supported: KV is kept in the model's type");
+}
+
+TEST(ServeFlags, device_that_is_not_there_is_refused) {
+  EXPECT_TRUE(parse({"m", "--device", "cpu"}).ok());
+  EXPECT_EQ(message(parse({"m", "--device", "cuda"})),
+            "--device: 'cuda' is not supported: workers compute on the CPU (auto or cpu)");
+}
+
+TEST(ServeFlags, block_size_is_checked_before_anything_starts) {
+  for (const char* const size : {"16", "32", "64", "128", "256"}) {
+    EXPECT_TRUE(parse({"m", "--block-size", size}).ok()) << size;
+  }
+  for (const char* const size : {"0", "8", "24", "512"}) {
+    EXPECT_EQ(message(parse({"m", "--block-size", size})),
+              "--block-size " + std::string(size) + ": must be a power of two from 16 to 256");
+  }
+}
+
+TEST(ServeFlags, headless_node_has_no_api_servers) {
+  EXPECT_EQ(message(parse({"m", "--headless", "--api-server-count", "2"})),
+            "--api-server-count 2: with --headless there is no HTTP server");
+}
+
+TEST(ServeFlags, seed_and_memory_share_are_told_from_their_defaults) {
+  EXPECT_FALSE(parse({"m"})->model.seed.has_value());
+  EXPECT_EQ(parse({"m", "--seed", "0"})->model.seed, 0u);
+  EXPECT_FALSE(parse({"m"})->scheduler.memory_utilization.has_value());
+  EXPECT_EQ(parse({"m", "--gpu-memory-utilization", "0.9"})->scheduler.memory_utilization, 0.9);
 }
 
 TEST(ServeFlags, missing_config_file_is_named) {

@@ -21,7 +21,7 @@ struct ModelOptions {
   std::string tokenizer;                        // --tokenizer; empty: the model's.
   std::string dtype = "auto";                   // auto | bfloat16 | float16 | float32
   uint32_t model_tokens_max = 0;                // --max-model-len; 0: from the model's config.
-  uint64_t seed = 0;                            // --seed
+  std::optional<uint64_t> seed;                 // --seed; none: drawn at each start
   std::string revision;                         // --revision of a hub id
   std::string download_dir;                     // --download-dir; empty: the hub cache
   std::string generation_config = "auto";       // --generation-config auto | vllm | a directory
@@ -42,7 +42,6 @@ struct ParallelOptions {
   uint32_t node_rank = 0;
   std::string master_address = "127.0.0.1";
   uint16_t master_port = 29501;
-  bool expert_parallel = false;
   bool headless = false;
 };
 
@@ -52,14 +51,14 @@ struct SchedulerOptions {
   bool chunked_prefill = true;
   bool prefix_caching = true;
   SchedulingPolicy policy = SchedulingPolicy::kFcfs;
-  uint32_t block_tokens = 16;       // --block-size
-  uint32_t block_count = 0;         // --num-gpu-blocks-override; 0: as many as fit.
-  uint64_t kv_bytes = 0;            // --kv-cache-memory-bytes; 0: from the memory share.
-  double memory_utilization = 0.9;  // --gpu-memory-utilization: of what is free on the device
+  uint32_t block_tokens = 16;  // --block-size
+  uint32_t block_count = 0;    // --num-gpu-blocks-override; 0: as many as fit.
+  uint64_t kv_bytes = 0;       // --kv-cache-memory-bytes; 0: from the memory share.
+  // --gpu-memory-utilization: of what the weights left free; none: the worker's modest default
+  std::optional<double> memory_utilization;
 };
 
 struct WorkerOptions {
-  std::string device = "auto";  // --device auto | cpu | cuda
   std::string cpu_threads_bind =
       "auto";               // --cpu-threads-bind auto | "0-3|4-7" (one list per worker of the node)
   std::string sim_profile;  // --sim-profile: step-time model of the sim executor
@@ -84,8 +83,9 @@ struct ServerOptions {
   bool return_tokens_as_token_ids = false;
   bool log_requests = false;  // --enable-log-requests
   bool trust_request_chat_template = false;
-  bool usage_always = false;  // --enable-force-include-usage
-  bool log_stats = true;      // not --disable-log-stats
+  bool usage_always = false;         // --enable-force-include-usage
+  bool log_stats = true;             // not --disable-log-stats
+  bool aggregate_log_stats = false;  // --aggregate-engine-logging
 };
 
 struct ClusterOptions {
@@ -103,7 +103,12 @@ struct InternalOptions {
   bool is_engine_rank = false;    // set with it: engine-core as a rank, not as node agent
   std::string model_directory;    // --internal-model-directory: what the parent resolved --model to
   int death_fd = -1;              // --internal-death-fd: closed by the parent's death
+  int counters_fd = -1;           // --internal-counters-fd: shared by a node's api-servers
   int listen_fd = -1;             // --internal-listen-fd: the coordinator's bound socket, or HTTP's
+  // --internal-node-worker-index, -count: this rank's worker among those here; count 0: by the
+  // flags.
+  uint32_t node_worker_index = 0;
+  uint32_t node_worker_count = 0;
 };
 
 struct ServeOptions {

@@ -82,16 +82,20 @@ Status validate_scheduler(const SchedulerOptions& s) {
     return error(kBad, "--max-num-batched-tokens %u must be at least --max-num-seqs %u",
                  s.batched_tokens_max, s.sequences_max);
   }
-  if (s.block_tokens == 0 || (s.block_tokens & (s.block_tokens - 1)) != 0 || s.block_tokens > 256) {
-    return error(kBad, "--block-size %u: must be a power of two up to 256", s.block_tokens);
+  if (s.block_tokens < 16 || (s.block_tokens & (s.block_tokens - 1)) != 0 || s.block_tokens > 256) {
+    return error(kBad, "--block-size %u: must be a power of two from 16 to 256", s.block_tokens);
   }
-  if (s.memory_utilization <= 0 || s.memory_utilization > 1) {
-    return error(kBad, "--gpu-memory-utilization %g is not in (0, 1]", s.memory_utilization);
+  if (const double share = s.memory_utilization.value_or(1); !(share > 0 && share <= 1)) {
+    return error(kBad, "--gpu-memory-utilization %g is not in (0, 1]", share);
   }
   return absl::OkStatus();
 }
 
-Status validate_server(const ServerOptions& s) {
+Status validate_server(const ServerOptions& s, bool is_headless) {
+  if (is_headless && s.api_server_count > 0) {
+    return error(kBad, "--api-server-count %u: with --headless there is no HTTP server",
+                 s.api_server_count);
+  }
   if (s.ssl_certfile.empty() != s.ssl_keyfile.empty()) {
     return error(kBad, "--ssl-certfile and --ssl-keyfile go together");
   }
@@ -109,7 +113,7 @@ Status validate(const ServeOptions& options) {
   TRIREME_RETURN_IF_ERROR(validate_nodes(options.parallel));
   TRIREME_RETURN_IF_ERROR(validate_balancing(options.parallel));
   TRIREME_RETURN_IF_ERROR(validate_scheduler(options.scheduler));
-  TRIREME_RETURN_IF_ERROR(validate_server(options.server));
+  TRIREME_RETURN_IF_ERROR(validate_server(options.server, options.parallel.headless));
   if (options.cluster.lease_milliseconds < 200) {
     return error(kBad, "--lease-ms %u: at least 200", options.cluster.lease_milliseconds);
   }

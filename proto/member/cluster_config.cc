@@ -13,11 +13,10 @@ std::vector<wire::ConfigEntry> cluster_config(const ServeOptions& options) {
       {"data-parallel-size", std::to_string(parallel.data_parallel_size)},
       {"tensor-parallel-size", std::to_string(parallel.tensor_parallel_size)},
       {"pipeline-parallel-size", std::to_string(parallel.pipeline_parallel_size)},
-      {"enable-expert-parallel", parallel.expert_parallel ? "true" : "false"},
       {"dtype", model.dtype},
       {"max-model-len", std::to_string(model.model_tokens_max)},
       {"block-size", std::to_string(scheduler.block_tokens)},
-      {"seed", std::to_string(model.seed)},
+      {"seed", std::to_string(model.seed.value_or(0))},
   };
 }
 
