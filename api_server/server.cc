@@ -24,6 +24,7 @@ namespace trireme::api {
 namespace {
 
 constexpr std::chrono::milliseconds kDrainTick(10);
+constexpr std::chrono::milliseconds kPublishInterval(200);
 
 // The address of this host that the way to the coordinator leaves by; nothing is sent.
 StatusOr<std::string> address_towards(const std::string& host, uint16_t port) {
@@ -106,15 +107,18 @@ class Process {
       : options_(options),
         stop_(stop),
         stop_fd_(io_.get_executor(), ::dup(stop.fd())),
-        drain_timer_(io_.get_executor()) {}
+        drain_timer_(io_.get_executor()),
+        publish_timer_(io_.get_executor()) {}
 
   Status open();
   Status run();
 
  private:
   [[nodiscard]] Status open_http();
+  [[nodiscard]] Status open_counters();
   [[nodiscard]] Status join();
   void watch_stop();
+  void publish();
   void begin_drain();
   void watch_drain();
   void take(const member::Event& event);
@@ -132,6 +136,7 @@ class Process {
   std::unique_ptr<HttpServer> http_;
   asio::posix::basic_stream_descriptor<Executor> stop_fd_;
   Timer drain_timer_;
+  Timer publish_timer_;
   Instant drain_deadline_;
   Status result_;
 };
@@ -155,6 +160,7 @@ Status Process::open() {
   service_.emplace(service_options(options_, model, *tokenizer_), engines_->client(), *tokenizer_,
                    template_ ? &*template_ : nullptr, *encoder_);
   TRIREME_RETURN_IF_ERROR(open_http());
+  TRIREME_RETURN_IF_ERROR(open_counters());
   return join();
 }
 
@@ -170,6 +176,26 @@ Status Process::open_http() {
                            }));
   service_->set_http_counters(&http_->counters());
   return {};
+}
+
+Status Process::open_counters() {
+  const int fd = options_.internal.counters_fd;
+  if (fd < 0) return {};
+  const uint32_t slot =
+      options_.internal.api_server_index - member::first_api_server_index(options_);
+  TRIREME_ASSIGN_OR_RETURN(CounterBoard board, CounterBoard::attach(UniqueFd(fd), slot));
+  service_->set_counter_board(std::move(board));
+  publish();
+  return {};
+}
+
+void Process::publish() {
+  publish_timer_.expires_after(kPublishInterval);
+  publish_timer_.async_wait([this](ErrorCode code) {
+    if (code) return;
+    service_->publish_counters();
+    publish();
+  });
 }
 
 Status Process::join() {

@@ -323,14 +323,41 @@ void Service::version(const std::shared_ptr<Exchange>& exchange) {
 }
 
 void Service::load(const std::shared_ptr<Exchange>& exchange) {
-  reply(*exchange, {.body = absl::StrFormat(R"({"server_load":%u})", engines_.requests_open())});
+  reply(*exchange,
+        {.body = absl::StrFormat(R"({"server_load":%u})", all_counters().requests_open)});
+}
+
+void Service::set_counter_board(CounterBoard board) {
+  board_ = std::move(board);
+  publish_counters();
+}
+
+void Service::publish_counters() {
+  if (board_) board_->write(own_counters().to_words(board_->words_max()));
+}
+
+FrontEndCounters Service::own_counters() const {
+  FrontEndCounters own = FrontEndCounters::of(metrics_, engines_, http_);
+  if (board_) own.add(FrontEndCounters::from_words(board_->base()), /*is_alive=*/false);
+  return own;
+}
+
+FrontEndCounters Service::all_counters() const {
+  FrontEndCounters all = own_counters();
+  if (!board_) return all;
+  for (uint32_t slot = 0; slot < board_->slots(); ++slot) {
+    if (slot == board_->slot()) continue;
+    all.add(FrontEndCounters::from_words(board_->read(slot)), /*is_alive=*/true);
+  }
+  return all;
 }
 
 void Service::metrics_page(const std::shared_ptr<Exchange>& exchange) {
   HttpReply answer{.content_type = "text/plain; version=0.0.4; charset=utf-8"};
-  answer.body = render_metrics({.metrics = metrics_,
+  // So that a sibling that is asked next shows no less.
+  publish_counters();
+  answer.body = render_metrics({.counters = all_counters(),
                                 .engines = engines_,
-                                .http = http_,
                                 .model = options_.model_names.front(),
                                 .is_draining = engines_.is_draining()});
   reply(*exchange, answer);

@@ -7,14 +7,17 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "api_server/api_key.h"
+#include "api_server/counters/counter_board.h"
 #include "api_server/engine_client/engine_client.h"
 #include "api_server/http/http_server.h"
 #include "api_server/openai/encode_pool.h"
+#include "api_server/openai/front_end_counters.h"
 #include "api_server/openai/generate_call.h"
 #include "api_server/openai/generate_request.h"
 #include "api_server/openai/metrics.h"
@@ -49,6 +52,9 @@ class Service {
 
   void handle(std::shared_ptr<Exchange> exchange);
   void set_http_counters(const HttpCounters* counters) { http_ = counters; }
+  // Shared with the node's other front ends: ours are written to it, theirs shown with ours.
+  void set_counter_board(CounterBoard board);
+  void publish_counters();
   [[nodiscard]] const Metrics& metrics() const { return metrics_; }
 
  private:
@@ -71,6 +77,10 @@ class Service {
   void reply(Exchange& exchange, const HttpReply& reply);
   void reply_ready(Exchange& exchange, bool is_ready);
   [[nodiscard]] Status check_can_serve() const;
+  // Of this front end in all its lives.
+  [[nodiscard]] FrontEndCounters own_counters() const;
+  // Of all front ends of the node.
+  [[nodiscard]] FrontEndCounters all_counters() const;
   [[nodiscard]] Status check_model(const std::string& model) const;
   // Renders a chat into its one prompt.
   [[nodiscard]] Status render(GenerateRequest& request) const;
@@ -85,6 +95,7 @@ class Service {
   Metrics metrics_;
   CallContext context_;
   const HttpCounters* http_ = nullptr;
+  std::optional<CounterBoard> board_;
 };
 
 }  // namespace trireme::api

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "api_server/counters/counter_board.h"
 #include "api_server/launcher/listen_socket.h"
 #include "api_server/launcher/process_tree.h"
 #include "common/log.h"
@@ -62,6 +63,7 @@ class Launcher {
   Status run();
 
  private:
+  Status start_api_servers(std::span<const char* const> arguments);
   Status add(Kind kind, const std::string& title, const char* program,
              std::span<const char* const> arguments, std::vector<std::string> more,
              std::vector<int> fds);
@@ -81,6 +83,7 @@ class Launcher {
 
   const ServeOptions& options_;
   ListenSocket http_;
+  std::optional<CounterBoard> counters_;  // Outlives the lives of the api-servers.
   process::Supervisor children_;
   member::MemberLink link_;
   zmq::Poller poller_;
@@ -109,16 +112,7 @@ Status Launcher::start(std::span<const char* const> arguments) {
     say(absl::StrFormat("node agent: starting ranks %u to %u", local.first,
                         local.first + local.count - 1));
   }
-  const uint32_t servers = std::max(1U, options_.server.api_server_count);
-  for (uint32_t i = 0; i < servers; ++i) {
-    const uint32_t index = member::first_api_server_index(options_) + i;
-    const int fd = http_.fd.get();
-    TRIREME_RETURN_IF_ERROR(add(Kind::kApiServer, absl::StrFormat("api-server %u", index),
-                                "api-server", arguments,
-                                {"--internal-api-server-index", std::to_string(index),
-                                 "--internal-listen-fd", std::to_string(fd)},
-                                {fd}));
-  }
+  TRIREME_RETURN_IF_ERROR(start_api_servers(arguments));
   link_.set_ready({});
   TRIREME_RETURN_IF_ERROR(poller_.add(link_.socket(), kLinkToken));
   TRIREME_RETURN_IF_ERROR(poller_.add_fd(children_.fd(), kChildrenToken));
@@ -186,6 +180,27 @@ Status Launcher::on_death(const process::Death& death) {
                               {"restart_in_ms", wait_ms.count()}});
   if (is_agent) report_ranks_of_dead_agent(death.reason);
   say(absl::StrFormat("%s: %s, restart in %d ms", title, death.reason, wait_ms.count()));
+  return absl::OkStatus();
+}
+
+Status Launcher::start_api_servers(std::span<const char* const> arguments) {
+  const uint32_t servers = std::max(1U, options_.server.api_server_count);
+  const int http = http_.fd.get();
+  std::vector<std::string> flags = {"--internal-listen-fd", std::to_string(http)};
+  std::vector<int> fds = {http};
+  if (servers > 1) {
+    const std::size_t words = CounterBoard::words_for(options_.parallel.data_parallel_size);
+    TRIREME_ASSIGN_OR_RETURN(counters_, CounterBoard::create(servers, words));
+    fds.push_back(counters_->fd());
+    flags.insert(flags.end(), {"--internal-counters-fd", std::to_string(counters_->fd())});
+  }
+  for (uint32_t i = 0; i < servers; ++i) {
+    const uint32_t index = member::first_api_server_index(options_) + i;
+    std::vector<std::string> more = {"--internal-api-server-index", std::to_string(index)};
+    more.insert(more.end(), flags.begin(), flags.end());
+    TRIREME_RETURN_IF_ERROR(add(Kind::kApiServer, absl::StrFormat("api-server %u", index),
+                                "api-server", arguments, std::move(more), fds));
+  }
   return absl::OkStatus();
 }
 

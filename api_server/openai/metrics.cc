@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "api_server/openai/front_end_counters.h"
 #include "common/status.h"
 
 namespace trireme::api {
@@ -80,12 +81,14 @@ constexpr EngineRow kEngineRows[] = {
 
 std::string engine_label(std::size_t rank) { return absl::StrFormat(",engine=\"%u\"", rank); }
 
-void append_engines(Page& page, const EngineClient& client) {
+void append_engines(Page& page, const MetricsSources& sources) {
+  const EngineClient& client = sources.engines;
   const auto& entries = client.balancer().entries();
+  const auto& engines = sources.counters.engines;
   for (const EngineRow& row : kEngineRows) {
     page.head(row.name, row.type, row.help);
-    for (std::size_t rank = 0; rank < entries.size(); ++rank) {
-      page.line(row.name, engine_label(rank), row.value(entries[rank].stats));
+    for (std::size_t rank = 0; rank < engines.size(); ++rank) {
+      page.line(row.name, engine_label(rank), row.value(engines[rank].stats));
     }
   }
   page.head("trireme:engine_up", "gauge", "1: ready to take requests from this front end.");
@@ -94,14 +97,12 @@ void append_engines(Page& page, const EngineClient& client) {
     page.line("trireme:engine_up", engine_label(rank), is_up ? 1 : 0);
   }
   page.head("trireme:requests_routed_total", "counter", "Requests sent to the engine.");
-  for (std::size_t rank = 0; rank < client.engines().size(); ++rank) {
-    page.line("trireme:requests_routed_total", engine_label(rank),
-              double(client.engines()[rank].routed));
+  for (std::size_t rank = 0; rank < engines.size(); ++rank) {
+    page.line("trireme:requests_routed_total", engine_label(rank), double(engines[rank].routed));
   }
   page.head("trireme:engine_losses_total", "counter", "Lives of the engine that ended.");
-  for (std::size_t rank = 0; rank < client.engines().size(); ++rank) {
-    page.line("trireme:engine_losses_total", engine_label(rank),
-              double(client.engines()[rank].lost));
+  for (std::size_t rank = 0; rank < engines.size(); ++rank) {
+    page.line("trireme:engine_losses_total", engine_label(rank), double(engines[rank].lost));
   }
   page.head("trireme:engine_score", "gauge",
             "4 * (waiting + unseen) + running; the lowest is next.");
@@ -141,15 +142,16 @@ void append_requests(Page& page, const Metrics& metrics) {
 
 void append_front_end(Page& page, const MetricsSources& sources) {
   const EngineClient& engines = sources.engines;
+  const FrontEndCounters& counters = sources.counters;
   page.head("vllm:admission_rejections_total", "counter", "Requests refused with 429.");
   page.line("vllm:admission_rejections_total", ",reason=\"max_num_queued_reqs\"",
-            double(engines.admission().refused_by_requests()));
+            double(counters.refused_by_requests));
   page.line("vllm:admission_rejections_total", ",reason=\"max_num_queued_tokens\"",
-            double(engines.admission().refused_by_tokens()));
-  page.single("trireme:requests_open", "gauge", "In this front end's journal.",
-              uint64_t{engines.requests_open()});
+            double(counters.refused_by_tokens));
+  page.single("trireme:requests_open", "gauge", "In the front ends' journals.",
+              counters.requests_open);
   page.single("trireme:requests_open_max", "gauge", "The admission bound.",
-              engines.admission().limits().requests_max);
+              counters.requests_open_max);
   page.single("trireme:view_epoch", "gauge", "Of the view in use.", engines.epoch().value);
   page.single("trireme:wave", "gauge", "The latest wave heard of.", engines.wave().value);
   page.single("trireme:engines_ready", "gauge", "Engines that take requests.",
@@ -157,16 +159,16 @@ void append_front_end(Page& page, const MetricsSources& sources) {
   page.single("trireme:draining", "gauge", "1: shutting down.",
               uint64_t{sources.is_draining ? 1U : 0U});
   page.single("trireme:requests_aborted_total", "counter", "Aborts sent to engines.",
-              engines.counters().aborted);
+              counters.engine_client.aborted);
   page.single("trireme:engine_queue_full_total", "counter", "Sends that an engine's queue refused.",
-              engines.counters().engine_full);
+              counters.engine_client.engine_full);
   page.single("trireme:engine_messages_undecodable_total", "counter", "Dropped: not one of ours.",
-              engines.counters().undecodable);
+              counters.engine_client.undecodable);
   page.single("trireme:engine_messages_stale_total", "counter", "Dropped: of a life that is over.",
-              engines.counters().stale);
+              counters.engine_client.stale);
   page.single("trireme:engine_handshakes_failed_total", "counter",
               "Peers of the engines' port dropped before they could speak.",
-              engines.handshakes_failed_total());
+              counters.handshakes_failed);
   const wire::CoordinatorStats& coordinator = engines.coordinator_stats();
   page.single("trireme:coordinator_handshakes_failed_total", "counter",
               "Peers of the coordinator's port dropped before they could speak.",
@@ -176,13 +178,12 @@ void append_front_end(Page& page, const MetricsSources& sources) {
   page.single("trireme:coordinator_messages_not_in_view_total", "counter",
               "Dropped by the coordinator: from nobody in the view.", coordinator.not_in_view);
   page.head("trireme:http_replies_total", "counter", "Replies by status.");
-  for (std::size_t status = 0; status < sources.metrics.replies.size(); ++status) {
-    if (sources.metrics.replies[status] == 0) continue;
+  for (std::size_t status = 0; status < counters.metrics.replies.size(); ++status) {
+    if (counters.metrics.replies[status] == 0) continue;
     page.line("trireme:http_replies_total", absl::StrFormat(",status=\"%u\"", status),
-              double(sources.metrics.replies[status]));
+              double(counters.metrics.replies[status]));
   }
-  if (sources.http == nullptr) return;
-  const HttpCounters& http = *sources.http;
+  const HttpCounters& http = counters.http;
   page.single("trireme:http_connections_open", "gauge", "Open connections.", http.connections_open);
   page.single("trireme:http_connections_total", "counter", "Connections accepted.",
               http.connections_total);
@@ -229,8 +230,8 @@ Metrics::Metrics()
 
 std::string render_metrics(const MetricsSources& sources) {
   Page page(sources.model);
-  append_engines(page, sources.engines);
-  append_requests(page, sources.metrics);
+  append_engines(page, sources);
+  append_requests(page, sources.counters.metrics);
   append_front_end(page, sources);
   return page.take();
 }

@@ -1,8 +1,8 @@
 // Metrics: what /metrics shows, in Prometheus' text format under vLLM's names, and ours as
 // trireme:.
 //
-// Plain numbers of one thread; rendering reads them in place. Each front end of several shows its
-// own requests and the engines' state; sum over front ends.
+// Plain numbers of one thread. Of several front ends of a node each shows the sum of all
+// (front_end_counters.h), and the engines as it sees them.
 // Threads: one owner.
 #pragma once
 
@@ -11,10 +11,10 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "api_server/engine_client/engine_client.h"
-#include "api_server/http/http_server.h"
 
 namespace trireme::api {
 
@@ -25,6 +25,14 @@ class Histogram {
   void observe(double value);
   // `labels`: model_name="x", without braces.
   void append(std::string& out, std::string_view name, std::string_view labels) const;
+
+  // visit(number of each histogram), for all numbers of histograms with the same bounds.
+  template <typename Visit, typename... Histograms>
+  static void each_number(Visit& visit, Histograms&... of) {
+    const auto& first = std::get<0>(std::tie(of...));
+    for (std::size_t i = 0; i < first.counts_.size(); ++i) visit(of.counts_[i]...);
+    visit(of.sum_...);
+  }
 
  private:
   std::span<const double> bounds_;  // Upper, growing; beyond the last is +Inf.
@@ -49,12 +57,23 @@ struct Metrics {
   uint64_t generation_tokens_total = 0;
   uint64_t prompt_tokens_cached_total = 0;
   std::array<uint64_t, 600> replies{};  // By HTTP status.
+
+  static constexpr Histogram Metrics::*kHistograms[] = {&Metrics::ttft_seconds,
+                                                        &Metrics::itl_seconds,
+                                                        &Metrics::e2e_seconds,
+                                                        &Metrics::queue_seconds,
+                                                        &Metrics::prompt_tokens,
+                                                        &Metrics::generation_tokens,
+                                                        &Metrics::params_n,
+                                                        &Metrics::params_tokens_max,
+                                                        &Metrics::time_per_output_token_seconds};
 };
 
+struct FrontEndCounters;
+
 struct MetricsSources {
-  const Metrics& metrics;
-  const EngineClient& engines;
-  const HttpCounters* http;  // Null before the server is open.
+  const FrontEndCounters& counters;  // Of all front ends of the node.
+  const EngineClient& engines;       // As this front end sees them.
   std::string_view model;
   bool is_draining;
 };
