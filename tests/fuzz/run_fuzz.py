@@ -34,6 +34,19 @@ def examples(name: str) -> list[bytes]:
         cursors = struct.pack("<Q", 1).ljust(128, b"\0") + bytes(128)
         slots = struct.pack("<2IQ", 3, 3, 3).ljust(256, b"x")
         return [header + bytes(256) + ring + cursors + slots]
+    if name == "model_config":
+        return [path.read_bytes() for path in (ROOT / "tests/numerics/golden").glob("*/config.json")]
+    if name == "worker_arguments":
+        words = ["--internal-worker-fds", "steps=5,results=6,collective=7", "--internal-worker-rank", "1", "models/demo", "-tp", "2"]
+        return ["\n".join(words).encode()]
+    if name == "serve_flags":
+        words = ["models/demo", "--data-parallel-size=2", "-tp", "2", "--served-model-name", "a", "b", "--port", "80"]
+        return [b"w" + "\n".join(words).encode(), b"fmodel: models/demo\nserved-model-name: [a, b]\nheadless: true\n"]
+    if name == "membership":
+        messages = {int(p.name.split("_")[1]): bytes.fromhex(p.read_text().strip()) for p in (ROOT / "tests/golden/wire").iterdir()}
+        to_coordinator = b"".join(b"c%c%c" % (1, len(messages[k])) + messages[k] for k in range(32, 40)) + b"t\x10"
+        to_member = b"".join(b"m%c" % len(messages[k]) + messages[k] for k in (48, 50, 54, 51, 52, 36, 49)) + b"t\xff"
+        return [to_coordinator, to_member, to_coordinator + to_member]
     return []
 
 
