@@ -42,6 +42,10 @@ def examples(name: str) -> list[bytes]:
     if name == "serve_flags":
         words = ["models/demo", "--data-parallel-size=2", "-tp", "2", "--served-model-name", "a", "b", "--port", "80"]
         return [b"w" + "\n".join(words).encode(), b"fmodel: models/demo\nserved-model-name: [a, b]\nheadless: true\n"]
+    if name == "request_json":
+        completion = b'{"model": "m", "prompt": ["a", "b"], "max_tokens": 3, "stop": ["x"], "logit_bias": {"5": -1}, "stream": true}'
+        chat = b'{"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}], "logprobs": true}'
+        return [b"p" + completion, b"c" + chat, b't{"model": "m", "prompt": "x"}', b'd{"model": "m", "tokens": [1, 2]}']
     if name == "membership":
         messages = {int(p.name.split("_")[1]): bytes.fromhex(p.read_text().strip()) for p in (ROOT / "tests/golden/wire").iterdir()}
         to_coordinator = b"".join(b"c%c%c" % (1, len(messages[k])) + messages[k] for k in range(32, 40)) + b"t\x10"
