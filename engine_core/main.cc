@@ -12,33 +12,58 @@
 #include "common/options/serve_flags.h"
 #include "common/process/death_pipe.h"
 #include "common/process/last_word.h"
+#include "common/process/parent_watch.h"
 #include "common/signals.h"
 #include "engine_core/node_agent/node_agent.h"
 #include "engine_core/node_agent/worker_node.h"
 #include "engine_core/rank_main.h"
+#include "engine_core/span/launched.h"
 #include "engine_core/span/remote_ranks.h"
 
 namespace trireme::engine {
 namespace {
+
+Status run_one_rank(const ServeOptions& options, std::span<const char* const> arguments,
+                    StopSignal& stop, const RemoteRanksOptions& how) {
+  log::start("engine-core", static_cast<int>(options.internal.engine_rank));
+  const std::vector<std::string> command_line(arguments.begin(), arguments.end());
+  return options.parallel.node_rank == 0 ? run_rank(options, command_line, stop)
+                                         : run_remote_ranks(options, command_line, stop, how);
+}
+
+// A rank that mpirun, srun or torchrun started.
+Status run_launched_rank(const ServeOptions& asked, std::span<const char* const> arguments,
+                         StopSignal& stop) {
+  const Environment environment = [](const char* name) { return std::getenv(name); };
+  TRIREME_ASSIGN_OR_RETURN(const LaunchedRank launched, find_launched_rank(environment));
+  auto more = launched_arguments(asked, launched, environment);
+  // What is wrong for all is said once.
+  if (!more.ok()) return launched.rank == 0 ? more.status() : absl::OkStatus();
+  TRIREME_RETURN_IF_ERROR(process::end_with_parent());
+  TRIREME_ASSIGN_OR_RETURN(std::string directory, hub::resolve_model(asked.model));
+  more->insert(more->end(), {"--internal-model-directory", std::move(directory)});
+  std::vector<const char*> all(arguments.begin(), arguments.end());
+  for (const std::string& argument : *more) all.push_back(argument.c_str());
+  TRIREME_ASSIGN_OR_RETURN(const ServeOptions options, parse_serve_flags(all));
+  return run_one_rank(options, all, stop, {.is_launched = true});
+}
 
 Status run(int argc, char** argv) {
   const std::span<const char* const> arguments(argv + 1, argv + argc);
   TRIREME_ASSIGN_OR_RETURN(const ServeOptions options, parse_serve_flags(arguments));
   TRIREME_ASSIGN_OR_RETURN(StopSignal stop, StopSignal::install());
   TRIREME_RETURN_IF_ERROR(process::arm_inherited_death_pipe());
-  const bool has_engine = options.parallel.node_rank == 0;
-  if (options.internal.is_engine_rank) {
-    log::start("engine-core", static_cast<int>(options.internal.engine_rank));
-    const std::vector<std::string> command_line(arguments.begin(), arguments.end());
-    return has_engine ? run_rank(options, command_line, stop)
-                      : run_remote_ranks(options, command_line, stop);
+  if (options.parallel.executor == Executor::kExternalLauncher) {
+    return run_launched_rank(options, arguments, stop);
   }
+  if (options.internal.is_engine_rank) return run_one_rank(options, arguments, stop, {});
   std::vector<const char*> for_ranks(arguments.begin(), arguments.end());
   std::string directory = options.internal.model_directory;
   if (directory.empty()) {
     TRIREME_ASSIGN_OR_RETURN(directory, hub::resolve_model(options.model));
     for_ranks.insert(for_ranks.end(), {"--internal-model-directory", directory.c_str()});
   }
+  const bool has_engine = options.parallel.node_rank == 0;
   return has_engine ? run_node_agent(options, for_ranks, stop)
                     : run_worker_node(options, for_ranks, stop);
 }

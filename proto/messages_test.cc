@@ -106,7 +106,7 @@ GroupPlan example(GroupPlan*) {
 }
 GroupRefuse example(GroupRefuse*) { return {Incarnation{21}, "dtype differs", true}; }
 GroupKeepAlive example(GroupKeepAlive*) { return {Incarnation{20}, Incarnation{21}, true}; }
-GroupEnd example(GroupEnd*) { return {Incarnation{20}, Incarnation{21}, "stopped"}; }
+GroupEnd example(GroupEnd*) { return {Incarnation{20}, Incarnation{21}, "stopped", true}; }
 
 template <typename Message>
 class Messages : public testing::Test {};

@@ -107,8 +107,11 @@ struct GroupEnd {
   Incarnation group;        // 0 from a seat that is in none yet.
   Incarnation incarnation;  // Of the seat, in both directions.
   std::string reason;
+  bool was_asked_for = false;  // A stop, not a failure.
 
-  static auto fields(auto& m) { return std::tie(m.group, m.incarnation, m.reason); }
+  static auto fields(auto& m) {
+    return std::tie(m.group, m.incarnation, m.reason, m.was_asked_for);
+  }
   friend bool operator==(const GroupEnd&, const GroupEnd&) = default;
 };
 

@@ -51,6 +51,10 @@ std::vector<int> share(std::span<const int> allowed, const LocalWorkers& workers
 }  // namespace
 
 LocalWorkers local_workers(const ServeOptions& options, uint32_t rank) {
+  const InternalOptions& told = options.internal;
+  if (told.node_worker_count > 0) {
+    return {.index = told.node_worker_index, .count = told.node_worker_count};
+  }
   const ParallelOptions& parallel = options.parallel;
   const uint32_t per_engine = parallel.tensor_parallel_size * parallel.pipeline_parallel_size;
   const uint32_t per_node = std::max(1U, per_engine / std::max(1U, parallel.node_count));

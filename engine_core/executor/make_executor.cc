@@ -21,8 +21,9 @@ StatusOr<std::unique_ptr<Executor>> make_executor(const ServeOptions& options,
     case trireme::Executor::kExternalLauncher:
       break;
   }
-  return error(StatusCode::kUnimplemented,
-               "--distributed-executor-backend external_launcher is not built yet; use mp");
+  return error(StatusCode::kInvalidArgument,
+               "--distributed-executor-backend external_launcher is for ranks that mpirun, srun or "
+               "torchrun started");
 }
 
 }  // namespace trireme::engine

@@ -177,7 +177,10 @@ void GroupHost::end(const Status& why) {
 void GroupHost::send_end(std::string_view peer, Incarnation group, Incarnation seat,
                          const std::string& reason) {
   outgoing_.push_back(
-      {std::string(peer), wire::GroupEnd{.group = group, .incarnation = seat, .reason = reason}});
+      {std::string(peer), wire::GroupEnd{.group = group,
+                                         .incarnation = seat,
+                                         .reason = reason,
+                                         .was_asked_for = why_.code() == StatusCode::kCancelled}});
 }
 
 std::vector<GroupHost::Letter> GroupHost::take_outgoing() { return std::exchange(outgoing_, {}); }

@@ -53,7 +53,7 @@ class GroupHost {
   [[nodiscard]] std::vector<Letter> take_outgoing();
 
   void set_serving() { is_serving_ = true; }
-  // Tells everybody. Later calls change nothing.
+  // Tells everybody; kCancelled: a stop, not a failure. Later calls change nothing.
   void end(const Status& why);
 
   [[nodiscard]] bool is_formed() const { return phase_ == Phase::kFormed; }

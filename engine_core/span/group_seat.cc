@@ -47,7 +47,8 @@ void GroupSeat::on(Instant, const wire::GroupEnd& end) {
   if (phase_ == Phase::kJoining) {
     told_ = end.reason;  // An engine that is ending; the next one is waited for.
   } else if (end.group == plan_.group) {
-    finish(Status(StatusCode::kUnavailable, end.reason));
+    finish(
+        Status(end.was_asked_for ? StatusCode::kCancelled : StatusCode::kUnavailable, end.reason));
   }
 }
 

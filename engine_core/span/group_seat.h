@@ -41,7 +41,8 @@ class GroupSeat {
   // While it is seated.
   [[nodiscard]] const wire::GroupPlan& plan() const { return plan_; }
   [[nodiscard]] bool is_serving() const { return is_serving_; }
-  // Once over. kFailedPrecondition: refused for good. kUnavailable: the group has ended.
+  // Once over. kFailedPrecondition: refused for good. kUnavailable: the group has ended;
+  // kCancelled: because its engine was told to stop.
   [[nodiscard]] const Status& why() const { return why_; }
   // Why the host has not taken us yet; for people.
   [[nodiscard]] const std::string& told() const { return told_; }

@@ -37,7 +37,8 @@ struct Place {
   WorkerSpan span;
   std::string endpoint;
   std::vector<wire::ConfigEntry> config;
-  std::string title;  // "rank 0, workers 2-3"
+  std::string title;  // "engine 0, worker ranks 2-3"
+  bool is_launched;
 
   void say(const std::string& text) const {
     std::printf("%s: %s\n", title.c_str(), text.c_str());
@@ -51,8 +52,9 @@ class Attempt {
   [[nodiscard]] static StatusOr<std::unique_ptr<Attempt>> begin(const Place& place,
                                                                 const zmq::Context& context,
                                                                 StopSignal& stop);
-  // How it ended: OK when told to stop, kFailedPrecondition when refused for good, kAborted when a
-  // worker of ours died, kUnavailable when the group is over for another reason.
+  // How it ended: OK when the engine or we were told to stop, kFailedPrecondition when refused for
+  // good, kAborted when a worker of ours died, kUnavailable when the group is over for another
+  // reason.
   [[nodiscard]] Status run();
 
  private:
@@ -70,6 +72,7 @@ class Attempt {
   void write();
   void look_at_workers();
   void say_waiting(Instant now);
+  [[nodiscard]] bool has_to_leave(Instant now);
   [[nodiscard]] Status start_workers();
 
   const Place& place_;
@@ -84,6 +87,7 @@ class Attempt {
   Instant waiting_at_;
   bool has_workers_ = false;
   bool was_serving_ = false;
+  Instant leave_at_ = Instant::max();
 };
 
 StatusOr<std::unique_ptr<Attempt>> Attempt::begin(const Place& place, const zmq::Context& context,
@@ -116,9 +120,7 @@ Status Attempt::run() {
   while (!seat_.is_over()) {
     const Instant turn = now();
     read(turn);
-    if (stop_.update() != StopSignal::Level::kRun) {
-      seat_.leave(Status(StatusCode::kCancelled, "stopped"));
-    }
+    if (has_to_leave(turn)) seat_.leave(Status(StatusCode::kCancelled, "stopped"));
     if (seat_.is_seated() && !has_workers_) {
       if (const Status started = start_workers(); !started.ok()) seat_.leave(started);
     }
@@ -128,11 +130,20 @@ Status Attempt::run() {
     write();
     if (seat_.is_over()) break;
     const Instant waiting = has_workers_ ? Instant::max() : waiting_at_;
-    (void)poller_.wait(Deadline(std::min(seat_.wakeup(), waiting)));
+    (void)poller_.wait(Deadline(std::min({seat_.wakeup(), waiting, leave_at_})));
   }
   workers_.stop(Deadline(Instant{}));
   const Status why = seat_.why();
   return why.code() == StatusCode::kCancelled ? absl::OkStatus() : why;
+}
+
+bool Attempt::has_to_leave(Instant now) {
+  const StopSignal::Level level = stop_.update();
+  if (level == StopSignal::Level::kRun) return false;
+  if (!place_.is_launched || !has_workers_ || level == StopSignal::Level::kForce) return true;
+  const auto patience = std::chrono::seconds(place_.options.server.shutdown_timeout_seconds);
+  if (leave_at_ == Instant::max()) leave_at_ = now + patience;
+  return now >= leave_at_;
 }
 
 Status Attempt::start_workers() {
@@ -208,7 +219,7 @@ void pause(StopSignal& stop) {
 }  // namespace
 
 Status run_remote_ranks(const ServeOptions& options, const std::vector<std::string>& command_line,
-                        StopSignal& stop) {
+                        StopSignal& stop, const RemoteRanksOptions& how) {
   const WorkerSpan span = worker_span(options);
   TRIREME_ASSIGN_OR_RETURN(const std::string endpoint, rendezvous_endpoint(options));
   TRIREME_ASSIGN_OR_RETURN(auto config, group_config(options));
@@ -221,7 +232,8 @@ Status run_remote_ranks(const ServeOptions& options, const std::vector<std::stri
       .config = std::move(config),
       .title = absl::StrFormat(
           "engine %u, worker %s", options.internal.engine_rank,
-          rank_range_text(span.first_rank(options.parallel.node_rank), span.ranks_per_place))};
+          rank_range_text(span.first_rank(options.parallel.node_rank), span.ranks_per_place)),
+      .is_launched = how.is_launched};
   place.say("asking the engine at " + endpoint);
   while (true) {
     auto attempt = Attempt::begin(place, *context, stop);
@@ -230,8 +242,9 @@ Status run_remote_ranks(const ServeOptions& options, const std::vector<std::stri
     if (end.code() == StatusCode::kAborted) {
       return Status(StatusCode::kUnavailable, end.message());
     }
-    if (end.code() != StatusCode::kUnavailable) return end;
-    place.say("over: " + std::string(end.message()));
+    const bool goes_on = end.ok() || end.code() == StatusCode::kUnavailable;
+    if (!goes_on || (attempt.ok() && how.is_launched)) return end;
+    place.say(end.ok() ? "over: the engine was stopped" : "over: " + std::string(end.message()));
     if (!attempt.ok()) pause(stop);
   }
 }

@@ -16,9 +16,15 @@
 
 namespace trireme::engine {
 
+struct RemoteRanksOptions {
+  // As a launcher's rank (launched.h): one group, and its end is ours; a first SIGTERM waits for
+  // the engine, which got one too and drains, as long as --shutdown-timeout lets it.
+  bool is_launched = false;
+};
+
 // OK after a stop. kFailedPrecondition: the engine has another configuration.
 [[nodiscard]] Status run_remote_ranks(const ServeOptions& options,
                                       const std::vector<std::string>& command_line,
-                                      StopSignal& stop);
+                                      StopSignal& stop, const RemoteRanksOptions& how = {});
 
 }  // namespace trireme::engine
