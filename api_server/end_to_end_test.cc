@@ -153,6 +153,24 @@ TEST(EndToEnd, logprobs_come_in_both_shapes) {
       << chat.body;
 }
 
+TEST(EndToEnd, a_chat_shows_its_prompts_tokens_beside_its_choices_a_completion_in_them) {
+  ServerForTest server;
+  FakeEngine engine(server, 0);
+  const std::string chat =
+      R"({"messages":[{"role":"user","content":"x"}],"max_tokens":2,"return_token_ids":true)";
+  const TestReply whole = ask(server.port(), "/v1/chat/completions", chat + "}");
+  const std::size_t usage = whole.body.find(R"("usage":)");
+  EXPECT_LT(usage, whole.body.find(R"("prompt_token_ids":[)")) << whole.body;
+  EXPECT_GT(usage, whole.body.find(R"("token_ids":[)"));
+  const TestReply stream = ask(server.port(), "/v1/chat/completions", chat + R"(,"stream":true})");
+  EXPECT_TRUE(contains(stream.body, R"("finish_reason":null}],"prompt_token_ids":[)"))
+      << stream.body;
+  EXPECT_EQ(stream.body.find("prompt_token_ids"), stream.body.rfind("prompt_token_ids"));
+  const TestReply completion = ask(server.port(), "/v1/completions",
+                                   R"({"prompt":[5],"max_tokens":2,"return_token_ids":true})");
+  EXPECT_TRUE(contains(completion.body, R"("prompt_token_ids":[5]}])")) << completion.body;
+}
+
 TEST(EndToEnd, a_disconnect_aborts_at_once_streamed_or_not) {
   ServerForTest server;
   FakeEngine engine(server, 0, {.is_silent = true});
@@ -255,6 +273,14 @@ TEST(EndToEnd, wrong_input_is_400_and_names_the_field) {
   EXPECT_EQ(param_of(R"({})"), "prompt");
   EXPECT_EQ(param_of(R"({"prompt":[5],"suffix":"s"})"), "suffix");
   EXPECT_EQ(param_of(R"({"prompt":[99999999]})"), "prompt");
+  EXPECT_EQ(param_of(R"({"prompt":[5],"allowed_token_ids":[9999999]})"), "allowed_token_ids");
+  EXPECT_EQ(param_of(R"({"prompt":[5],"allowed_token_ids":[1],"stop_token_ids":[1],)"
+                     R"("min_tokens":2})"),
+            "allowed_token_ids");
+  EXPECT_EQ(param_of(R"({"prompt":[5],"min_tokens":600,"max_tokens":700})"), "prompt");
+  EXPECT_EQ(param_of(R"({"messages":[{"role":"user","content":"x"}],"min_tokens":600})",
+                     "/v1/chat/completions"),
+            "min_tokens");
   EXPECT_EQ(param_of(R"({"messages":[{"role":"user","content":"x"}],)"
                      R"("response_format":{"type":"json_object"}})",
                      "/v1/chat/completions"),

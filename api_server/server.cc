@@ -79,8 +79,9 @@ ServiceOptions service_options(const ServeOptions& options, const ModelInfo& mod
       out.eos_token_ids.push_back(eos);
     }
   }
-  out.vocabulary_size =
-      std::max(model.vocabulary_size, static_cast<uint32_t>(tokenizer.vocabulary_size()));
+  out.limits.vocabulary_size = model.vocabulary_size > 0
+                                   ? model.vocabulary_size
+                                   : static_cast<uint32_t>(tokenizer.vocabulary_size());
   out.seed = entropy64();
   out.stream_interval = options.server.stream_interval;
   out.usage_always = options.server.usage_always;

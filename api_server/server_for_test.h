@@ -24,6 +24,7 @@ inline constexpr uint32_t kTestModelTokensMax = 512;
 struct ServerForTestOptions {
   uint64_t queued_requests_max = 0;
   std::vector<std::string> api_keys;
+  int32_t logprobs_max = 20;
 };
 
 class ServerForTest {
@@ -42,7 +43,8 @@ class ServerForTest {
     service.model_root = "models/demo";
     service.api_keys = options.api_keys;
     service.version = "0";
-    service.vocabulary_size = static_cast<uint32_t>(tokenizer_.vocabulary_size());
+    service.limits.vocabulary_size = static_cast<uint32_t>(tokenizer_.vocabulary_size());
+    service.limits.logprobs_max = options.logprobs_max;
     service_.emplace(service, engines_->client(), tokenizer_, &template_, *encoder_);
     http_ = *HttpServer::open(io_, {.host = "127.0.0.1"},
                               [this](auto exchange) { service_->handle(std::move(exchange)); });

@@ -92,7 +92,7 @@ Service::Service(ServiceOptions options, EngineClient& engines, const text::Toke
                .metrics = metrics_,
                .random = Random(options_.seed),
                .eos_token_ids = options_.eos_token_ids,
-               .vocabulary_size = options_.vocabulary_size,
+               .vocabulary_size = options_.limits.vocabulary_size,
                .token_bytes_max = longest_token(tokenizer),
                .response_role = options_.response_role} {}
 

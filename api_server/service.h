@@ -33,10 +33,9 @@ struct ServiceOptions {
   std::string root_path;  // Stripped off every path.
   std::string response_role = "assistant";
   std::string version;
-  RequestLimits limits;
+  RequestLimits limits;  // vocabulary_size is needed.
   SamplingDefaults defaults;
   std::vector<int32_t> eos_token_ids;
-  uint32_t vocabulary_size = 0;
   uint64_t seed = 0;             // Of the seeds drawn for requests that bring none.
   uint32_t stream_interval = 1;  // At least, whatever a request says.
   bool return_tokens_as_ids = false;

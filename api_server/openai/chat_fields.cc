@@ -111,20 +111,20 @@ Status read_kwargs(Name field, Value value, Target target) {
 }
 
 Status read_top_logprobs(Name field, Value value, Target target) {
-  return read_int(field, value, 0, std::numeric_limits<int32_t>::max(),
+  return read_int(field, value, -1, std::numeric_limits<int32_t>::max(),
                   target.request.top_logprobs);
 }
 
-Status read_tokens_max(Name field, Value value, Target target) {
+Status read_completion_tokens_max(Name field, Value value, Target target) {
   uint32_t tokens = 0;
   TRIREME_RETURN_IF_ERROR(read_int(field, value, 1, std::numeric_limits<int32_t>::max(), tokens));
-  target.request.output_tokens_max = tokens;
+  target.request.completion_tokens_max = tokens;
   return {};
 }
 
 constexpr RequestField kChatFields[] = {
     {"messages", read_messages},
-    {"max_completion_tokens", read_tokens_max},
+    {"max_completion_tokens", read_completion_tokens_max},
     {"logprobs",
      [](Name field, Value value, Target target) {
        return read_bool(field, value, target.request.wants_logprobs);

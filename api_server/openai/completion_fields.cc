@@ -55,7 +55,7 @@ constexpr RequestField kCompletionFields[] = {
     {"logprobs",
      [](Name field, Value value, Target target) {
        target.request.wants_logprobs = true;
-       return read_int(field, value, 0, std::numeric_limits<int32_t>::max(),
+       return read_int(field, value, -1, std::numeric_limits<int32_t>::max(),
                        target.request.top_logprobs);
      }},
     {"suffix", read_suffix},

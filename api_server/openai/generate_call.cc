@@ -4,6 +4,7 @@
 
 #include "api_server/api_error.h"
 #include "api_server/field_error.h"
+#include "api_server/openai/sampling_checks.h"
 #include "common/log.h"
 
 namespace trireme::api {
@@ -32,6 +33,12 @@ HttpReply status_reply(const Status& status) {
     reply.retry_after_seconds = kRetryAfterSeconds;
   }
   return reply;
+}
+
+Status check_sampling(const wire::AddRequest& request) {
+  TRIREME_RETURN_IF_ERROR(check_output_fits(request.sampling));
+  TRIREME_RETURN_IF_ERROR(check_some_token_allowed(request.sampling));
+  return check_logprobs_bound(request.sampling, request.prompt_token_ids.size());
 }
 
 }  // namespace
@@ -122,6 +129,7 @@ Status GenerateCall::prepare(std::vector<wire::AddRequest>& requests) {
     }
     for (uint32_t i = 0; i < request_.n; ++i) {
       requests.push_back(add_request(prompt, i));
+      if (i == 0) TRIREME_RETURN_IF_ERROR(check_sampling(requests.back()));
       parts_.push_back({.choice = Choice(request_, context_.tokenizer, prompt.token_ids, echo)});
     }
     context_.metrics.prompt_tokens.observe(static_cast<double>(prompt.token_ids.size()));
@@ -159,7 +167,7 @@ Status GenerateCall::check_prompt(Prompt& prompt) const {
   const std::size_t size = prompt.token_ids.size();
   if (size == 0) return field_error(field, "has no tokens");
   for (const int32_t id : prompt.token_ids) {
-    if (prompt.is_tokens && static_cast<uint32_t>(id) >= context_.vocabulary_size) {
+    if (static_cast<uint32_t>(id) >= context_.vocabulary_size) {
       return field_error(field, absl::StrFormat("token id %d is out of the vocabulary of %u", id,
                                                 context_.vocabulary_size));
     }
@@ -252,6 +260,7 @@ void GenerateCall::measure(uint32_t index, const wire::EngineOutput& output) {
   Metrics& metrics = context_.metrics;
   const Instant time = now();
   if (part.last_token == Instant{}) {
+    part.first_token = time;
     metrics.ttft_seconds.observe(seconds(time - arrived_));
     metrics.queue_seconds.observe(output.queue_microseconds * 1e-6);
     // A prompt's other choices find what its first one computed.
@@ -290,7 +299,7 @@ void GenerateCall::send_delta(uint32_t index, const ChoiceDelta& delta) {
   if (part.is_first_chunk) {
     part.is_first_chunk = false;
     prompt = &prompt_of(index).token_ids;
-    if (request_.is_chat) reply_text_.append_role(out, index);
+    if (request_.is_chat) reply_text_.append_role(out, index, *prompt);
   }
   if (request_.continuous_usage) {
     const Usage so_far = usage();
@@ -313,7 +322,10 @@ void GenerateCall::end_choice(uint32_t index, wire::FinishReason reason) {
   ++metrics.finished[std::min(static_cast<std::size_t>(reason), metrics.finished.size() - 1)];
   metrics.e2e_seconds.observe(total);
   metrics.generation_tokens.observe(tokens);
-  if (tokens > 1) metrics.time_per_output_token_seconds.observe(total / tokens);
+  if (tokens > 1) {
+    const double decode = seconds(part.last_token - part.first_token);
+    metrics.time_per_output_token_seconds.observe(decode / (tokens - 1));
+  }
   if (ended_ == parts_.size()) finish();
 }
 

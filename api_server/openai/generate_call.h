@@ -60,6 +60,7 @@ class GenerateCall final : public OutputSink, public std::enable_shared_from_thi
   struct Part {  // One choice.
     Choice choice;
     ChoiceDelta joined;  // Of a whole answer, or held for the next event.
+    Instant first_token;
     Instant last_token;
     uint32_t sent_tokens = 0;
     bool is_first_chunk = true;

@@ -80,7 +80,8 @@ Status read_chat_object(simdjson::dom::object object, const RequestLimits& limit
   TRIREME_RETURN_IF_ERROR(
       read_fields(object, chat_fields(), {.request = request, .limits = limits}));
   if (request.messages_json.empty()) return field_error("messages", "is required");
-  if (request.top_logprobs > 0 && !request.wants_logprobs) {
+  if (request.completion_tokens_max) request.output_tokens_max = request.completion_tokens_max;
+  if (request.top_logprobs != 0 && !request.wants_logprobs) {
     return field_error("top_logprobs", "needs logprobs = true");
   }
   if (request.continue_final_message && request.add_generation_prompt) {
@@ -109,8 +110,8 @@ StatusOr<GenerateRequest> RequestReader::read_chat(const std::string& body) {
   TRIREME_ASSIGN_OR_RETURN(const auto object, json_->parse(body, limits_));
   GenerateRequest request;
   request.sampling = defaults_.sampling;
-  TRIREME_RETURN_IF_ERROR(read_chat_object(object, limits_, request));
   request.output_tokens_default = defaults_.output_tokens_max;
+  TRIREME_RETURN_IF_ERROR(read_chat_object(object, limits_, request));
   json_->trim();
   return request;
 }

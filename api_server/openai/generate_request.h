@@ -28,6 +28,7 @@ struct RequestLimits {
   std::size_t messages_max = 4096;
   std::size_t token_list_max = 4096;  // stop_token_ids, allowed_token_ids, logit_bias, bad_words
   int32_t logprobs_max = 20;          // --max-logprobs; -1: no limit
+  uint32_t vocabulary_size = 0;       // Of the model; 0: not known, token ids are not checked.
 };
 
 // What generation_config.json says where the client says nothing.
@@ -54,7 +55,8 @@ struct GenerateRequest {
 
   wire::SamplingParams sampling;
   std::optional<uint64_t> seed;
-  std::optional<uint32_t> output_tokens_max;      // max_tokens, max_completion_tokens: as asked for
+  std::optional<uint32_t> output_tokens_max;      // max_tokens: as asked for
+  std::optional<uint32_t> completion_tokens_max;  // max_completion_tokens: wins, by read_chat().
   std::optional<uint32_t> output_tokens_default;  // Else this or less; none: what the model holds.
   std::optional<int32_t> truncate_prompt_tokens;
   uint32_t n = 1;
@@ -72,7 +74,7 @@ struct GenerateRequest {
   bool return_token_ids = false;
   bool tokens_as_ids = false;  // return_tokens_as_token_ids
   bool wants_logprobs = false;
-  int32_t top_logprobs = 0;
+  int32_t top_logprobs = 0;  // -1, all, becomes the vocabulary's size; of prompt_logprobs too.
   std::optional<int32_t> prompt_logprobs;
   std::string user;
   std::string cache_salt;

@@ -45,6 +45,53 @@ TEST(RequestReader, every_sampling_field_lands_where_it_belongs) {
   EXPECT_FALSE(request->skip_special_tokens);
 }
 
+TEST(RequestReader, token_ids_out_of_the_vocabulary_are_refused) {
+  RequestReader reader({.vocabulary_size = 100});
+  const auto field = [&](const char* body) {
+    return field_of(reader.read_completion(body).status());
+  };
+  EXPECT_EQ(field(R"({"prompt":"a","allowed_token_ids":[99,100]})"), "allowed_token_ids");
+  EXPECT_EQ(field(R"({"prompt":"a","allowed_token_ids":[]})"), "allowed_token_ids");
+  EXPECT_EQ(field(R"({"prompt":"a","logit_bias":{"100":1}})"), "logit_bias");
+  EXPECT_TRUE(
+      reader.read_completion(R"({"prompt":"a","allowed_token_ids":[99],"logit_bias":{"99":1}})")
+          .ok());
+}
+
+TEST(RequestReader, max_completion_tokens_wins_over_max_tokens_in_either_order) {
+  const std::string messages = R"("messages":[{"role":"user","content":"x"}])";
+  for (const char* const both : {R"("max_tokens":3,"max_completion_tokens":5)",
+                                 R"("max_completion_tokens":5,"max_tokens":3)"}) {
+    EXPECT_EQ(chat("{" + messages + "," + both + "}")->output_tokens_max, 5u);
+  }
+  EXPECT_EQ(chat("{" + messages + R"(,"max_tokens":3})")->output_tokens_max, 3u);
+}
+
+TEST(RequestReader, min_tokens_is_held_against_the_default_of_max_tokens) {
+  EXPECT_EQ(field_of(completion(R"({"prompt":"a","min_tokens":17})").status()), "min_tokens");
+  EXPECT_TRUE(completion(R"({"prompt":"a","min_tokens":16})").ok());
+  EXPECT_TRUE(chat(R"({"messages":[{"role":"user","content":"x"}],"min_tokens":17})").ok());
+}
+
+TEST(RequestReader, logprobs_of_minus_one_are_the_whole_vocabulary_under_the_same_bound) {
+  RequestReader free({.logprobs_max = -1, .vocabulary_size = 100});
+  const auto all = free.read_completion(R"({"prompt":"a","logprobs":-1,"prompt_logprobs":-1})");
+  ASSERT_TRUE(all.ok()) << all.status();
+  EXPECT_EQ(all->sampling.logprobs, 100);
+  EXPECT_EQ(all->sampling.prompt_logprobs, 100);
+  const auto chat_all = free.read_chat(
+      R"({"messages":[{"role":"user","content":"x"}],"logprobs":true,"top_logprobs":-1})");
+  ASSERT_TRUE(chat_all.ok()) << chat_all.status();
+  EXPECT_EQ(chat_all->sampling.logprobs, 100);
+  RequestReader bounded({.logprobs_max = 20, .vocabulary_size = 100});
+  const auto field = [&](const char* body) {
+    return field_of(bounded.read_completion(body).status());
+  };
+  EXPECT_EQ(field(R"({"prompt":"a","logprobs":-1})"), "logprobs");
+  EXPECT_EQ(field(R"({"prompt":"a","prompt_logprobs":-1})"), "prompt_logprobs");
+  EXPECT_EQ(field(R"({"prompt":"a","logprobs":-2})"), "logprobs");
+}
+
 TEST(RequestReader, nulls_are_as_good_as_absent) {
   const auto request = completion(R"({"prompt":"a","temperature":null,"stop":null,"n":null})");
   ASSERT_TRUE(request.ok());

@@ -41,14 +41,19 @@ ReplyText::ReplyText(const Options& options)
   whole_prefix_ = prefix(is_chat_ ? "chat.completion" : "text_completion");
 }
 
-void ReplyText::append_role(std::string& out, uint32_t index) const {
+void ReplyText::append_role(std::string& out, uint32_t index,
+                            const std::vector<int32_t>& prompt_token_ids) const {
   out += chunk_prefix_;
   out += R"({"index":)";
   append_integer(out, index);
   out += R"(,"delta":{"role":)";
   out += role_json_;
-  out += R"(,"content":""},"logprobs":null,"finish_reason":null}]})";
-  out += "\n\n";
+  out += R"(,"content":""},"logprobs":null,"finish_reason":null}])";
+  if (with_token_ids_) {
+    out += R"(,"prompt_token_ids":)";
+    append_integers(out, prompt_token_ids);
+  }
+  out += "}\n\n";
 }
 
 void ReplyText::append_chunk(std::string& out, uint32_t index, const ChoiceDelta& delta,
@@ -74,7 +79,7 @@ void ReplyText::append_chunk(std::string& out, uint32_t index, const ChoiceDelta
   if (with_token_ids_) {
     out += R"(,"token_ids":)";
     append_integers(out, delta.token_ids);
-    if (prompt_token_ids != nullptr) {
+    if (prompt_token_ids != nullptr && !is_chat_) {
       out += R"(,"prompt_token_ids":)";
       append_integers(out, *prompt_token_ids);
     }
@@ -121,18 +126,24 @@ void ReplyText::append_whole_choice(std::string& out, uint32_t index,
   out += finish_reason_json(joined.finish_reason);
   out += R"(,"stop_reason":)";
   out += joined.stop_reason_json;
-  if (!joined.prompt_logprobs.empty()) {
-    out += R"(,"prompt_logprobs":[)";
-    out += joined.prompt_logprobs;
-    out += ']';
-  }
   if (with_token_ids_) {
     out += R"(,"token_ids":)";
     append_integers(out, joined.token_ids);
+  }
+  if (!is_chat_) append_prompt(out, choice);
+  out += '}';
+}
+
+void ReplyText::append_prompt(std::string& out, const WholeChoice& choice) const {
+  if (!choice.joined.prompt_logprobs.empty()) {
+    out += R"(,"prompt_logprobs":[)";
+    out += choice.joined.prompt_logprobs;
+    out += ']';
+  }
+  if (with_token_ids_) {
     out += R"(,"prompt_token_ids":)";
     append_integers(out, choice.prompt_token_ids);
   }
-  out += '}';
 }
 
 std::string ReplyText::whole(const std::vector<WholeChoice>& choices, const Usage& usage) const {
@@ -143,6 +154,7 @@ std::string ReplyText::whole(const std::vector<WholeChoice>& choices, const Usag
   }
   out += R"(],"usage":)";
   append_usage_object(out, usage);
+  if (is_chat_ && !choices.empty()) append_prompt(out, choices.front());
   out += '}';
   return out;
 }

@@ -31,9 +31,11 @@ class ReplyText {
   explicit ReplyText(const Options& options);
 
   // Stream: server-sent events, appended to `out`.
-  void append_role(std::string& out, uint32_t index) const;  // Chat: before the first text.
-  // `usage`: of continuous_usage_stats, or null. `prompt_token_ids`: of a choice's first chunk with
-  // return_token_ids, or null.
+  // Chat: before the first text. The prompt's ids are shown with return_token_ids.
+  void append_role(std::string& out, uint32_t index,
+                   const std::vector<int32_t>& prompt_token_ids) const;
+  // `usage`: of continuous_usage_stats, or null. `prompt_token_ids`: of a choice's first chunk, or
+  // null; shown with return_token_ids, unless a chat's role came with them.
   void append_chunk(std::string& out, uint32_t index, const ChoiceDelta& delta, const Usage* usage,
                     const std::vector<int32_t>* prompt_token_ids) const;
   void append_usage(std::string& out, const Usage& usage) const;
@@ -51,6 +53,8 @@ class ReplyText {
 
  private:
   void append_whole_choice(std::string& out, uint32_t index, const WholeChoice& choice) const;
+  // With a completion's choice; a chat, which has one prompt, shows it beside its choices.
+  void append_prompt(std::string& out, const WholeChoice& choice) const;
 
   bool is_chat_;
   bool with_token_ids_;

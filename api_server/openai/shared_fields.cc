@@ -24,6 +24,22 @@ Status read_stop(Name field, Value value, Target target) {
   return {};
 }
 
+Status check_vocabulary(Name field, int64_t id, const RequestLimits& limits) {
+  if (limits.vocabulary_size == 0 || id < limits.vocabulary_size) return {};
+  return field_error(field, absl::StrFormat("token id %d is out of the vocabulary of %u", id,
+                                            limits.vocabulary_size));
+}
+
+Status read_allowed_tokens(Name field, Value value, Target target) {
+  auto& allowed = target.request.sampling.allowed_token_ids;
+  TRIREME_RETURN_IF_ERROR(read_token_ids(field, value, target.limits.token_list_max, allowed));
+  if (allowed.empty()) return field_error(field, "must not be empty");
+  for (const int32_t id : allowed) {
+    TRIREME_RETURN_IF_ERROR(check_vocabulary(field, id, target.limits));
+  }
+  return {};
+}
+
 Status read_logit_bias(Name field, Value value, Target target) {
   simdjson::dom::object object;
   if (value.get_object().get(object) != simdjson::SUCCESS) {
@@ -40,6 +56,7 @@ Status read_logit_bias(Name field, Value value, Target target) {
     if (text.empty() || *end != '\0' || id < 0 || id > kTokensMax) {
       return field_error(field, absl::StrFormat("\"%s\" is not a token id", text));
     }
+    TRIREME_RETURN_IF_ERROR(check_vocabulary(field, id, target.limits));
     wire::LogitBias entry{.token_id = static_cast<int32_t>(id)};
     TRIREME_RETURN_IF_ERROR(read_number(field, bias, -kFloatMax, kFloatMax, entry.bias));
     entry.bias = std::clamp(entry.bias, -100.0F, 100.0F);
@@ -88,8 +105,6 @@ Status read_seed(Name field, Value value, Target target) {
   return {};
 }
 
-// Also for max_completion_tokens, which wins over the older name in either order of arrival only
-// because clients never send both with different values.
 Status read_tokens_max(Name field, Value value, Target target) {
   uint32_t tokens = 0;
   TRIREME_RETURN_IF_ERROR(read_int(field, value, 0, kTokensMax, tokens));
@@ -118,7 +133,7 @@ Status read_top_p(Name field, Value value, Target target) {
 
 Status read_prompt_logprobs(Name field, Value value, Target target) {
   int32_t count = 0;
-  TRIREME_RETURN_IF_ERROR(read_int(field, value, 0, kTokensMax, count));
+  TRIREME_RETURN_IF_ERROR(read_int(field, value, -1, kTokensMax, count));
   target.request.prompt_logprobs = count;
   return {};
 }
@@ -185,7 +200,7 @@ constexpr RequestField kSharedFields[] = {
     {"logit_bias", read_logit_bias},
     {"prompt_logprobs", read_prompt_logprobs},
     {"stop_token_ids", token_ids<&Sampling::stop_token_ids>},
-    {"allowed_token_ids", token_ids<&Sampling::allowed_token_ids>},
+    {"allowed_token_ids", read_allowed_tokens},
     {"bad_words",
      [](Name field, Value value, Target target) {
        return read_strings(field, value, target.limits.token_list_max, target.request.bad_words);
@@ -227,6 +242,42 @@ constexpr RequestField kSharedFields[] = {
 
 std::span<const RequestField> shared_fields() { return kSharedFields; }
 
+namespace {
+
+// -1 is all of the vocabulary, under the same bound.
+Status check_logprobs(Name field, const RequestLimits& limits, int32_t& count) {
+  if (count == -1) {
+    if (limits.vocabulary_size == 0) {
+      return field_error(field, "-1 is not possible, the vocabulary's size is not known");
+    }
+    count = static_cast<int32_t>(limits.vocabulary_size);
+  }
+  if (limits.logprobs_max < 0 || count <= limits.logprobs_max) return {};
+  return field_error(
+      field, absl::StrFormat("at most %d (--max-logprobs), got %d", limits.logprobs_max, count));
+}
+
+Status check_output_tokens(const GenerateRequest& request) {
+  if (request.output_tokens_max == 0U && !request.echo) {
+    return field_error("max_tokens", "must be at least 1, got 0");
+  }
+  const uint32_t wanted = request.sampling.output_tokens_min;
+  const auto most =
+      request.output_tokens_max ? request.output_tokens_max : request.output_tokens_default;
+  if (!most || wanted <= *most) return {};
+  return field_error("min_tokens",
+                     absl::StrFormat("is %u, more than max_tokens = %u%s", wanted, *most,
+                                     request.output_tokens_max ? "" : ", the default"));
+}
+
+// vLLM's reading of very small temperatures: greedy, or at least not an overflow.
+float temperature_of(float asked) {
+  if (asked < 1e-5F) return 0;
+  return std::max(asked, 0.01F);
+}
+
+}  // namespace
+
 Status check_together(GenerateRequest& request, const RequestLimits& limits) {
   auto& sampling = request.sampling;
   if (!request.stream && (request.include_usage || request.continuous_usage)) {
@@ -235,31 +286,18 @@ Status check_together(GenerateRequest& request, const RequestLimits& limits) {
   if (request.stream && request.prompt_logprobs.has_value()) {
     return field_error("prompt_logprobs", "is not available with stream = true");
   }
-  const int32_t wanted = std::max(request.top_logprobs, request.prompt_logprobs.value_or(0));
-  if (limits.logprobs_max >= 0 && wanted > limits.logprobs_max) {
-    return field_error(
-        request.is_chat ? "top_logprobs" : "logprobs",
-        absl::StrFormat("at most %d (--max-logprobs), got %d", limits.logprobs_max, wanted));
+  TRIREME_RETURN_IF_ERROR(
+      check_logprobs(request.is_chat ? "top_logprobs" : "logprobs", limits, request.top_logprobs));
+  if (request.prompt_logprobs) {
+    TRIREME_RETURN_IF_ERROR(check_logprobs("prompt_logprobs", limits, *request.prompt_logprobs));
+    sampling.prompt_logprobs = *request.prompt_logprobs;
   }
-  // vLLM's reading of very small temperatures: greedy, or at least not an overflow.
-  if (sampling.temperature < 1e-5F) {
-    sampling.temperature = 0;
-  } else if (sampling.temperature < 0.01F) {
-    sampling.temperature = 0.01F;
-  }
+  sampling.temperature = temperature_of(sampling.temperature);
   if (sampling.temperature == 0 && request.n > 1) {
     return field_error("n", absl::StrFormat("must be 1 with temperature 0, got %u", request.n));
   }
-  if (request.output_tokens_max && sampling.output_tokens_min > *request.output_tokens_max) {
-    return field_error("min_tokens",
-                       absl::StrFormat("is %u, more than max_tokens = %u",
-                                       sampling.output_tokens_min, *request.output_tokens_max));
-  }
-  if (request.output_tokens_max == 0U && !request.echo) {
-    return field_error("max_tokens", "must be at least 1, got 0");
-  }
+  TRIREME_RETURN_IF_ERROR(check_output_tokens(request));
   if (request.wants_logprobs) sampling.logprobs = request.top_logprobs;
-  if (request.prompt_logprobs) sampling.prompt_logprobs = *request.prompt_logprobs;
   if (request.echo && request.wants_logprobs) {
     sampling.prompt_logprobs = std::max(sampling.prompt_logprobs, request.top_logprobs);
   }
