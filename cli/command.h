@@ -11,6 +11,7 @@ using Arguments = std::span<char* const>;  // After the subcommand's name; null-
 int run_serve(Arguments arguments);
 int run_pull(Arguments arguments);
 int run_key(Arguments arguments);
+int run_layout(Arguments arguments);
 int run_version(Arguments arguments);
 
 }  // namespace trireme::cli

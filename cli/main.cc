@@ -19,6 +19,7 @@ constexpr Command kCommands[] = {
     {"serve", "MODEL [flags]", "serve a model; --help lists vLLM's flags", run_serve},
     {"pull", "MODEL [REVISION]", "download a model into the hub cache", run_pull},
     {"key", "new", "print a fresh cluster key", run_key},
+    {"layout", "MODEL [flags]", "check a serve command line, for scripts", run_layout},
     {"version", "", "print the version", run_version},
 };
 
