@@ -1,4 +1,4 @@
-"""deploy/cluster over real sshd in two network namespaces: up, a question, status, a node that cannot start, down."""
+"""deploy/cluster over real sshd in two network namespaces: up, a question, status, losses on the way, down."""
 
 import os
 import shutil
@@ -17,7 +17,9 @@ ADDRESSES = {FRONT: "10.213.8.1", NODE: "10.213.8.2"}
 
 
 def sh(*words, check=True, **more):
-    return subprocess.run([str(w) for w in words], check=check, capture_output=True, text=True, **more)
+    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, **more)
+    assert not check or done.returncode == 0, f"{words}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    return done
 
 
 @pytest.fixture(scope="module")
@@ -74,35 +76,85 @@ def cluster(folder: Path, verb: str, *arguments, check=True):
     return sh("ip", "netns", "exec", FRONT, *command, check=check, env=environment, timeout=120)
 
 
-FLAGS = ["--data-parallel-size", 4, "--tensor-parallel-size", 1, "--served-model-name", "demo",
-         "--data-parallel-rpc-port", 13346, "--port", 8000]  # fmt: skip
+# vLLM's spellings: with "=", short, before the model and behind it.
+FLAGS = ["--data-parallel-size=4", "-tp", 1, "-dpp=13346", "--port=8123"]
 
 
-def ours() -> list:
-    return [p for p in all_processes().values() if ".trireme/trireme-ssh-" in p.command[0]]
+def ours() -> dict:
+    return {p.pid: p for p in all_processes().values() if ".trireme/trireme-ssh-" in p.command[0]}
 
 
-def test_up_answers_from_both_nodes_and_down_leaves_nothing(hosts):
-    out = cluster(hosts, "up", DEMO, *FLAGS).stdout
-    assert "ready: http://10.213.8.1:8000" in out
+def curl(path: str, *words) -> str:
+    return sh("ip", "netns", "exec", FRONT, "curl", "-s", f"http://127.0.0.1:8123{path}", *words).stdout
 
-    def engines():
-        text = sh("ip", "netns", "exec", FRONT, "curl", "-s", "http://127.0.0.1:8000/metrics").stdout
-        return [x for x in text.split("\n") if x.startswith("trireme:engines_ready") and x.endswith(" 4")]
 
-    wait_for("four engines", engines, 60)
-    body = '{"model": "demo", "prompt": "The capital of France is", "max_tokens": 8, "temperature": 0}'
-    answer = sh("ip", "netns", "exec", FRONT, "curl", "-s", "http://127.0.0.1:8000/v1/completions", "-d", body).stdout
-    assert " Paris" in answer
+@pytest.fixture(scope="module")
+def model(hosts):
+    """A directory of links, as the hub cache holds a model."""
+    snapshot = hosts / "snapshot"
+    snapshot.mkdir()
+    for file in DEMO.iterdir():
+        (snapshot / file.name).symlink_to(file)
+    return snapshot
+
+
+def copied(name: str) -> Path:
+    """The weights of the model that was copied to this node."""
+    return next((Path.home() / f".trireme/{name}/models").glob("snapshot-*/model.safetensors"))
+
+
+def test_up_answers_from_both_nodes_and_down_leaves_nothing(hosts, model):
+    out = cluster(hosts, "up", "--copy-model", *FLAGS, model).stdout
+    assert "ready: http://10.213.8.1:8123" in out
+    assert "trireme:engines_ready" in (metrics := curl("/metrics"))
+    assert [x for x in metrics.split("\n") if x.startswith("trireme:engines_ready") and x.endswith(" 4")]
+    body = f'{{"model": "{model}", "prompt": "The capital of France is", "max_tokens": 8, "temperature": 0}}'
+    assert " Paris" in curl("/v1/completions", "-d", body)
+    assert copied(NODE).read_bytes() == (DEMO / "model.safetensors").read_bytes()
     assert cluster(hosts, "status").stdout.count("running") == 2
-    assert "ranks 2" in cluster(hosts, "logs").stdout or "rank 2" in cluster(hosts, "logs").stdout
+    assert "rank 2" in cluster(hosts, "logs").stdout
+
+    before = ours().keys()
+    again = cluster(hosts, "up", "--copy-model", *FLAGS, model).stdout
+    assert again.count("runs already") == 2 and "copying" not in again
+    other = cluster(hosts, "up", "--copy-model", *FLAGS, "--max-num-seqs=7", model, check=False)
+    assert other.returncode == 1 and "other flags" in other.stderr
+    assert ours().keys() == before
+
+    cluster(hosts, "down")
+    wait_for("all gone", lambda: not ours(), 10)
+
+
+def test_copies_go_on_where_they_were_interrupted_and_down_goes_past_a_lost_node(hosts, model):
+    whole = copied(NODE)
+    stat = whole.stat()
+    part = whole.with_name(f"{whole.name}.part-{stat.st_size}-{int(stat.st_mtime)}")
+    part.write_bytes(whole.read_bytes()[:1_000_000])
+    whole.write_bytes(b"of another model")
+    out = cluster(hosts, "up", "--copy-model", *FLAGS, model).stdout
+    assert "1.0MB are there" in out and out.count("copying") == 1
+    assert whole.read_bytes() == (DEMO / "model.safetensors").read_bytes() and not part.exists()
+
+    sh("ip", "-n", NODE, "link", "set", "ts-node", "down")
+    lost = cluster(hosts, "down", check=False)
+    sh("ip", "-n", NODE, "link", "set", "ts-node", "up")
+    assert lost.returncode == 1 and ADDRESSES[NODE] in lost.stderr and ADDRESSES[FRONT] not in lost.stderr
+    assert {p.command[0].split("/.trireme/")[1].split("/")[0] for p in ours().values()} == {NODE}
     cluster(hosts, "down")
     wait_for("all gone", lambda: not ours(), 10)
 
 
 def test_node_that_cannot_start_is_named_with_its_reason(hosts):
-    result = cluster(hosts, "up", "/nonexistent/model", *FLAGS, check=False)
+    result = cluster(hosts, "up", *FLAGS, "/nonexistent/model", check=False)
     assert result.returncode == 1
     assert "10.213.8." in result.stderr and "/nonexistent/model" in result.stderr
-    cluster(hosts, "down", check=False)
+    cluster(hosts, "down")
     wait_for("all gone", lambda: not ours(), 10)
+
+
+def test_bad_flag_is_answered_before_any_node_is_touched(hosts):
+    typo = cluster(hosts, "up", *FLAGS, "--tensor-paralel-size=2", DEMO, check=False)
+    assert typo.returncode == 1 and "--tensor-parallel-size" in typo.stderr
+    placed = cluster(hosts, "up", *FLAGS, "-dpl", 2, DEMO, check=False)
+    assert placed.returncode == 1 and "--data-parallel-size-local" in placed.stderr
+    assert not ours()
