@@ -200,6 +200,17 @@ def test_dead_node_leaves_no_orphan_and_comes_back(spanning, key):
         assert cluster.complete("The capital of France is").status == 200
 
 
+def test_every_engine_of_a_data_parallel_group_spans_the_nodes(network, key):
+    more = ["--data-parallel-size", 2, "--master-port", 29701]
+    with front(key, 2, 1, *more) as cluster, node(key, 2, 1, *more) as far:
+        wait_for("two engines", lambda: is_serving(cluster) and cluster.engines_up() == 2, 60)
+        assert len(workers_of(cluster)) == len(workers_of(far)) == 2
+        assert cluster.complete("The capital of France is").json()["choices"][0]["text"].startswith(" Paris")
+        os.kill(max(workers_of(far)), signal.SIGKILL)
+        wait_for("one is missed", lambda: cluster.metric("trireme:engine_losses_total") >= 1, 20)
+        wait_for("two engines again", lambda: is_serving(cluster) and cluster.engines_up() == 2, 60)
+
+
 def test_other_configuration_is_refused_with_both_values(network, key):
     port = ["--master-port", 29601]  # Beside the cluster that still runs.
     with front(key, 1, 2, *port), node(key, 1, 2, "--block-size", 32, *port) as far:
