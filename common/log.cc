@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <charconv>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -41,6 +42,7 @@ Level level_from_environment() {
 struct Identity {
   std::array<char, 32> process{};
   int rank = -1;
+  int worker = -1;
 };
 
 // Written once by start(), before other threads exist.
@@ -88,6 +90,10 @@ std::string json_line(Level level, std::string_view event, Fields fields) {
     line += ",\"rank\":";
     append_number(line, identity().rank);
   }
+  if (identity().worker >= 0) {
+    line += ",\"worker\":";
+    append_number(line, identity().worker);
+  }
   line += ",\"event\":";
   append_json_string(line, event);
   for (const Field& field : fields) {
@@ -100,7 +106,8 @@ std::string json_line(Level level, std::string_view event, Fields fields) {
   return line;
 }
 
-std::string text_line(Level level, std::string_view event, Fields fields) {
+// "12:34:56.789 ! worker/0.1"
+std::string text_head(Level level) {
   std::string line = utc_time().substr(11, 12);
   line += level >= Level::kWarning ? " ! " : "   ";
   line += identity().process.data();
@@ -108,6 +115,15 @@ std::string text_line(Level level, std::string_view event, Fields fields) {
     line += '/';
     append_number(line, identity().rank);
   }
+  if (identity().worker >= 0) {
+    line += '.';
+    append_number(line, identity().worker);
+  }
+  return line;
+}
+
+std::string text_line(Level level, std::string_view event, Fields fields) {
+  std::string line = text_head(level);
   line += "  ";
   line += event;
   for (const Field& field : fields) {
@@ -142,11 +158,14 @@ void Field::append_text(std::string& out) const {
   }
 }
 
-void start(std::string_view process, int rank) {
+void start(std::string_view process, int rank, int worker) {
   Identity& self = identity();
   self.process.fill('\0');
   process.copy(self.process.data(), self.process.size() - 1);
   self.rank = rank;
+  self.worker = worker;
+  // A log file that is as large as `ulimit -f` lets it be must not end who writes to it.
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 bool enabled(Level level) { return level >= threshold(); }
@@ -156,6 +175,15 @@ void write(Level level, std::string_view event, Fields fields) {
   const std::string line =
       is_terminal() ? text_line(level, event, fields) : json_line(level, event, fields);
   // A full disk or a closed terminal must not stop serving: a lost line is only a lost line.
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+void tell(std::string_view event, std::string_view text) {
+  if (!is_terminal()) return info(event, {{"text", text}});
+  const bool is_silenced =
+      threshold() > Level::kInfo && std::getenv("TRIREME_LOG_LEVEL") != nullptr;
+  if (is_silenced) return;
+  const std::string line = text_head(Level::kInfo) + "  " + std::string(text) + "\n";
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
 }
 

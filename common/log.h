@@ -39,9 +39,9 @@ class Field {
 };
 using Fields = std::initializer_list<Field>;
 
-// Names the process in every later line; `rank` < 0 leaves the rank out. Call once, first in
-// main().
-void start(std::string_view process, int rank = -1);
+// Names the process in every later line: the data-parallel rank it belongs to, and of a worker its
+// number in that rank's engine; below 0 they are left out. Call first in main().
+void start(std::string_view process, int rank = -1, int worker = -1);
 [[nodiscard]] bool enabled(Level level);
 void write(Level level, std::string_view event, Fields fields);
 
@@ -55,6 +55,9 @@ inline void warning(std::string_view event, Fields fields = {}) {
 inline void error(std::string_view event, Fields fields = {}) {
   write(Level::kError, event, fields);
 }
+// What a person reads while all is well: an info event with that text; on a terminal the text, even
+// where events of that level are not shown by default.
+void tell(std::string_view event, std::string_view text);
 // Why this process ends, for its user: an error event "failed"; on a terminal "process: reason".
 void failed(std::string_view reason);
 

@@ -19,7 +19,8 @@ Status run(std::span<const char* const> arguments) {
   TRIREME_ASSIGN_OR_RETURN(const worker::WorkerCommandLine line,
                            worker::parse_worker_arguments(arguments));
   TRIREME_ASSIGN_OR_RETURN(const ServeOptions options, parse_serve_flags(line.serve_arguments));
-  log::start("worker", static_cast<int>(line.flags.rank));
+  log::start("worker", static_cast<int>(options.internal.engine_rank),
+             static_cast<int>(line.flags.rank));
   return worker::run_worker_process(line.flags, options);
 }
 
