@@ -2,8 +2,10 @@
 // file.
 #include <cstdio>
 #include <string_view>
+#include <vector>
 
 #include "cli/command.h"
+#include "common/options/nearest_name.h"
 
 namespace trireme::cli {
 namespace {
@@ -34,6 +36,17 @@ void print_help(std::FILE* stream) {
   }
 }
 
+int refuse(std::string_view name) {
+  std::vector<std::string_view> known = {"help", "--help", "--version"};
+  for (const Command& command : kCommands) known.push_back(command.name);
+  const std::string_view nearest = nearest_name(name, known);
+  if (nearest.empty()) return print_help(stderr), 2;
+  std::fprintf(stderr, "trireme: unknown command '%.*s'; did you mean '%.*s'?\n",
+               static_cast<int>(name.size()), name.data(), static_cast<int>(nearest.size()),
+               nearest.data());
+  return 2;
+}
+
 }  // namespace
 
 int dispatch(Arguments arguments) {
@@ -42,9 +55,9 @@ int dispatch(Arguments arguments) {
   for (const Command& command : kCommands) {
     if (command.name == name) return command.run(arguments.subspan(1));
   }
-  const bool wants_help = name == "help" || name == "--help" || name == "-h";
-  print_help(wants_help ? stdout : stderr);
-  return wants_help ? 0 : 2;
+  if (name == "--version" || name == "-v") return run_version({});
+  if (name == "help" || name == "--help" || name == "-h") return print_help(stdout), 0;
+  return refuse(name);
 }
 
 }  // namespace trireme::cli

@@ -1,11 +1,7 @@
-// trireme serve: becomes the api-server beside it, which starts everything else.
-#include <unistd.h>
-
-#include <cerrno>
+// trireme serve: becomes the api-server beside it, which starts everything else; with --headless
+// the node agent.
 #include <cstdio>
-#include <cstring>
 #include <string>
-#include <vector>
 
 #include "cli/command.h"
 #include "common/options/serve_flags.h"
@@ -20,20 +16,15 @@ int run_serve(Arguments arguments) {
     return 0;
   }
   // Checked here too, so that a typo is answered in this terminal before anything starts.
-  if (const auto options = parse_serve_flags(flags); !options.ok()) {
+  const auto options = parse_serve_flags(flags);
+  if (!options.ok()) {
     std::fprintf(stderr, "trireme serve: %s\n", std::string(options.status().message()).c_str());
     return 2;
   }
-  auto program = process::find_sibling_binary("api-server");
-  if (!program.ok()) {
-    std::fprintf(stderr, "trireme serve: %s\n", std::string(program.status().message()).c_str());
-    return 1;
-  }
-  std::vector<char*> argv = {program->data()};
-  argv.insert(argv.end(), arguments.begin(), arguments.end());
-  argv.push_back(nullptr);
-  execv(program->c_str(), argv.data());
-  std::fprintf(stderr, "trireme serve: %s: %s\n", program->c_str(), std::strerror(errno));
+  const bool is_headless = options->parallel.headless;
+  const Status status =
+      process::become_sibling_binary(is_headless ? "engine-core" : "api-server", flags);
+  std::fprintf(stderr, "trireme serve: %s\n", std::string(status.message()).c_str());
   return 1;
 }
 

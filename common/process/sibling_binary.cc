@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstring>
+#include <vector>
 
 namespace trireme::process {
 
@@ -22,6 +23,16 @@ StatusOr<std::string> find_sibling_binary(std::string_view name) {
   if (::access(in_bin.c_str(), X_OK) == 0) return in_bin;
   return error(StatusCode::kNotFound, "no program '%s': neither %s nor %s can be executed", name,
                beside, in_bin);
+}
+
+Status become_sibling_binary(std::string_view name, std::span<const char* const> arguments) {
+  TRIREME_ASSIGN_OR_RETURN(std::string program, find_sibling_binary(name));
+  std::vector<char*> argv = {program.data()};
+  // execv() takes them without const and does not change them.
+  for (const char* const argument : arguments) argv.push_back(const_cast<char*>(argument));
+  argv.push_back(nullptr);
+  ::execv(program.c_str(), argv.data());
+  return error(StatusCode::kInternal, "%s: %s", program, std::strerror(errno));
 }
 
 }  // namespace trireme::process
