@@ -327,7 +327,7 @@ TEST(EndToEnd, garbage_on_the_router_is_counted_and_nothing_else_notices) {
   EXPECT_EQ(ask(server.port(), "/v1/completions", R"({"prompt":[5],"max_tokens":2})").status, 200);
 }
 
-TEST(EndToEnd, the_api_key_protects_all_but_the_probes) {
+TEST(EndToEnd, the_api_key_protects_what_lies_below_v1_and_nothing_else) {
   ServerForTest server({.api_keys = {"secret", "other"}});
   FakeEngine engine(server, 0);
   const std::string body = R"({"prompt":[5],"max_tokens":2})";
@@ -336,9 +336,31 @@ TEST(EndToEnd, the_api_key_protects_all_but_the_probes) {
             401);
   EXPECT_EQ(ask(server.port(), "/v1/completions", body, "Authorization: Bearer other\r\n").status,
             200);
-  EXPECT_EQ(get(server.port(), "/metrics").status, 401);
-  EXPECT_EQ(get(server.port(), "/health").status, 200);
-  EXPECT_EQ(get(server.port(), "/ready").status, 200);
+  EXPECT_EQ(get(server.port(), "/v1/models").status, 401);
+  EXPECT_EQ(get(server.port(), "/v1/nothing").status, 401);
+  EXPECT_EQ(get(server.port(), "/nothing").status, 404);
+  for (const char* const path : {"/metrics", "/load", "/version", "/health", "/ready", "/ping"}) {
+    EXPECT_EQ(get(server.port(), path).status, 200) << path;
+  }
+  EXPECT_EQ(ask(server.port(), "/tokenize", R"({"prompt":"a"})").status, 200);
+}
+
+TEST(EndToEnd, a_template_of_the_request_is_used_only_where_it_is_trusted) {
+  const std::string body = R"({"messages":[{"role":"user","content":"abc"}],)"
+                           R"("chat_template":"{{ messages[0].content }}!"})";
+  ServerForTest careful;
+  const TestReply refused = ask(careful.port(), "/tokenize", body);
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_TRUE(contains(refused.body, "--trust-request-chat-template")) << refused.body;
+  ServerForTest trusting({.trusts_chat_template = true});
+  EXPECT_EQ(
+      ask(trusting.port(), "/tokenize", body).body,
+      ask(trusting.port(), "/tokenize", R"({"prompt":"abc!","add_special_tokens":false})").body);
+  const std::string broken = R"({"messages":[{"role":"user","content":"abc"}],)"
+                             R"("chat_template":"{% if %}"})";
+  const TestReply wrong = ask(trusting.port(), "/tokenize", broken);
+  EXPECT_EQ(wrong.status, 400);
+  EXPECT_TRUE(contains(wrong.body, R"("param":"chat_template")")) << wrong.body;
 }
 
 TEST(EndToEnd, a_drain_refuses_the_new_and_finishes_the_running) {

@@ -1,5 +1,5 @@
 // api-server: one HTTP front end (with --internal-api-server-index), or the launcher that starts
-// everything on the front node.
+// everything on the front node; with --headless it becomes the node agent.
 #include <cstdio>
 #include <span>
 #include <string>
@@ -12,6 +12,7 @@
 #include "common/options/serve_flags.h"
 #include "common/process/death_pipe.h"
 #include "common/process/last_word.h"
+#include "common/process/sibling_binary.h"
 #include "common/signals.h"
 
 namespace trireme::api {
@@ -24,15 +25,16 @@ Status run(std::span<const char* const> arguments) {
   }
   std::vector<std::string> notices;
   TRIREME_ASSIGN_OR_RETURN(ServeOptions options, parse_serve_flags(arguments, &notices));
+  if (options.parallel.headless) return process::become_sibling_binary("engine-core", arguments);
+  add_api_keys_of_environment(options);
   TRIREME_ASSIGN_OR_RETURN(StopSignal stop, StopSignal::install());
   TRIREME_RETURN_IF_ERROR(process::arm_inherited_death_pipe());
-  if (options.internal.is_api_server) {
-    add_api_keys_of_environment(options);
-    return run_api_server(options, stop);
-  }
-  for (const std::string& notice : notices) log::info("flag_notice", {{"notice", notice}});
+  if (options.internal.is_api_server) return run_api_server(options, stop);
+  for (const std::string& notice : notices) log::tell("flag_notice", notice);
   TRIREME_ASSIGN_OR_RETURN(const std::string directory, hub::resolve_model(options.model));
-  std::vector<const char*> for_children(arguments.begin(), arguments.end());
+  // Everybody on the machine can read command lines.
+  give_api_keys_to_children(options);
+  std::vector<const char*> for_children = without_flag(arguments, "api-key");
   for_children.insert(for_children.end(), {"--internal-model-directory", directory.c_str()});
   return run_launcher(options, for_children, stop);
 }

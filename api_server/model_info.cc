@@ -68,7 +68,8 @@ Status load(simdjson::dom::parser& parser, const std::string& path, JsonValue& r
 
 }  // namespace
 
-StatusOr<ModelInfo> read_model_info(const std::string& directory) {
+StatusOr<ModelInfo> read_model_info(const std::string& directory,
+                                    const std::string& generation_config) {
   ModelInfo info;
   simdjson::dom::parser parser;
   JsonValue root;
@@ -76,11 +77,14 @@ StatusOr<ModelInfo> read_model_info(const std::string& directory) {
   read_uint(root, "max_position_embeddings", info.tokens_max);
   read_uint(root, "vocab_size", info.vocabulary_size);
   read_eos(root, info.eos_token_ids);
-  const std::string generation = directory + "/generation_config.json";
-  if (::access(generation.c_str(), F_OK) != 0) return info;
-  TRIREME_RETURN_IF_ERROR(load(parser, generation, root));
+  const bool is_elsewhere = generation_config != "auto" && generation_config != "vllm";
+  const std::string path =
+      (is_elsewhere ? generation_config : directory) + "/generation_config.json";
+  if (!is_elsewhere && ::access(path.c_str(), F_OK) != 0) return info;
+  TRIREME_RETURN_IF_ERROR(
+      annotate(load(parser, path, root), is_elsewhere ? "--generation-config" : "model"));
   read_eos(root, info.eos_token_ids);
-  read_defaults(root, info.defaults);
+  if (generation_config != "vllm") read_defaults(root, info.defaults);
   return info;
 }
 

@@ -18,7 +18,9 @@ struct ModelInfo {
   SamplingDefaults defaults;
 };
 
-// Errors name the file. A generation_config.json that is not there is no error.
-[[nodiscard]] StatusOr<ModelInfo> read_model_info(const std::string& directory);
+// `generation_config`, as the flag: "auto" (the model's own, if it has one), "vllm" (of the model's
+// own only the eos ids), or another directory, which must have one. Errors name the file.
+[[nodiscard]] StatusOr<ModelInfo> read_model_info(const std::string& directory,
+                                                  const std::string& generation_config);
 
 }  // namespace trireme::api

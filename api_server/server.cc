@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <sstream>
 
 #include "api_server/engine_client/engine_loop.h"
 #include "api_server/http/asio.h"
 #include "api_server/http/http_server.h"
+#include "api_server/load_lines.h"
 #include "api_server/model_info.h"
 #include "api_server/service.h"
 #include "common/log.h"
@@ -23,8 +25,11 @@
 namespace trireme::api {
 namespace {
 
+// One key a line: no header, so no key, holds a line's end.
+constexpr char kGivenKeysVariable[] = "TRIREME_GIVEN_API_KEYS";
 constexpr std::chrono::milliseconds kDrainTick(10);
 constexpr std::chrono::milliseconds kPublishInterval(200);
+constexpr std::chrono::seconds kLoadTick(1);
 
 // The address of this host that the way to the coordinator leaves by; nothing is sent.
 StatusOr<std::string> address_towards(const std::string& host, uint16_t port) {
@@ -52,11 +57,27 @@ StatusOr<std::string> address_towards(const std::string& host, uint16_t port) {
 
 EngineClientOptions client_options(const ServeOptions& options, const ModelInfo& model) {
   const uint32_t asked = options.model.model_tokens_max;
+  const member::RankRange served = member::served_ranks(options);
   return {.engine_count = options.parallel.data_parallel_size,
+          .served_first = served.first,
+          .served_count = served.count,
           .front_ends = std::max(1U, options.server.api_server_count),
           .queued_requests_max = options.server.queued_requests_max,
           .queued_tokens_max = options.server.queued_tokens_max,
           .model_tokens_max = asked > 0 ? asked : model.tokens_max};
+}
+
+const std::string& tokenizer_directory(const ServeOptions& options) {
+  const std::string& given = options.model.tokenizer;
+  return given.empty() ? options.model_directory() : given;
+}
+
+// With Python's words, as vLLM's dashboards have them.
+std::string cache_labels(const ServeOptions& options) {
+  return absl::StrFormat(
+      ",cache_dtype=\"%s\",enable_prefix_caching=\"%s\",gpu_memory_utilization=\"%g\"", "auto",
+      options.scheduler.prefix_caching ? "True" : "False",
+      options.memory.gpu_memory_utilization);
 }
 
 ServiceOptions service_options(const ServeOptions& options, const ModelInfo& model,
@@ -65,6 +86,7 @@ ServiceOptions service_options(const ServeOptions& options, const ModelInfo& mod
   out.model_names = options.model.served_model_names;
   if (out.model_names.empty()) out.model_names.push_back(options.model.model);
   out.model_root = options.model_directory();
+  out.cache_labels = cache_labels(options);
   out.api_keys = options.server.api_keys;
   out.root_path = options.server.root_path;
   out.response_role = options.server.response_role;
@@ -82,11 +104,15 @@ ServiceOptions service_options(const ServeOptions& options, const ModelInfo& mod
   out.limits.vocabulary_size = model.vocabulary_size > 0
                                    ? model.vocabulary_size
                                    : static_cast<uint32_t>(tokenizer.vocabulary_size());
-  out.seed = entropy64();
+  // Front ends that share a seed draw different ones from it.
+  out.seed =
+      options.model.seed ? *options.model.seed + options.internal.api_server_index : entropy64();
   out.stream_interval = options.server.stream_interval;
   out.usage_always = options.server.usage_always;
   out.return_tokens_as_ids = options.server.return_tokens_as_token_ids;
   out.log_requests = options.server.log_requests;
+  out.limits.trusts_chat_template = options.server.trust_request_chat_template;
+  out.tokenizer_directory = tokenizer_directory(options);
   return out;
 }
 
@@ -109,7 +135,9 @@ class Process {
         stop_(stop),
         stop_fd_(io_.get_executor(), ::dup(stop.fd())),
         drain_timer_(io_.get_executor()),
-        publish_timer_(io_.get_executor()) {}
+        publish_timer_(io_.get_executor()),
+        load_timer_(io_.get_executor()),
+        load_lines_(options.server.aggregate_log_stats, now()) {}
 
   Status open();
   Status run();
@@ -120,6 +148,7 @@ class Process {
   [[nodiscard]] Status join();
   void watch_stop();
   void publish();
+  void tell_load();
   void begin_drain();
   void watch_drain();
   void take(const member::Event& event);
@@ -138,16 +167,18 @@ class Process {
   asio::posix::basic_stream_descriptor<Executor> stop_fd_;
   Timer drain_timer_;
   Timer publish_timer_;
+  Timer load_timer_;
+  LoadLines load_lines_;
   Instant drain_deadline_;
   Status result_;
 };
 
 Status Process::open() {
   const std::string& directory = options_.model_directory();
-  TRIREME_ASSIGN_OR_RETURN(const ModelInfo model, read_model_info(directory));
-  const std::string& given = options_.model.tokenizer;
-  TRIREME_ASSIGN_OR_RETURN(tokenizer_, text::Tokenizer::load(given.empty() ? directory : given));
-  TRIREME_ASSIGN_OR_RETURN(template_, load_template(options_, given.empty() ? directory : given));
+  TRIREME_ASSIGN_OR_RETURN(const ModelInfo model,
+                           read_model_info(directory, options_.model.generation_config));
+  TRIREME_ASSIGN_OR_RETURN(tokenizer_, text::Tokenizer::load(tokenizer_directory(options_)));
+  TRIREME_ASSIGN_OR_RETURN(template_, load_template(options_, tokenizer_directory(options_)));
   TRIREME_ASSIGN_OR_RETURN(zmq_, member::make_cluster_context(options_));
   const auto& parallel = options_.parallel;
   std::string host = "127.0.0.1";
@@ -199,6 +230,16 @@ void Process::publish() {
   });
 }
 
+void Process::tell_load() {
+  for (const std::string& line : load_lines_.next(service_->engine_rows(), now())) {
+    log::tell("load", line);
+  }
+  load_timer_.expires_after(kLoadTick);
+  load_timer_.async_wait([this](ErrorCode code) {
+    if (!code) tell_load();
+  });
+}
+
 Status Process::join() {
   member::MemberIdentity identity{.role = wire::Role::kApiServer,
                                   .index = options_.internal.api_server_index,
@@ -220,6 +261,10 @@ Status Process::join() {
 
 Status Process::run() {
   watch_stop();
+  // One of a node's front ends tells of all.
+  const bool is_first =
+      options_.internal.api_server_index == member::first_api_server_index(options_);
+  if (options_.server.log_stats && is_first) tell_load();
   io_.run();
   engines_->leave(result_.ok() ? "stopped" : std::string(result_.message()));
   http_->close();
@@ -276,10 +321,22 @@ void Process::finish(Status status) {
 }  // namespace
 
 void add_api_keys_of_environment(ServeOptions& options) {
+  if (const char* const given = std::getenv(kGivenKeysVariable); given != nullptr) {
+    options.server.api_keys.clear();
+    std::istringstream lines(given);
+    for (std::string key; std::getline(lines, key);) options.server.api_keys.push_back(key);
+    return;
+  }
   for (const char* const name : {"TRIREME_API_KEY", "VLLM_API_KEY"}) {
     const char* const key = std::getenv(name);
     if (key != nullptr && *key != '\0') options.server.api_keys.emplace_back(key);
   }
+}
+
+void give_api_keys_to_children(const ServeOptions& options) {
+  std::string lines;
+  for (const std::string& key : options.server.api_keys) lines += key + "\n";
+  ::setenv(kGivenKeysVariable, lines.c_str(), /*overwrite=*/1);
 }
 
 Status run_api_server(const ServeOptions& options, StopSignal& stop) {

@@ -13,8 +13,11 @@
 
 namespace trireme::api {
 
-// TRIREME_API_KEY and VLLM_API_KEY, where they are set.
+// Adds TRIREME_API_KEY and VLLM_API_KEY, where they are set; below a launcher, takes what it gave
+// instead.
 void add_api_keys_of_environment(ServeOptions& options);
+// By environment, which no other user can read.
+void give_api_keys_to_children(const ServeOptions& options);
 
 // Until stopped. The model is found already: options.model_directory().
 [[nodiscard]] Status run_api_server(const ServeOptions& options, StopSignal& stop);

@@ -25,6 +25,7 @@ struct ServerForTestOptions {
   uint64_t queued_requests_max = 0;
   std::vector<std::string> api_keys;
   int32_t logprobs_max = 20;
+  bool trusts_chat_template = false;
 };
 
 class ServerForTest {
@@ -45,6 +46,8 @@ class ServerForTest {
     service.version = "0";
     service.limits.vocabulary_size = static_cast<uint32_t>(tokenizer_.vocabulary_size());
     service.limits.logprobs_max = options.logprobs_max;
+    service.limits.trusts_chat_template = options.trusts_chat_template;
+    service.tokenizer_directory = kTestTokenizer;
     service_.emplace(service, engines_->client(), tokenizer_, &template_, *encoder_);
     http_ = *HttpServer::open(io_, {.host = "127.0.0.1"},
                               [this](auto exchange) { service_->handle(std::move(exchange)); });

@@ -14,24 +14,23 @@ namespace trireme::api {
 struct Route {
   std::string_view path;
   std::string_view allow;  // Also what a 405 says.
-  bool is_probe;           // Needs no API key.
   void (Service::*run)(const std::shared_ptr<Exchange>& exchange);
 };
 
 struct Routes {
   static constexpr Route kTable[] = {
-      {"/v1/completions", "POST", false, &Service::completions},
-      {"/v1/chat/completions", "POST", false, &Service::chat_completions},
-      {"/v1/models", "GET, HEAD", false, &Service::models},
-      {"/tokenize", "POST", false, &Service::tokenize},
-      {"/detokenize", "POST", false, &Service::detokenize},
-      {"/health", "GET, HEAD", true, &Service::health},
-      {"/live", "GET, HEAD", true, &Service::live},
-      {"/ready", "GET, HEAD", true, &Service::ready},
-      {"/ping", "GET, HEAD, POST", true, &Service::health},
-      {"/version", "GET, HEAD", false, &Service::version},
-      {"/load", "GET, HEAD", false, &Service::load},
-      {"/metrics", "GET, HEAD", false, &Service::metrics_page},
+      {"/v1/completions", "POST", &Service::completions},
+      {"/v1/chat/completions", "POST", &Service::chat_completions},
+      {"/v1/models", "GET, HEAD", &Service::models},
+      {"/tokenize", "POST", &Service::tokenize},
+      {"/detokenize", "POST", &Service::detokenize},
+      {"/health", "GET, HEAD", &Service::health},
+      {"/live", "GET, HEAD", &Service::live},
+      {"/ready", "GET, HEAD", &Service::ready},
+      {"/ping", "GET, HEAD, POST", &Service::health},
+      {"/version", "GET, HEAD", &Service::version},
+      {"/load", "GET, HEAD", &Service::load},
+      {"/metrics", "GET, HEAD", &Service::metrics_page},
   };
   [[nodiscard]] static const Route* find(std::string_view path) {
     for (const Route& route : kTable) {
@@ -42,6 +41,12 @@ struct Routes {
 };
 
 namespace {
+
+bool needs_key(std::string_view path) {
+  constexpr std::string_view kProtected[] = {"/v1", "/v2", "/inference", "/cohere"};
+  return std::any_of(std::begin(kProtected), std::end(kProtected),
+                     [&](std::string_view prefix) { return path.starts_with(prefix); });
+}
 
 bool allows(const Route& route, Method method) {
   switch (method) {
@@ -102,14 +107,13 @@ void Service::handle(std::shared_ptr<Exchange> exchange) {
   if (!options_.root_path.empty() && path.starts_with(options_.root_path)) {
     path.remove_prefix(options_.root_path.size());
   }
-  const Route* route = Routes::find(path);
-  const bool is_probe = route != nullptr && route->is_probe;
   // Before anything is said about what exists.
-  if (!is_probe && !api_keys_.allows(request.authorization)) {
+  if (needs_key(path) && !api_keys_.allows(request.authorization)) {
     reply(*exchange, error_reply(401, "authentication_error",
                                  "missing or wrong API key (Authorization: Bearer KEY)"));
     return;
   }
+  const Route* route = Routes::find(path);
   if (route == nullptr) {
     reply(*exchange, error_reply(404, "not_found_error",
                                  absl::StrFormat("there is no %s here", std::string(path))));
@@ -190,7 +194,15 @@ void Service::generate(const std::shared_ptr<Exchange>& exchange, GenerateReques
 }
 
 Status Service::render(GenerateRequest& request) const {
-  if (chat_template_ == nullptr) {
+  std::optional<text::ChatTemplate> own;
+  if (!request.chat_template.empty()) {
+    auto loaded =
+        text::ChatTemplate::load_with_source(options_.tokenizer_directory, request.chat_template);
+    if (!loaded.ok()) return field_error("chat_template", std::string(loaded.status().message()));
+    own = *std::move(loaded);
+  }
+  const text::ChatTemplate* const used = own ? &*own : chat_template_;
+  if (used == nullptr) {
     return error(StatusCode::kInvalidArgument,
                  "this model has no chat template; give one with --chat-template, or use "
                  "/v1/completions");
@@ -201,7 +213,7 @@ Status Service::render(GenerateRequest& request) const {
                           .now_unix_seconds = unix_milliseconds() / 1000};
   if (!request.tools_json.empty()) prompt.tools_json = request.tools_json;
   if (!request.kwargs_json.empty()) prompt.kwargs_json = request.kwargs_json;
-  TRIREME_ASSIGN_OR_RETURN(std::string text, chat_template_->render(prompt));
+  TRIREME_ASSIGN_OR_RETURN(std::string text, used->render(prompt));
   request.prompts.assign(1, Prompt{.text = std::move(text)});
   return {};
 }
@@ -359,6 +371,7 @@ void Service::metrics_page(const std::shared_ptr<Exchange>& exchange) {
   answer.body = render_metrics({.counters = all_counters(),
                                 .engines = engines_,
                                 .model = options_.model_names.front(),
+                                .cache_labels = options_.cache_labels,
                                 .is_draining = engines_.is_draining()});
   reply(*exchange, answer);
 }

@@ -1,7 +1,8 @@
 // Service: what each route does. Knows no sockets: exchanges come in, answers go out by them.
 //
-// The route table in service.cc is the list of what there is. Probes (/health, /live, /ready,
-// /ping) are open to everybody; all else needs the API key if there is one. While draining,
+// The route table in service.cc is the list of what there is. If there are API keys, paths below
+// /v1 (and vLLM's /v2, /inference, /cohere, so that they tell nothing either) need one; all others
+// are open, as in vLLM: probes, metrics, /tokenize. While draining,
 // generation is refused with 503 and Retry-After; /ready turns 503.
 // Threads: the http thread.
 #pragma once
@@ -29,6 +30,7 @@ namespace trireme::api {
 struct ServiceOptions {
   std::vector<std::string> model_names;  // The first one answers; at least one.
   std::string model_root;                // What /v1/models shows as root.
+  std::string tokenizer_directory;       // Special tokens of templates that requests bring.
   std::vector<std::string> api_keys;
   std::string root_path;  // Stripped off every path.
   std::string response_role = "assistant";
@@ -36,6 +38,7 @@ struct ServiceOptions {
   RequestLimits limits;  // vocabulary_size is needed.
   SamplingDefaults defaults;
   std::vector<int32_t> eos_token_ids;
+  std::string cache_labels;      // Of vllm:cache_config_info.
   uint64_t seed = 0;             // Of the seeds drawn for requests that bring none.
   uint32_t stream_interval = 1;  // At least, whatever a request says.
   bool return_tokens_as_ids = false;
@@ -54,6 +57,10 @@ class Service {
   // Shared with the node's other front ends: ours are written to it, theirs shown with ours.
   void set_counter_board(CounterBoard board);
   void publish_counters();
+  // What the engines last said to any of them.
+  [[nodiscard]] std::vector<FrontEndCounters::EngineRow> engine_rows() const {
+    return all_counters().engines;
+  }
   [[nodiscard]] const Metrics& metrics() const { return metrics_; }
 
  private:

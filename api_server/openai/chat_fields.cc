@@ -110,6 +110,14 @@ Status read_kwargs(Name field, Value value, Target target) {
   return {};
 }
 
+Status read_chat_template(Name field, Value value, Target target) {
+  if (!target.limits.trusts_chat_template) {
+    return field_error(field,
+                       "is refused: the server was started without --trust-request-chat-template");
+  }
+  return read_string(field, value, target.request.chat_template);
+}
+
 Status read_top_logprobs(Name field, Value value, Target target) {
   return read_int(field, value, -1, std::numeric_limits<int32_t>::max(),
                   target.request.top_logprobs);
@@ -133,10 +141,7 @@ constexpr RequestField kChatFields[] = {
     {"tools", read_tools},
     {"tool_choice", read_tool_choice},
     {"chat_template_kwargs", read_kwargs},
-    {"chat_template",
-     [](Name field, Value, Target) {
-       return field_error(field, "a request cannot bring its own template");
-     }},
+    {"chat_template", read_chat_template},
     {"add_generation_prompt",
      [](Name field, Value value, Target target) {
        return read_bool(field, value, target.request.add_generation_prompt);

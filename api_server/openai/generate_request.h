@@ -28,6 +28,7 @@ struct RequestLimits {
   std::size_t messages_max = 4096;
   std::size_t token_list_max = 4096;  // stop_token_ids, allowed_token_ids, logit_bias, bad_words
   int32_t logprobs_max = 20;          // --max-logprobs; -1: no limit
+  bool trusts_chat_template = false;  // --trust-request-chat-template
   uint32_t vocabulary_size = 0;       // Of the model; 0: not known, token ids are not checked.
 };
 
@@ -48,8 +49,9 @@ struct GenerateRequest {
   std::string model;
   std::vector<Prompt> prompts;  // Completions; a chat's is rendered from what follows.
   std::string messages_json;
-  std::string tools_json;   // Empty: none.
-  std::string kwargs_json;  // chat_template_kwargs; empty: none.
+  std::string tools_json;     // Empty: none.
+  std::string kwargs_json;    // chat_template_kwargs; empty: none.
+  std::string chat_template;  // The request's own; empty: the server's.
   bool add_generation_prompt = true;
   bool continue_final_message = false;
 

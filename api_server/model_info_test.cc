@@ -1,0 +1,74 @@
+// What --generation-config takes its defaults from.
+#include "api_server/model_info.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+namespace trireme::api {
+namespace {
+
+namespace fs = std::filesystem;
+
+class ModelInfoTest : public ::testing::Test {
+ protected:
+  ModelInfoTest() {
+    write("model/config.json", R"({"max_position_embeddings":64,"vocab_size":9,"eos_token_id":1})");
+    write("model/generation_config.json",
+          R"({"eos_token_id":[2,3],"temperature":0.25,"max_new_tokens":3})");
+  }
+  ~ModelInfoTest() override { fs::remove_all(root_); }
+  void write(const std::string& name, std::string_view text) const {
+    fs::create_directories((root_ / name).parent_path());
+    std::ofstream(root_ / name) << text;
+  }
+  [[nodiscard]] StatusOr<ModelInfo> read(const std::string& generation_config) const {
+    return read_model_info((root_ / "model").string(), generation_config);
+  }
+
+  const fs::path root_ = fs::temp_directory_path() / ("model_info_" + std::to_string(::getpid()));
+};
+
+TEST_F(ModelInfoTest, auto_takes_the_defaults_of_the_model) {
+  const auto info = read("auto");
+  ASSERT_TRUE(info.ok()) << info.status();
+  EXPECT_EQ(info->defaults.sampling.temperature, 0.25F);
+  EXPECT_EQ(info->defaults.output_tokens_max, 3u);
+  EXPECT_EQ(info->eos_token_ids, (std::vector<int32_t>{2, 3}));
+}
+
+TEST_F(ModelInfoTest, vllm_takes_none_but_ends_where_the_model_does) {
+  const auto info = read("vllm");
+  ASSERT_TRUE(info.ok()) << info.status();
+  EXPECT_EQ(info->defaults.sampling.temperature, 1.0F);
+  EXPECT_FALSE(info->defaults.output_tokens_max.has_value());
+  EXPECT_EQ(info->eos_token_ids, (std::vector<int32_t>{2, 3}));
+}
+
+TEST_F(ModelInfoTest, directory_takes_the_place_of_the_model) {
+  write("other/generation_config.json", R"({"top_p":0.5})");
+  const auto info = read((root_ / "other").string());
+  ASSERT_TRUE(info.ok()) << info.status();
+  EXPECT_EQ(info->defaults.sampling.top_p, 0.5F);
+  EXPECT_EQ(info->defaults.sampling.temperature, 1.0F);
+  EXPECT_EQ(info->eos_token_ids, std::vector<int32_t>{1});
+}
+
+TEST_F(ModelInfoTest, directory_without_the_file_is_named) {
+  const auto info = read((root_ / "nowhere").string());
+  EXPECT_EQ(info.status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(std::string(info.status().message()),
+            "--generation-config: " + (root_ / "nowhere").string() +
+                "/generation_config.json: cannot be read: No such file or directory");
+}
+
+TEST_F(ModelInfoTest, model_without_the_file_has_no_defaults) {
+  fs::remove(root_ / "model/generation_config.json");
+  const auto info = read("auto");
+  ASSERT_TRUE(info.ok()) << info.status();
+  EXPECT_EQ(info->eos_token_ids, std::vector<int32_t>{1});
+}
+
+}  // namespace
+}  // namespace trireme::api
