@@ -49,8 +49,10 @@ Status run_launched_rank(const ServeOptions& asked, std::span<const char* const>
 }
 
 Status run(int argc, char** argv) {
-  const std::span<const char* const> arguments(argv + 1, argv + argc);
-  TRIREME_ASSIGN_OR_RETURN(const ServeOptions options, parse_serve_flags(arguments));
+  // API keys are for front ends; here they would only show on the command lines of our children.
+  const std::vector<const char*> arguments = without_flag({argv + 1, argv + argc}, "api-key");
+  std::vector<std::string> notices;
+  TRIREME_ASSIGN_OR_RETURN(const ServeOptions options, parse_serve_flags(arguments, &notices));
   TRIREME_ASSIGN_OR_RETURN(StopSignal stop, StopSignal::install());
   TRIREME_RETURN_IF_ERROR(process::arm_inherited_death_pipe());
   if (options.parallel.executor == Executor::kExternalLauncher) {
@@ -60,6 +62,7 @@ Status run(int argc, char** argv) {
   std::vector<const char*> for_ranks(arguments.begin(), arguments.end());
   std::string directory = options.internal.model_directory;
   if (directory.empty()) {
+    for (const std::string& notice : notices) log::tell("flag_notice", notice);
     TRIREME_ASSIGN_OR_RETURN(directory, hub::resolve_model(options.model));
     for_ranks.insert(for_ranks.end(), {"--internal-model-directory", directory.c_str()});
   }

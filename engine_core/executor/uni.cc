@@ -37,8 +37,8 @@ void UniExecutor::run() noexcept {
 
 Status UniExecutor::check_workers() {
   if (!has_ended_.load()) return absl::OkStatus();
-  return error(StatusCode::kUnavailable, "the worker thread has ended: %s",
-               std::string(end_.message()));
+  const StatusCode code = end_.ok() ? StatusCode::kUnavailable : end_.code();
+  return error(code, "the worker thread has ended: %s", std::string(end_.message()));
 }
 
 void UniExecutor::stop_workers(const Status&) noexcept {
