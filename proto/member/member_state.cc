@@ -15,8 +15,7 @@ MemberState::MemberState(wire::Hello self, Duration lease, Instant now)
       heard_at_(now),
       hello_at_(now),
       keep_alive_at_(now),
-      load_at_(now),
-      ask_view_at_(now) {}
+      load_at_(now) {}
 
 void MemberState::on_message(Instant now, const Incoming& message) {
   if (is_over()) return;
@@ -69,11 +68,9 @@ void MemberState::on(Instant now, const wire::View& view) {
 
 void MemberState::on(Instant now, const wire::ViewChange& change) {
   if (!is_newer(now, change.epoch, change.coordinator)) return;
-  if (apply(change, view_)) {
-    put_newest(wire::View{});  // Filled in when it is taken.
-  } else if (now >= ask_view_at_) {
-    keep_alive_at_ = Instant::min();  // Said as soon as the owner is alive.
-  }
+  // Of another view than ours: the next KeepAlive brings the whole one. Not asked for at once, or
+  // a cluster that starts all together would ask faster than it can be answered.
+  if (apply(change, view_)) put_newest(wire::View{});
 }
 
 void MemberState::on(Instant, const wire::LoadBoard& board) { put_newest(board); }
@@ -132,7 +129,6 @@ void MemberState::say_keep_alive(Instant now) {
       wire::KeepAlive{.incarnation = self_.incarnation, .state = state, .epoch_seen = view_.epoch});
   if (is_start_unconfirmed_) report_wave(WaveEventKind::kStart, wave_);
   keep_alive_at_ = now + lease_ / 4;
-  ask_view_at_ = now + kAskViewInterval;
   is_alive_ = false;
 }
 

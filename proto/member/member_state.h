@@ -9,7 +9,7 @@
 // a lease. Both only while the owner is alive (tick's `is_alive`): a frozen owner goes silent.
 //
 // Views: only an epoch above every one seen is passed on, so the owner never goes back in time. A
-// change that does not fit the view held is not used: a KeepAlive asks for the whole view. A
+// change of another view than the one held is not used: the next KeepAlive brings the whole. A
 // StartWave is acked always and passed on once. A wave's start is reported with every KeepAlive
 // until its StartWave comes, and after each Init until the wave is over: an older coordinator may
 // have died before all ranks had heard. So every rank reports the end of a wave, or it would wake
@@ -41,7 +41,6 @@ class MemberState {
  public:
   static constexpr Duration kHelloInterval = std::chrono::milliseconds(500);
   static constexpr Duration kLoadInterval = std::chrono::milliseconds(50);
-  static constexpr Duration kAskViewInterval = std::chrono::milliseconds(200);
   static constexpr std::size_t kEventsMax = 1024;
 
   // epoch_seen and wave_seen of `self` are filled in here.
@@ -94,7 +93,6 @@ class MemberState {
   Instant hello_at_;       // Next one, while joining.
   Instant keep_alive_at_;  // Next one, while joined.
   Instant load_at_;        // Not before.
-  Instant ask_view_at_;    // Not before.
   bool is_alive_ = false;  // Since the last sign of life.
 
   wire::View view_;

@@ -146,23 +146,16 @@ TEST_F(MemberStateTest, a_change_of_the_view_it_holds_is_the_next_view) {
   EXPECT_EQ(view->members.size(), 1u);
 }
 
-TEST_F(MemberStateTest, a_change_of_another_view_makes_it_ask_for_the_whole_once) {
+TEST_F(MemberStateTest, a_change_of_another_view_is_not_used_and_the_keep_alive_shows_it) {
   join();
-  const wire::ViewChange change{
-      .base = Epoch{5}, .epoch = Epoch{6}, .coordinator = Incarnation{50}};
-  now_ += MemberState::kAskViewInterval;
-  state_.on_message(now_, change);
-  EXPECT_EQ(count<wire::KeepAlive>(tick()), 1);
-  state_.on_message(now_, change);
-  EXPECT_EQ(count<wire::KeepAlive>(tick()), 0);
+  state_.on_message(
+      now_, wire::ViewChange{.base = Epoch{5}, .epoch = Epoch{6}, .coordinator = Incarnation{50}});
   EXPECT_FALSE(event<wire::View>());
-}
-
-TEST_F(MemberStateTest, a_frozen_owner_does_not_ask_for_a_view) {
-  join();
-  now_ += MemberState::kAskViewInterval;
-  state_.on_message(now_, wire::ViewChange{.base = Epoch{5}, .epoch = Epoch{6}});
-  EXPECT_EQ(count<wire::KeepAlive>(tick(/*is_alive=*/false)), 0);
+  EXPECT_EQ(state_.view().epoch, Epoch{0});
+  now_ += milliseconds(500);
+  const auto said = tick();
+  ASSERT_EQ(said.size(), 1u);
+  EXPECT_EQ(std::get<wire::KeepAlive>(said[0]).epoch_seen, Epoch{0});
 }
 
 TEST_F(MemberStateTest, views_only_go_forward_whoever_sends_them) {
