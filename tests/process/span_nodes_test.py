@@ -9,13 +9,14 @@ import threading
 import time
 
 import pytest
-from cluster import BIN, DEMO, Cluster, Reply, all_processes, demo_cluster, wait_for
+from cluster import BIN, DEMO, ROOT, Cluster, Reply, all_processes, demo_cluster, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 FRONT, NODE = "trireme-span-front", "trireme-span-node"
 FRONT_IP, NODE_IP = "10.213.9.1", "10.213.9.2"
 LINK = "tn-front"
+MIXTURE = ROOT / "models/demo-moe"
 PROMPTS = ["The capital of France is", "Once upon a time", "12 + 7 ="]
 
 
@@ -72,8 +73,8 @@ def front(key, tp, pp, *more):
     return Front([DEMO, *flags(tp, pp, 0, *more)], prefix=("ip", "netns", "exec", FRONT), environment={"TRIREME_CLUSTER_KEY": key})
 
 
-def node(key, tp, pp, *more):
-    return Cluster([DEMO, "--headless", *flags(tp, pp, 1, *more)], program="engine-core",
+def node(key, tp, pp, *more, model=DEMO):
+    return Cluster([model, "--headless", *flags(tp, pp, 1, *more)], program="engine-core",
                    prefix=("ip", "netns", "exec", NODE), environment={"TRIREME_CLUSTER_KEY": key})  # fmt: skip
 
 
@@ -211,11 +212,15 @@ def test_every_engine_of_a_data_parallel_group_spans_the_nodes(network, key):
         wait_for("two engines again", lambda: is_serving(cluster) and cluster.engines_up() == 2, 60)
 
 
-def test_other_configuration_is_refused_with_both_values(network, key):
+@pytest.mark.parametrize(
+    ("model", "more", "words"),
+    [(DEMO, ["--block-size", 32], ["block-size", "'32'", "'16'"]), (MIXTURE, [], ["model", "MixtralForCausalLM", "LlamaForCausalLM"])],
+)
+def test_other_configuration_is_refused_with_both_values(network, key, model, more, words):
     port = ["--master-port", 29601]  # Beside the cluster that still runs.
-    with front(key, 1, 2, *port), node(key, 1, 2, "--block-size", 32, *port) as far:
+    with front(key, 1, 2, *port), node(key, 1, 2, *more, *port, model=model) as far:
         assert far.process.wait(timeout=30) != 0
-        assert "block-size" in far.log_text() and "'32'" in far.log_text() and "'16'" in far.log_text()
+        assert all(word in far.log_text() for word in words), far.log_text()
 
 
 def test_without_a_key_the_refusal_says_what_to_type(network):
