@@ -77,7 +77,7 @@ def cluster(folder: Path, verb: str, *arguments, check=True):
 
 
 # vLLM's spellings: with "=", short, before the model and behind it.
-FLAGS = ["--data-parallel-size=4", "-tp", 1, "-dpp=13346", "--port=8123"]
+FLAGS = ["--data-parallel-size=4", "-tp", 1, "-dpp=13346", "--port=8123", "--served-model-name", "demo"]
 
 
 def ours() -> dict:
@@ -104,20 +104,19 @@ def copied(name: str) -> Path:
 
 
 def test_up_answers_from_both_nodes_and_down_leaves_nothing(hosts, model):
-    out = cluster(hosts, "up", "--copy-model", *FLAGS, model).stdout
+    out = cluster(hosts, "up", *FLAGS, "--copy-model", model).stdout
     assert "ready: http://10.213.8.1:8123" in out
-    assert "trireme:engines_ready" in (metrics := curl("/metrics"))
-    assert [x for x in metrics.split("\n") if x.startswith("trireme:engines_ready") and x.endswith(" 4")]
-    body = f'{{"model": "{model}", "prompt": "The capital of France is", "max_tokens": 8, "temperature": 0}}'
+    assert [x for x in curl("/metrics").split("\n") if x.startswith("trireme:engines_ready") and x.endswith(" 4")]
+    body = '{"model": "demo", "prompt": "The capital of France is", "max_tokens": 8, "temperature": 0}'
     assert " Paris" in curl("/v1/completions", "-d", body)
     assert copied(NODE).read_bytes() == (DEMO / "model.safetensors").read_bytes()
     assert cluster(hosts, "status").stdout.count("running") == 2
     assert "rank 2" in cluster(hosts, "logs").stdout
 
     before = ours().keys()
-    again = cluster(hosts, "up", "--copy-model", *FLAGS, model).stdout
+    again = cluster(hosts, "up", *FLAGS, "--copy-model", model).stdout
     assert again.count("runs already") == 2 and "copying" not in again
-    other = cluster(hosts, "up", "--copy-model", *FLAGS, "--max-num-seqs=7", model, check=False)
+    other = cluster(hosts, "up", *FLAGS, "--max-num-seqs=7", "--copy-model", model, check=False)
     assert other.returncode == 1 and "other flags" in other.stderr
     assert ours().keys() == before
 
@@ -131,7 +130,7 @@ def test_copies_go_on_where_they_were_interrupted_and_down_goes_past_a_lost_node
     part = whole.with_name(f"{whole.name}.part-{stat.st_size}-{int(stat.st_mtime)}")
     part.write_bytes(whole.read_bytes()[:1_000_000])
     whole.write_bytes(b"of another model")
-    out = cluster(hosts, "up", "--copy-model", *FLAGS, model).stdout
+    out = cluster(hosts, "up", *FLAGS, "--copy-model", model).stdout
     assert "1.0MB are there" in out and out.count("copying") == 1
     assert whole.read_bytes() == (DEMO / "model.safetensors").read_bytes() and not part.exists()
 
@@ -145,7 +144,7 @@ def test_copies_go_on_where_they_were_interrupted_and_down_goes_past_a_lost_node
 
 
 def test_node_that_cannot_start_is_named_with_its_reason(hosts):
-    result = cluster(hosts, "up", *FLAGS, "/nonexistent/model", check=False)
+    result = cluster(hosts, "up", "/nonexistent/model", *FLAGS, check=False)
     assert result.returncode == 1
     assert "10.213.8." in result.stderr and "/nonexistent/model" in result.stderr
     cluster(hosts, "down")
@@ -153,8 +152,8 @@ def test_node_that_cannot_start_is_named_with_its_reason(hosts):
 
 
 def test_bad_flag_is_answered_before_any_node_is_touched(hosts):
-    typo = cluster(hosts, "up", *FLAGS, "--tensor-paralel-size=2", DEMO, check=False)
+    typo = cluster(hosts, "up", DEMO, *FLAGS, "--tensor-paralel-size=2", check=False)
     assert typo.returncode == 1 and "--tensor-parallel-size" in typo.stderr
-    placed = cluster(hosts, "up", *FLAGS, "-dpl", 2, DEMO, check=False)
+    placed = cluster(hosts, "up", DEMO, *FLAGS, "-dpl", 2, check=False)
     assert placed.returncode == 1 and "--data-parallel-size-local" in placed.stderr
     assert not ours()
