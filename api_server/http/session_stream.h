@@ -80,7 +80,7 @@ class TlsContext {
 class TlsStream {
  public:
   TlsStream(Socket socket, TlsContext& tls)
-      : parts_(std::make_unique<Parts>(std::move(socket), tls.get())) {
+      : parts_(std::make_shared<Parts>(std::move(socket), tls.get())) {
     ErrorCode ignored;
     parts_->stream.next_layer().set_option(Tcp::no_delay(true), ignored);
   }
@@ -110,7 +110,8 @@ class TlsStream {
   }
 
   void shutdown_send() {
-    parts_->stream.async_shutdown([](ErrorCode) {});
+    // The session may be gone before the peer has answered.
+    parts_->stream.async_shutdown([parts = parts_](ErrorCode) {});
   }
   void close() {
     ErrorCode ignored;
@@ -124,7 +125,7 @@ class TlsStream {
     std::array<char, 8192> input{};
     std::string in_flight;
   };
-  std::unique_ptr<Parts> parts_;
+  std::shared_ptr<Parts> parts_;
 };
 
 }  // namespace trireme::api

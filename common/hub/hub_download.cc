@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -144,7 +146,11 @@ class FileDownload {
     progress.bytes_done = have;
     const auto take = [&](std::string_view piece) -> Status {
       file.write(piece.data(), static_cast<std::streamsize>(piece.size()));
-      if (!file) return error(StatusCode::kResourceExhausted, "%s: disk full?", part_.string());
+      file.flush();
+      if (!file) {
+        return error(StatusCode::kResourceExhausted, "%s: %s", part_.string(),
+                     std::strerror(errno));
+      }
       progress.bytes_done += piece.size();
       if (sink) sink(progress);
       return absl::OkStatus();
