@@ -58,7 +58,10 @@ StatusOr<std::string> address_towards(const std::string& host, uint16_t port) {
 EngineClientOptions client_options(const ServeOptions& options, const ModelInfo& model) {
   const uint32_t asked = options.model.model_tokens_max;
   const member::RankRange served = member::served_ranks(options);
+  const member::RankRange served = member::served_ranks(options);
   return {.engine_count = options.parallel.data_parallel_size,
+          .served_first = served.first,
+          .served_count = served.count,
           .served_first = served.first,
           .served_count = served.count,
           .front_ends = std::max(1U, options.server.api_server_count),

@@ -65,6 +65,7 @@ struct IoThread::Parts {
   FrontEndLinks links;  // After poller and context: goes first.
   SpscRing<std::unique_ptr<ReadyNews>> ready_news{2};
   std::atomic<bool> is_stopping{false};
+  std::string refused_for;
   std::string stop_reason;  // Written before is_stopping.
 
   Duration beat_interval;
@@ -185,7 +186,10 @@ void IoThread::Parts::on(const member::Accepted& event) {
 }
 
 void IoThread::Parts::on(const member::Refused& event) {
-  log::warning("coordinator_refuses", {{"reason", event.reason}, {"is_final", event.is_final}});
+  if (refused_for != event.reason) {  // It asks again and again.
+    log::warning("coordinator_refuses", {{"reason", event.reason}, {"is_final", event.is_final}});
+    refused_for = event.reason;
+  }
   if (event.is_final) links.post(MembershipRefused{event.reason}, channel);
 }
 

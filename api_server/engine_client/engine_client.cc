@@ -36,6 +36,7 @@ void EngineClient::on_message(std::string_view peer, std::span<const std::byte> 
   } else if (kind == wire::MessageKind::kEngineReady) {
     const auto ready = wire::unpack<wire::EngineReady>(bytes);
     if (ready.ok() && ready->engine.value < kRanksMax) {
+      if (!is_served(ready->engine.value)) return;  // It greets every front end of the view.
       on_ready(peer, *ready);
       return;
     }
@@ -158,6 +159,7 @@ void EngineClient::on_view(const wire::View& view) {
   std::unordered_set<uint32_t> listed;
   for (const wire::Member& member : view.members) {
     if (member.role != wire::Role::kEngine || member.index >= kRanksMax) continue;
+    if (!is_served(member.index)) continue;
     listed.insert(member.index);
     see(member, view);
   }
@@ -219,6 +221,12 @@ Status EngineClient::check_pin(uint32_t rank) const {
   if (rank >= count) {
     return error(StatusCode::kInvalidArgument, "X-data-parallel-rank: %u is out of range [0, %u)",
                  rank, count);
+  }
+  if (!is_served(rank)) {
+    return error(StatusCode::kInvalidArgument,
+                 "X-data-parallel-rank: rank %u is served by another node (hybrid or external "
+                 "balancing)",
+                 rank);
   }
   if (rank >= engines_.size() || engines_[rank].state != EngineState::kReady) {
     return error(StatusCode::kUnavailable, "engine %u is not ready; try again later", rank);

@@ -42,6 +42,8 @@ class EngineTransport {
 
 struct EngineClientOptions {
   uint32_t engine_count = 0;  // --data-parallel-size; 0: not known, pins are not range-checked.
+  uint32_t served_first = 0;  // With hybrid and external balancing: the node's own ranks only.
+  uint32_t served_count = UINT32_MAX;
   uint32_t front_ends = 1;    // That share the admission bounds.
   uint64_t queued_requests_max = 0;  // 0: default
   uint64_t queued_tokens_max = 0;
@@ -132,6 +134,9 @@ class EngineClient {
   [[nodiscard]] Status send(wire::AddRequest& request, const std::shared_ptr<OutputSink>& sink,
                             uint32_t choice, std::optional<uint32_t> pinned_rank);
   [[nodiscard]] Status check_pin(uint32_t rank) const;
+  [[nodiscard]] bool is_served(uint32_t rank) const {
+    return rank >= options_.served_first && rank - options_.served_first < options_.served_count;
+  }
   void end(RequestKey key);
   void update_capacity();
 

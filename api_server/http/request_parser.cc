@@ -4,6 +4,7 @@
 
 #include "api_server/http/asio.h"
 #include "common/check.h"
+#include "common/status.h"
 
 namespace trireme::api {
 namespace http = beast::http;
@@ -57,7 +58,7 @@ std::size_t RequestParser::feed(std::string_view bytes) try {
       return consumed;
     }
     if (code == http::error::body_limit) {
-      fail(413, "the request body is too large");
+      fail_too_large();
       return consumed;
     }
     if (code) {
@@ -77,7 +78,7 @@ std::size_t RequestParser::feed(std::string_view bytes) try {
   }
   return consumed;
 } catch (const std::exception&) {  // bad_alloc and length_error of an absurd Content-Length.
-  fail(413, "the request body is too large");
+  fail_too_large();
   return 0;
 }
 
@@ -116,6 +117,10 @@ void RequestParser::fail(uint16_t status, std::string_view why) {
   progress_ = Progress::kFailed;
   failure_status_ = status;
   failure_ = why;
+}
+
+void RequestParser::fail_too_large() {
+  fail(413, absl::StrFormat("the request body is larger than %u bytes", limits_.body_bytes_max));
 }
 
 HttpReply RequestParser::failure() const {

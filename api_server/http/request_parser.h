@@ -38,6 +38,7 @@ class RequestParser {
  private:
   struct Parser;  // Beast's, behind a wall: it costs seconds of compile time.
   void fail(uint16_t status, std::string_view why);
+  void fail_too_large();
   void read_header();
 
   const HttpLimits limits_;
@@ -46,7 +47,7 @@ class RequestParser {
   HttpRequest request_;
   bool continue_wanted_ = false;
   uint16_t failure_status_ = 0;
-  std::string_view failure_;
+  std::string failure_;
 };
 
 }  // namespace trireme::api
