@@ -58,10 +58,7 @@ StatusOr<std::string> address_towards(const std::string& host, uint16_t port) {
 EngineClientOptions client_options(const ServeOptions& options, const ModelInfo& model) {
   const uint32_t asked = options.model.model_tokens_max;
   const member::RankRange served = member::served_ranks(options);
-  const member::RankRange served = member::served_ranks(options);
   return {.engine_count = options.parallel.data_parallel_size,
-          .served_first = served.first,
-          .served_count = served.count,
           .served_first = served.first,
           .served_count = served.count,
           .front_ends = std::max(1U, options.server.api_server_count),
@@ -79,8 +76,7 @@ const std::string& tokenizer_directory(const ServeOptions& options) {
 std::string cache_labels(const ServeOptions& options) {
   return absl::StrFormat(
       ",cache_dtype=\"%s\",enable_prefix_caching=\"%s\",gpu_memory_utilization=\"%g\"", "auto",
-      options.scheduler.prefix_caching ? "True" : "False",
-      options.memory.gpu_memory_utilization);
+      options.scheduler.prefix_caching ? "True" : "False", options.scheduler.memory_utilization.value_or(0.9));
 }
 
 ServiceOptions service_options(const ServeOptions& options, const ModelInfo& model,
@@ -180,7 +176,11 @@ Status Process::open() {
   const std::string& directory = options_.model_directory();
   TRIREME_ASSIGN_OR_RETURN(const ModelInfo model,
                            read_model_info(directory, options_.model.generation_config));
-  TRIREME_ASSIGN_OR_RETURN(tokenizer_, text::Tokenizer::load(tokenizer_directory(options_)));
+  auto tokenizer = text::Tokenizer::load(tokenizer_directory(options_));
+  if (!tokenizer.ok() && !options_.model.tokenizer.empty()) {
+    return annotate(tokenizer.status(), "--tokenizer");
+  }
+  TRIREME_ASSIGN_OR_RETURN(tokenizer_, std::move(tokenizer));
   TRIREME_ASSIGN_OR_RETURN(template_, load_template(options_, tokenizer_directory(options_)));
   TRIREME_ASSIGN_OR_RETURN(zmq_, member::make_cluster_context(options_));
   const auto& parallel = options_.parallel;

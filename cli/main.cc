@@ -1,11 +1,13 @@
 // trireme: the front door. Which subcommands there are is the table below; each lies in its own
 // file.
 #include <cstdio>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "cli/command.h"
 #include "common/options/nearest_name.h"
+#include "common/status.h"
 
 namespace trireme::cli {
 namespace {
@@ -40,10 +42,9 @@ int refuse(std::string_view name) {
   std::vector<std::string_view> known = {"help", "--help", "--version"};
   for (const Command& command : kCommands) known.push_back(command.name);
   const std::string_view nearest = nearest_name(name, known);
-  if (nearest.empty()) return print_help(stderr), 2;
-  std::fprintf(stderr, "trireme: unknown command '%.*s'; did you mean '%.*s'?\n",
-               static_cast<int>(name.size()), name.data(), static_cast<int>(nearest.size()),
-               nearest.data());
+  const std::string hint =
+      nearest.empty() ? "see trireme --help" : absl::StrFormat("did you mean '%s'?", nearest);
+  std::fputs(absl::StrFormat("trireme: unknown command '%s'; %s\n", name, hint).c_str(), stderr);
   return 2;
 }
 

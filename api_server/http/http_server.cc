@@ -2,8 +2,11 @@
 
 #include <openssl/ssl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <vector>
 
 #include "api_server/http/http_session.h"
@@ -170,6 +173,13 @@ void raise_open_files() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// OpenSSL's own words for a file that cannot be opened say nothing.
+Status bad_file(std::string_view flag, const std::string& file, const ErrorCode& code) {
+  const bool is_readable = ::access(file.c_str(), R_OK) == 0;
+  return error(StatusCode::kInvalidArgument, "%s %s: %s", flag, file,
+               is_readable ? code.message() : std::strerror(errno));
+}
+
 }  // namespace
 
 StatusOr<std::shared_ptr<TlsContext>> load_tls(const std::string& certfile,
@@ -183,12 +193,10 @@ StatusOr<std::shared_ptr<TlsContext>> load_tls(const std::string& certfile,
   // Idle connections give their 34 KB of TLS buffers back.
   SSL_CTX_set_mode(tls.native_handle(), SSL_MODE_RELEASE_BUFFERS);
   tls.use_certificate_chain_file(certfile, code);
-  if (code) {
-    return error(StatusCode::kInvalidArgument, "--ssl-certfile %s: %s", certfile, code.message());
-  }
+  if (code) return bad_file("--ssl-certfile", certfile, code);
   const std::string& key = keyfile.empty() ? certfile : keyfile;
   tls.use_private_key_file(key, asio::ssl::context::pem, code);
-  if (code) return error(StatusCode::kInvalidArgument, "--ssl-keyfile %s: %s", key, code.message());
+  if (code) return bad_file("--ssl-keyfile", key, code);
   return std::make_shared<TlsContext>(std::move(tls));
 }
 

@@ -131,11 +131,31 @@ TEST(HttpServer, pipelined_requests_are_answered_in_order) {
   EXPECT_EQ(client.read_reply().body, "/b:2");
 }
 
+TEST(HttpServer, who_sends_too_much_ahead_is_still_seen_leaving) {
+  Harness harness;
+  TestClient client(harness.port());
+  client.send(post("/hold", "") + post("/a", std::string(4 << 20, 'x')));
+  ASSERT_TRUE(harness.wait_for_held(1));
+  client.close();
+  EXPECT_TRUE(harness.wait_for_disconnects(1));
+}
+
+TEST(HttpServer, who_sends_too_much_ahead_gets_the_open_answer_and_the_end) {
+  Harness harness({.pipelined_bytes_max = 1000});
+  TestClient client(harness.port());
+  client.send(post("/hold", "") + post("/a", std::string(2000, 'x')));
+  ASSERT_TRUE(harness.wait_for_held(1));
+  harness.finish_held();
+  const TestReply reply = client.read_reply();
+  EXPECT_EQ(reply.body, "held");
+  EXPECT_EQ(reply.header("Connection"), "close");
+}
+
 TEST(HttpServer, ten_thousand_pipelined_requests_do_not_nest) {
   Harness harness;
   TestClient client(harness.port());
   std::string all;
-  for (int i = 0; i < 10'000; ++i) all += "GET /p HTTP/1.1\r\n\r\n";
+  for (int i = 0; i < 10'000; ++i) all += "GET /p HTTP/1.1\r\nHost: a\r\n\r\n";
   std::thread writer([&] { client.send(all); });
   for (int i = 0; i < 10'000; ++i) ASSERT_EQ(client.read_reply().status, 200);
   writer.join();
@@ -201,7 +221,7 @@ TEST(HttpServer, the_request_id_is_echoed_or_drawn) {
 TEST(HttpServer, head_has_the_length_and_no_body) {
   Harness harness;
   TestClient client(harness.port());
-  client.send("HEAD /x HTTP/1.1\r\n\r\nGET /y HTTP/1.1\r\nConnection: close\r\n\r\n");
+  client.send("HEAD /x HTTP/1.1\r\nHost: a\r\n\r\nGET /y HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
   const std::string all = client.read_to_end();
   EXPECT_NE(all.find("Content-Length: 3"), std::string::npos);
   EXPECT_EQ(all.find("/x:"), std::string::npos);
@@ -211,7 +231,7 @@ TEST(HttpServer, head_has_the_length_and_no_body) {
 TEST(HttpServer, expect_continue_gets_its_go_ahead) {
   Harness harness;
   TestClient client(harness.port());
-  client.send("POST /e HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+  client.send("POST /e HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
   EXPECT_EQ(client.read_until("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
   client.send("ok");
   EXPECT_EQ(client.read_reply().body, "/e:ok");
@@ -223,10 +243,10 @@ TEST(HttpServer, a_slow_header_is_408_and_a_slow_body_too) {
   limits.body_timeout = 50ms;
   Harness harness(limits);
   TestClient header(harness.port());
-  header.send("GET / HTTP/1.1\r\nA: b");
+  header.send("GET / HTTP/1.1\r\nHost: a\r\nA: b");
   EXPECT_TRUE(header.read_to_end().starts_with("HTTP/1.1 408 "));
   TestClient body(harness.port());
-  body.send("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab");
+  body.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab");
   EXPECT_TRUE(body.read_to_end().starts_with("HTTP/1.1 408 "));
   EXPECT_EQ(harness.counters().requests_timed_out, 2u);
 }
@@ -284,6 +304,14 @@ TEST(HttpServer, a_drain_closes_each_connection_with_its_answer) {
   const std::string all = client.read_to_end();
   EXPECT_NE(all.find("Connection: close"), std::string::npos);
   EXPECT_TRUE(all.ends_with("held"));
+}
+
+TEST(HttpServer, a_certificate_that_cannot_be_read_is_said_by_file_and_reason) {
+  asio::io_context context;
+  const auto opened =
+      HttpServer::open(context, {.host = "127.0.0.1", .ssl_certfile = "/nowhere.pem"}, {});
+  EXPECT_EQ(std::string(opened.status().message()),
+            "--ssl-certfile /nowhere.pem: No such file or directory");
 }
 
 }  // namespace

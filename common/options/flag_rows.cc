@@ -149,7 +149,7 @@ const FlagRow kRows[] = {
     {"enable-prefix-caching", "", kScheduler, "", "share KV of equal prefixes (default on)", kWorks, STORE(scheduler.prefix_caching)},
     {"scheduling-policy", "", kScheduler, "POLICY", "fcfs or priority", kWorks, store_policy},
     {"block-size", "", kScheduler, "N", "tokens in a KV block: 16 (default), 32, 64, 128 or 256", kWorks, STORE(scheduler.block_tokens)},
-    {"num-gpu-blocks-override", "", kScheduler, "N", "KV blocks per engine; default: as many as fit", kWorks, STORE(scheduler.block_count)},
+    {"num-gpu-blocks-override", "", kScheduler, "N", "KV blocks per engine; default: as many as fit and --max-num-seqs sequences can fill", kWorks, STORE(scheduler.block_count)},
     {"kv-cache-memory-bytes", "", kScheduler, "BYTES", "KV memory per worker, instead of a share", kWorks, STORE(scheduler.kv_bytes)},
     {"gpu-memory-utilization", "", kScheduler, "SHARE", "KV memory of this node's workers, as a share of what the loaded weights left free; default: 0.9, but at most 4 GiB a worker", kWorks, STORE(scheduler.memory_utilization)},
 
@@ -161,7 +161,7 @@ const FlagRow kRows[] = {
     {"port", "", kServer, "PORT", "port to listen on; default 8000", kWorks, STORE(server.port)},
     {"api-key", "", kServer, "KEY...", "bearer tokens that /v1 paths need, all others are open; also TRIREME_API_KEY, VLLM_API_KEY", kWorks, STORE(server.api_keys)},
     {"ssl-certfile", "", kServer, "FILE", "serve HTTPS with this certificate chain", kWorks, STORE(server.ssl_certfile)},
-    {"ssl-keyfile", "", kServer, "FILE", "and this key", kWorks, STORE(server.ssl_keyfile)},
+    {"ssl-keyfile", "", kServer, "FILE", "and this key; default: in the same file", kWorks, STORE(server.ssl_keyfile)},
     {"root-path", "", kServer, "PATH", "prefix that a proxy strips", kWorks, STORE(server.root_path)},
     {"chat-template", "", kServer, "FILE", "chat template file or text; default: the model's", kWorks, STORE(server.chat_template)},
     {"response-role", "", kServer, "ROLE", "role in chat replies", kWorks, STORE(server.response_role)},
@@ -174,7 +174,7 @@ const FlagRow kRows[] = {
     {"trust-request-chat-template", "", kServer, "", "accept a chat template inside a request", kWorks, STORE(server.trust_request_chat_template)},
     {"enable-force-include-usage", "", kServer, "", "usage in every stream", kWorks, STORE(server.usage_always)},
     {"enable-log-requests", "", kServer, "", "a log line per request", kWorks, STORE(server.log_requests)},
-    {"disable-log-stats", "", kServer, "", "no load line every 10 s while there is load", kWorks, [](ServeOptions& o, std::string_view text) -> Status { return o.server.log_stats = text != "true", absl::OkStatus(); }},
+    {"disable-log-stats", "", kServer, "", "no load line every 10 s while there is load; /metrics stays", kWorks, [](ServeOptions& o, std::string_view text) -> Status { return o.server.log_stats = text != "true", absl::OkStatus(); }},
     {"aggregate-engine-logging", "", kServer, "", "one load line for all engines, not one each", kWorks, STORE(server.aggregate_log_stats)},
 
     {"trust-remote-code", "", "", "", "no code of a model is ever run", kNone},

@@ -183,9 +183,16 @@ TEST(ServeFlags, block_size_is_checked_before_anything_starts) {
   }
 }
 
+TEST(ServeFlags, certificate_may_hold_its_key_but_no_key_stands_alone) {
+  EXPECT_TRUE(parse({"m", "--ssl-certfile", "both.pem"}).ok());
+  EXPECT_EQ(message(parse({"m", "--ssl-keyfile", "k.pem"})), "--ssl-keyfile needs --ssl-certfile");
+}
+
 TEST(ServeFlags, headless_node_has_no_api_servers) {
   EXPECT_EQ(message(parse({"m", "--headless", "--api-server-count", "2"})),
             "--api-server-count 2: with --headless there is no HTTP server");
+  EXPECT_TRUE(
+      parse({"m", "--headless", "--api-server-count", "2", "--api-server-count", "0"}).ok());
 }
 
 TEST(ServeFlags, seed_and_memory_share_are_told_from_their_defaults) {

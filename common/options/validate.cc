@@ -96,8 +96,8 @@ Status validate_server(const ServerOptions& s, bool is_headless) {
     return error(kBad, "--api-server-count %u: with --headless there is no HTTP server",
                  s.api_server_count);
   }
-  if (s.ssl_certfile.empty() != s.ssl_keyfile.empty()) {
-    return error(kBad, "--ssl-certfile and --ssl-keyfile go together");
+  if (s.ssl_certfile.empty() && !s.ssl_keyfile.empty()) {
+    return error(kBad, "--ssl-keyfile needs --ssl-certfile");
   }
   if (s.api_server_count > 64) {
     return error(kBad, "--api-server-count %u: at most 64", s.api_server_count);

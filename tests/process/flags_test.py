@@ -100,14 +100,16 @@ def test_headless_serve_is_the_node_agent(program):
         assert node.process.wait(timeout=20) == 0
 
 
-def test_permanent_mistake_of_a_worker_ends_the_start_at_the_first_try():
-    with demo_cluster("--tensor-parallel-size", "3", "--distributed-executor-backend", "mp") as cluster:
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_permanent_mistake_of_a_worker_ends_the_start_at_the_first_try(log_format):
+    with demo_cluster("--tensor-parallel-size", "3", environment={"TRIREME_LOG_FORMAT": log_format}) as cluster:
         assert cluster.process.wait(timeout=30) == 1
         lines = cluster.log_text().splitlines()
-        failed = [line for line in lines if '"event":"failed"' in line]
-        assert len(failed) == 1 and failed[0] == lines[-1]
-        assert "--tensor-parallel-size 3" in json.loads(failed[0])["reason"]
         assert not any("restart" in line for line in lines)
+        told = [line for line in lines if "--tensor-parallel-size 3" in line]
+        assert told == [lines[-1]]
+        reason = json.loads(told[0])["reason"] if log_format == "json" else told[0].removeprefix("api-server: ")
+        assert reason.startswith("rank 0 cannot start: ") and '"' not in reason
 
 
 @pytest.mark.parametrize(
@@ -116,6 +118,7 @@ def test_permanent_mistake_of_a_worker_ends_the_start_at_the_first_try():
         (["--version"], 0, "trireme "),
         (["-v"], 0, "trireme "),
         (["serv"], 2, "unknown command 'serv'; did you mean 'serve'?"),
+        (["xyzzy"], 2, "unknown command 'xyzzy'; see trireme --help"),
         (["--hepl"], 2, "unknown command '--hepl'; did you mean '--help'?"),
         (["serve", "--hepl"], 2, "unknown flag --hepl; did you mean --help?"),
         (["serve", "m", "--headless", "--api-server-count", "2"], 2, "--api-server-count 2: with --headless"),
