@@ -24,7 +24,7 @@ namespace trireme::api {
 
 class CounterBoard {
  public:
-  // For every engine beyond the fixed part of a slot; front_end_counters.cc keeps to it.
+  // Of a slot; front_end_counters.cc keeps to it.
   static constexpr std::size_t kFixedWords = 1024;
   static constexpr std::size_t kWordsPerEngine = 16;
   [[nodiscard]] static constexpr std::size_t words_for(uint32_t engines) {
