@@ -144,7 +144,9 @@ class FakeEngine {
       outputs.outputs.push_back(std::move(output));
       it = is_last ? running_.erase(it) : std::next(it);
     }
-    if (!outputs.outputs.empty()) send(outputs);
+    if (outputs.outputs.empty()) return;
+    outputs.sequence = ++sequence_;
+    send(outputs);
   }
 
   struct Running {
@@ -159,6 +161,7 @@ class FakeEngine {
   zmq::Dealer dealer_;
   zmq::Wakeup wakeup_;
   std::map<RequestKey, Running> running_;
+  uint64_t sequence_ = 0;
   std::array<wire::AddRequest, 64> log_;  // The first ones received.
   std::atomic<int> received_ = 0;
   std::atomic<int> aborted_ = 0;

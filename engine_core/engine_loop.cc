@@ -46,7 +46,7 @@ void EngineLoop::heed(StopSignal& stop, Instant now) {
 
 void EngineLoop::sleep() {
   const Instant until =
-      std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_, step_until_});
+      std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_, step_warning_at_});
   channel_.main_bell.wait(Deadline(until), watched_,
                           [this] { return !channel_.input.is_empty() || executor_.has_result(); });
   look_at_signals_ = Instant{};
@@ -105,7 +105,6 @@ void EngineLoop::on(RequestsAborted& event, Instant) {
   for (const RequestKey key : event.keys) scheduler_.abort(event.front_end, key);
 }
 
-
 void EngineLoop::on(MembershipRefused& event, Instant) {
   end(error(StatusCode::kFailedPrecondition, "%s", event.reason));
 }
@@ -161,20 +160,46 @@ int EngineLoop::collect(Instant now) {
     }
     if (!*collected) break;
     ++count;
-    step_until_ = scheduler_.steps_in_flight() > 1 ? now + config_.step_timeout : Instant::max();
-    if (const Status status = scheduler_.on_result(result_, publisher_.outputs()); !status.ok()) {
+    if (scheduler_.steps_in_flight() > 1) {
+      step_begins(now);
+    } else {
+      step_began_ = step_warning_at_ = Instant::max();
+    }
+    if (const Status status = scheduler_.on_result(result_, now, publisher_.outputs()); !status.ok()) {
       end(status);
     }
   }
   if (count == 0 && !is_over_) {
     if (const Status status = executor_.health(); !status.ok()) end(status);
   }
-  if (now >= step_until_ && !is_over_) {
-    end(error(StatusCode::kDeadlineExceeded, "step %u has not ended for %d s",
-              scheduler_.stats().step.value,
-              std::chrono::duration_cast<std::chrono::seconds>(config_.step_timeout).count()));
-  }
+  if (now >= step_warning_at_ && !is_over_) watch_step(now);
   return count;
+}
+
+void EngineLoop::step_begins(Instant now) {
+  step_began_ = now;
+  step_warning_at_ = now + std::min(config_.step_warning, config_.step_timeout);
+}
+
+// Its workers live, or health() had said so: they compute, or wait for each other, or are stopped.
+void EngineLoop::watch_step(Instant now) {
+  const Duration taken = now - step_began_;
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(taken).count();
+  const wire::EngineStats stats = scheduler_.stats();
+  if (taken >= config_.step_timeout) {
+    end(error(StatusCode::kDeadlineExceeded, "step %u has not ended for %d s", stats.step.value,
+              seconds));
+    return;
+  }
+  log::warning("step_slow",
+               {{"engine", config_.engine.value},
+                {"step", stats.step.value},
+                {"seconds", seconds},
+                {"running", stats.running},
+                {"phase", "the workers have it and have not answered"},
+                {"fails_after_seconds",
+                 std::chrono::duration_cast<std::chrono::seconds>(config_.step_timeout).count()}});
+  step_warning_at_ = std::min(step_began_ + 2 * taken, step_began_ + config_.step_timeout);
 }
 
 int EngineLoop::make_steps(Instant now) {
@@ -184,7 +209,7 @@ int EngineLoop::make_steps(Instant now) {
     const wire::StepInput* step = scheduler_.schedule(now);
     if (step == nullptr) break;
     ++count;
-    if (step_until_ == Instant::max()) step_until_ = now + config_.step_timeout;
+    if (step_began_ == Instant::max()) step_begins(now);
     if (const Status status = executor_.submit(*step, now); !status.ok()) end(status);
   }
   return count;

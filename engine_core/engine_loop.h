@@ -31,7 +31,10 @@ struct EngineLoopConfig {
   EngineId engine;
   Incarnation incarnation;
   Duration drain_timeout = std::chrono::seconds(30);
-  Duration step_timeout = std::chrono::seconds(300);  // A step that takes longer is stuck.
+  // A step that takes longer than the one is named in the log (again after twice the time, and so
+  // on), than the other is stuck.
+  Duration step_warning = std::chrono::seconds(5);
+  Duration step_timeout = std::chrono::seconds(300);
 };
 
 class EngineLoop {
@@ -68,6 +71,8 @@ class EngineLoop {
 
   int collect(Instant now);
   int make_steps(Instant now);
+  void step_begins(Instant now);
+  void watch_step(Instant now);
   void look_for_the_end(Instant now);
   void end(const Status& why);
   void sleep();
@@ -85,7 +90,8 @@ class EngineLoop {
   bool is_over_ = false;
   Status why_;
   Instant drain_until_ = Instant::max();
-  Instant step_until_ = Instant::max();
+  Instant step_began_ = Instant::max();  // The oldest in flight; max: none.
+  Instant step_warning_at_ = Instant::max();
   Instant look_at_signals_{};
   std::vector<int> watched_;
 };

@@ -39,17 +39,19 @@ void FrontEndLinks::on_view(const wire::View& view, EngineChannel& channel) {
     const auto is_same = [&](const std::unique_ptr<Link>& link) {
       return link != nullptr && link->incarnation == member.incarnation;
     };
-    if (is_front_end(member) && std::ranges::none_of(links_, is_same)) join(member, channel);
+    if (is_front_end(member) && std::ranges::none_of(links_, is_same)) {
+      join(member.index, member.incarnation, member.ready.addresses.front(), channel);
+    }
   }
-  beat();
+  beat(channel);
 }
 
-void FrontEndLinks::join(const wire::Member& member, EngineChannel& channel) {
-  if (stuck_lives_.contains(member.incarnation)) return;
+void FrontEndLinks::join(uint32_t index, Incarnation incarnation, const std::string& address,
+                         EngineChannel& channel) {
+  if (stuck_lives_.contains(incarnation)) return;
   const auto refuse = [&](const Status& why) {
-    log::error("front_end_not_served", {{"index", member.index},
-                                        {"address", member.ready.addresses.front()},
-                                        {"reason", std::string(why.message())}});
+    log::error("front_end_not_served",
+               {{"index", index}, {"address", address}, {"reason", std::string(why.message())}});
   };
   const auto unused =
       std::ranges::find_if(links_, [](const auto& link) { return link == nullptr; });
@@ -57,13 +59,17 @@ void FrontEndLinks::join(const wire::Member& member, EngineChannel& channel) {
   if (id >= kFrontEndsMax) {
     return refuse(error(StatusCode::kResourceExhausted, "more than %u front ends", kFrontEndsMax));
   }
-  auto socket = zmq::Dealer::create(context_, identity_);
+  // Each connection has an identity of its own: what a broken one still sends is not mistaken.
+  const uint64_t serial = next_serial_++;
+  auto socket = zmq::Dealer::create(context_, absl::StrFormat("%s/%u", identity_, serial),
+                                    {.tells_disconnects = true});
   if (!socket.ok()) return refuse(socket.status());
   auto link = std::make_unique<Link>();
   link->id = FrontEndId{id};
-  link->serial = next_serial_++;
-  link->incarnation = member.incarnation;
-  link->address = member.ready.addresses.front();
+  link->index = index;
+  link->serial = serial;
+  link->incarnation = incarnation;
+  link->address = address;
   link->socket = std::make_unique<zmq::Dealer>(std::move(*socket));
   if (const Status status = link->socket->connect(link->address); !status.ok()) {
     return refuse(status);
@@ -71,7 +77,7 @@ void FrontEndLinks::join(const wire::Member& member, EngineChannel& channel) {
   if (const Status status = poller_.add(*link->socket, kFirstToken + id); !status.ok()) {
     return refuse(status);
   }
-  log::info("front_end_joined", {{"index", member.index}, {"address", link->address}});
+  log::info("front_end_joined", {{"index", index}, {"address", link->address}});
   post(FrontEndJoined{link->id, link->serial}, channel);
   if (unused == links_.end()) {
     links_.push_back(std::move(link));
@@ -96,15 +102,28 @@ void FrontEndLinks::flush_events(EngineChannel& channel) {
   }
 }
 
-void FrontEndLinks::beat() {
-  for (const auto& link : links_) {
-    if (link != nullptr) say_ready(*link);
+void FrontEndLinks::beat(EngineChannel& channel) {
+  for (uint32_t index = 0; index < links_.size(); ++index) {
+    if (links_[index] != nullptr && links_[index]->socket->take_disconnected()) {
+      rejoin(index, channel);
+    }
+    if (links_[index] != nullptr) say_ready(*links_[index]);
   }
+}
+
+void FrontEndLinks::rejoin(uint32_t index, EngineChannel& channel) {
+  const Link& broken = *links_[index];
+  const auto [number, incarnation] = std::pair(broken.index, broken.incarnation);
+  const std::string address = broken.address;
+  leave(index, "its connection broke", channel);
+  join(number, incarnation, address, channel);
 }
 
 void FrontEndLinks::say_ready(Link& link) {
   if (!link.backlog.empty()) return;
   buffer_.clear();
+  ready_.connection = link.serial;
+  ready_.outputs_sent = link.sequence;
   wire::pack(ready_, buffer_);
   (void)link.socket->try_send(zmq::Bytes(buffer_));  // Full: the next beat says it.
 }
@@ -164,7 +183,7 @@ Status FrontEndLinks::decode(FrontEndId from, const zmq::Message& message, Input
   }
 }
 
-void FrontEndLinks::send(const OutputMessage& message, EngineChannel& channel) {
+void FrontEndLinks::send(OutputMessage& message, EngineChannel& channel) {
   const uint32_t index = message.front_end.value;
   // It may have left, and another front end may have its number by now.
   if (index >= links_.size() || links_[index] == nullptr) return;
@@ -173,6 +192,8 @@ void FrontEndLinks::send(const OutputMessage& message, EngineChannel& channel) {
   if (message.reply) {
     wire::pack(*message.reply, buffer_);
   } else {
+    message.outputs.connection = links_[index]->serial;
+    message.outputs.sequence = ++links_[index]->sequence;
     wire::pack(message.outputs, buffer_);
   }
   put(*links_[index], buffer_);

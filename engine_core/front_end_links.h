@@ -1,10 +1,11 @@
 // FrontEndLinks: a DEALER to every front end of the view, and who has which number.
 //
-// A front end gets EngineReady first and then with every beat (its connection may have been made
-// anew, which no DEALER notices). What it sends and cannot be decoded is dropped and counted. What
-// it cannot take is kept for it, at most kBacklogMax messages: beyond that it is stuck, and is
-// dropped as if it had left the view; it may come back with another life.
-// Threads: the I/O thread's.
+// A front end gets EngineReady first and then with every beat. When its connection breaks, what was
+// in flight is lost: it is treated as one that left and came again, with another connection number
+// in its EngineReady (proto/engine_outputs.h), and its outputs are numbered. What it sends and
+// cannot be decoded is dropped and counted. What it cannot take is kept for it, at most kBacklogMax
+// messages: beyond that it is stuck, and is dropped as if it had left the view; it may come back
+// with another life. Threads: the I/O thread's.
 #pragma once
 
 #include <cstdint>
@@ -37,8 +38,8 @@ class FrontEndLinks {
   void set_ready(const wire::EngineReady& ready);
   // Connects to newcomers, lets go of those who left; pushes Joined and Left.
   void on_view(const wire::View& view, EngineChannel& channel);
-  // Says EngineReady again.
-  void beat();
+  // Says EngineReady again; looks for connections that broke.
+  void beat(EngineChannel& channel);
 
   // For the main loop, in order, also when `input` has no room now.
   template <typename Event>
@@ -49,8 +50,8 @@ class FrontEndLinks {
 
   // Reads what came, as far as `input` has room. False: it had none.
   bool read(EngineChannel& channel, int& work);
-  // Packs and sends, or keeps.
-  void send(const OutputMessage& message, EngineChannel& channel);
+  // Numbers, packs and sends, or keeps.
+  void send(OutputMessage& message, EngineChannel& channel);
   // Tries again what was kept; the number sent.
   int retry();
   [[nodiscard]] bool has_backlog() const { return backlog_count_ > 0; }
@@ -59,18 +60,22 @@ class FrontEndLinks {
  private:
   struct Link {
     FrontEndId id;
-    uint64_t serial;
+    uint32_t index = 0;     // The front end's, in the view.
+    uint64_t serial = 0;    // The connection's number.
+    uint64_t sequence = 0;  // Of the last outputs.
     Incarnation incarnation;
     std::string address;
     std::unique_ptr<zmq::Dealer> socket;
     std::deque<wire::Buffer> backlog;
   };
 
-  void join(const wire::Member& member, EngineChannel& channel);
+  void join(uint32_t index, Incarnation incarnation, const std::string& address,
+            EngineChannel& channel);
   void leave(uint32_t index, const char* why, EngineChannel& channel);
   void flush_events(EngineChannel& channel);
   [[nodiscard]] static Status decode(FrontEndId from, const zmq::Message& message,
                                      InputEvent& event);
+  void rejoin(uint32_t index, EngineChannel& channel);
   void put(Link& link, const wire::Buffer& bytes);
   void say_ready(Link& link);
 

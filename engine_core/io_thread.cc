@@ -162,7 +162,7 @@ int IoThread::Parts::send_outputs() {
 void IoThread::Parts::beat(Instant now) {
   if (now < beat_at) return;
   beat_at = now + beat_interval;
-  links.beat();
+  links.beat(channel);
   channel.beat_wanted.store(true);
   channel.main_bell.ring();
 }

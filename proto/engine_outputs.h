@@ -45,11 +45,12 @@ struct EngineOutput {
   std::string error;                  // With kError: what the client is told.
   uint8_t error_code = 0;  // With kError: the absl::StatusCode. kUnavailable: another engine may
                            // take it; kInvalidArgument: the client must change it.
+  uint32_t prefill_microseconds = 0;  // From first scheduled to the first token; in its output.
 
   static auto fields(auto& m) {
     return std::tie(m.key, m.token_ids, m.finish_reason, m.stop_token_id, m.logprobs,
                     m.prompt_logprobs, m.cached_prompt_tokens, m.preemptions, m.queue_microseconds,
-                    m.error, m.error_code);
+                    m.error, m.error_code, m.prefill_microseconds);
   }
   friend bool operator==(const EngineOutput&, const EngineOutput&) = default;
 };
@@ -88,9 +89,12 @@ struct EngineOutputs {
   uint64_t requests_received = 0;
   EngineStats stats;
   std::vector<EngineOutput> outputs;
+  uint64_t connection = 0;  // That of the EngineReady before it.
+  uint64_t sequence = 0;    // Of this connection: 1, 2, … A gap is a loss.
 
   static auto fields(auto& m) {
-    return std::tie(m.engine, m.incarnation, m.requests_received, m.stats, m.outputs);
+    return std::tie(m.engine, m.incarnation, m.requests_received, m.stats, m.outputs, m.connection,
+                    m.sequence);
   }
   friend bool operator==(const EngineOutputs&, const EngineOutputs&) = default;
 };
@@ -107,10 +111,14 @@ struct EngineReady {
   uint32_t model_tokens_max = 0;    // Prompt and output together.
   uint32_t sequences_max = 0;       // Running at once.
   uint32_t batched_tokens_max = 0;  // In one step.
+  // Of this life with this front end. Another number than before: what was in flight on the broken
+  // one may be lost, and the engine has given up the requests it had from there.
+  uint64_t connection = 0;
+  uint64_t outputs_sent = 0;  // The sequence of the EngineOutputs before it.
 
   static auto fields(auto& m) {
     return std::tie(m.engine, m.incarnation, m.block_count, m.block_tokens, m.model_tokens_max,
-                    m.sequences_max, m.batched_tokens_max);
+                    m.sequences_max, m.batched_tokens_max, m.connection, m.outputs_sent);
   }
   friend bool operator==(const EngineReady&, const EngineReady&) = default;
 };

@@ -12,6 +12,7 @@ namespace {
 // because their connections are long gone.
 constexpr std::size_t kOverMax = 4096;
 
+constexpr std::string_view kOutputsLost = "outputs of it were lost";
 constexpr std::string_view kNoEngine = "no engine is ready; try again later";
 
 }  // namespace
@@ -54,49 +55,74 @@ void EngineClient::on_ready(std::string_view peer, const wire::EngineReady& read
     return;
   }
   const auto seen = seen_.find(rank);
-  if (seen != seen_.end() && seen->second.incarnation != ready.incarnation &&
-      seen->second.state != wire::MemberState::kLost) {
+  if (seen != seen_.end() && !may_serve(ready.incarnation, seen->second)) {
     candidates_[rank] = {.peer = std::string(peer), .ready = ready};
     return;
   }
   admit(peer, ready);
 }
 
+// The life that the view names unless it is lost, or its successor.
+bool EngineClient::may_serve(Incarnation life, const Seen& seen) {
+  return (life == seen.incarnation) != (seen.state == wire::MemberState::kLost);
+}
+
 void EngineClient::admit(std::string_view peer, const wire::EngineReady& ready) {
   const uint32_t rank = ready.engine.value;
   if (rank >= engines_.size()) engines_.resize(rank + 1);
   Engine& engine = engines_[rank];
-  if (is_live(engine) && engine.incarnation == ready.incarnation) {
-    engine.peer = peer;  // It said so again: a connection of its was made anew.
+  const bool is_same_life = engine.incarnation == ready.incarnation;
+  const bool is_same = is_same_life && engine.ready.connection == ready.connection;
+  if (is_same && engine.is_broken) return;  // Until it makes another.
+  if (is_same && is_live(engine)) {
+    if (ready.outputs_sent != engine.sequence) break_connection(rank, kOutputsLost);
     return;
   }
-  if (is_live(engine)) lose(rank, "it was started anew", /*is_over=*/true);
-  const bool is_same = engine.incarnation == ready.incarnation;
-  engine.state = EngineState::kReady;
+  if (is_live(engine)) {
+    lose(rank, is_same_life ? "its connection broke" : "it was started anew", !is_same_life);
+  }
+  const auto seen = seen_.find(rank);
+  const bool is_draining = seen != seen_.end() && seen->second.incarnation == ready.incarnation &&
+                           seen->second.state == wire::MemberState::kDraining;
+  engine.state = is_draining ? EngineState::kDraining : EngineState::kReady;
   engine.incarnation = ready.incarnation;
   engine.peer = peer;
   engine.ready = ready;
   if (!is_same) {
+    engine.sequence = ready.outputs_sent;
+    engine.is_broken = false;
     engine.aborts.clear();
     balancer_.reset(rank);
   }
-  balancer_.set_eligible(rank, true);
+  balancer_.set_eligible(rank, !is_draining);
   update_capacity();
   log::info("engine_ready", {{"engine", rank}, {"engines_ready", ready_count_}});
 }
 
 void EngineClient::on_outputs(std::string_view peer, wire::EngineOutputs& outputs) {
   const uint32_t rank = outputs.engine.value;
-  if (rank >= engines_.size() || engines_[rank].incarnation != outputs.incarnation ||
-      engines_[rank].peer != peer || over_.contains(outputs.incarnation)) {
+  const bool is_current = rank < engines_.size() && engines_[rank].peer == peer &&
+                          engines_[rank].incarnation == outputs.incarnation &&
+                          engines_[rank].ready.connection == outputs.connection &&
+                          !engines_[rank].is_broken;
+  if (!is_current) {
+    ++counters_.stale;
+    const auto candidate = candidates_.find(rank);
+    if (candidate != candidates_.end() && candidate->second.peer == peer) {
+      candidate->second.ready.outputs_sent = outputs.sequence;
+    }
+    return;
+  }
+  if (outputs.sequence != ++engines_[rank].sequence) break_connection(rank, kOutputsLost);
+  if (!is_live(engines_[rank])) {
     ++counters_.stale;
     return;
   }
-  // Its connection had broken, and it was not dead.
-  if (!is_live(engines_[rank])) admit(peer, wire::EngineReady(engines_[rank].ready));
   balancer_.update(rank, outputs.stats, outputs.requests_received);
   wave_ = std::max(wave_, outputs.stats.wave);
+  step_tokens_ = 0;
   for (wire::EngineOutput& output : outputs.outputs) take_output(rank, output);
+  if (step_tokens_ > 0) counters_.step_tokens.observe(step_tokens_);
 }
 
 void EngineClient::take_output(uint32_t rank, wire::EngineOutput& output) {
@@ -108,7 +134,9 @@ void EngineClient::take_output(uint32_t rank, wire::EngineOutput& output) {
   if (!entry->is_prefilled && !output.token_ids.empty()) {
     entry->is_prefilled = true;
     admission_.prefilled(entry->request.prompt_token_ids.size());
+    step_tokens_ += entry->request.prompt_token_ids.size();
   }
+  step_tokens_ += output.token_ids.size();
   auto& sent = entry->request.output_token_ids;
   sent.insert(sent.end(), output.token_ids.begin(), output.token_ids.end());
   // The sink may abort this request, or end others: the entry is not touched afterwards.
@@ -122,6 +150,11 @@ void EngineClient::end(RequestKey key) {
   const JournalEntry entry = journal_.take(key);
   admission_.leave(1);
   if (!entry.is_prefilled) admission_.prefilled(entry.request.prompt_token_ids.size());
+}
+
+void EngineClient::break_connection(uint32_t rank, std::string_view why) {
+  engines_[rank].is_broken = true;
+  lose(rank, why, /*is_over=*/false);
 }
 
 void EngineClient::lose(uint32_t rank, std::string_view why, bool is_over) {
@@ -187,7 +220,7 @@ void EngineClient::see(const wire::Member& member, const wire::View& view) {
     const bool is_same = engine.incarnation == member.incarnation;
     if (is_same && member.state == wire::MemberState::kLost) {
       lose(rank, member.reason.empty() ? "it fell silent" : std::string_view(member.reason),
-           /*is_over=*/true);
+           /*is_over=*/false);
     } else if (!is_same && !over_.contains(member.incarnation) &&
                member.state != wire::MemberState::kLost) {
       lose(rank, "it was started anew", /*is_over=*/true);
@@ -201,10 +234,10 @@ void EngineClient::see(const wire::Member& member, const wire::View& view) {
   const auto candidate = candidates_.find(rank);
   if (candidate == candidates_.end()) return;
   const Incarnation waiting = candidate->second.ready.incarnation;
-  if (waiting == member.incarnation || member.state == wire::MemberState::kLost) {
-    const Candidate taken = std::move(candidates_.extract(candidate).mapped());
-    admit(taken.peer, taken.ready);
-  }
+  const bool is_over = over_.contains(waiting);
+  if (!is_over && !may_serve(waiting, seen_[rank])) return;
+  const Candidate taken = std::move(candidates_.extract(candidate).mapped());
+  if (!is_over) admit(taken.peer, taken.ready);
 }
 
 void EngineClient::on_load_board(const wire::LoadBoard& board) {
@@ -315,7 +348,7 @@ void EngineClient::abort(std::span<const RequestKey> keys) {
 
 void EngineClient::flush() {
   for (const uint32_t rank : std::exchange(gone_, {})) {
-    lose(rank, "its connection broke", /*is_over=*/false);
+    break_connection(rank, "its connection broke");
   }
   for (Engine& engine : engines_) {
     if (engine.aborts.empty() || !is_live(engine)) continue;

@@ -4,10 +4,12 @@
 // Sans-I/O: messages come in by on_*(), go out by EngineTransport. One thread.
 //
 // An engine is taken into service by its EngineReady (its first message to us), unless the view
-// names another life of that rank: then it waits until the view names it. It leaves service when
-// the view calls it lost, draining or replaced, when another life of it is taken in, or when the
-// transport says that nobody of its identity is connected. The requests of a lost engine end with
-// kUnavailable; messages of a life that is over are dropped and counted.
+// names another life of that rank or calls this one lost: then it waits until the view names it. It
+// leaves service when the view calls it lost, draining or replaced, when another life of it is
+// taken in, and when its connection broke: the transport says that nobody of its identity is
+// connected, its EngineReady names another connection, or an output is missing. The requests of a
+// lost engine end with kUnavailable. A life the view calls lost may come back (it was frozen, or
+// cut off); messages of one that was replaced or has left are dropped and counted.
 //
 // Bounds: requests by Admission; ranks by kRanksMax.
 #pragma once
@@ -24,6 +26,7 @@
 #include "api_server/engine_client/admission.h"
 #include "api_server/engine_client/journal.h"
 #include "api_server/engine_client/load_balancer.h"
+#include "api_server/engine_client/step_tokens.h"
 #include "common/status.h"
 #include "proto/messages.h"
 
@@ -44,7 +47,7 @@ struct EngineClientOptions {
   uint32_t engine_count = 0;  // --data-parallel-size; 0: not known, pins are not range-checked.
   uint32_t served_first = 0;  // With hybrid and external balancing: the node's own ranks only.
   uint32_t served_count = UINT32_MAX;
-  uint32_t front_ends = 1;    // That share the admission bounds.
+  uint32_t front_ends = 1;           // That share the admission bounds.
   uint64_t queued_requests_max = 0;  // 0: default
   uint64_t queued_tokens_max = 0;
   uint32_t model_tokens_max = 0;  // From flags or config; engines may say less. 0: from engines.
@@ -60,6 +63,8 @@ class EngineClient {
     Incarnation incarnation;
     std::string peer;
     wire::EngineReady ready;
+    uint64_t sequence = 0;           // Of the last outputs of this connection.
+    bool is_broken = false;          // This connection is not used any more.
     uint64_t routed = 0;             // Over all lives.
     uint64_t lost = 0;               // Lives that ended while we used them.
     std::vector<RequestKey> aborts;  // To be sent with the next flush.
@@ -69,6 +74,7 @@ class EngineClient {
     uint64_t stale = 0;  // From a life that is over, or about a request that ended.
     uint64_t aborted = 0;
     uint64_t engine_full = 0;
+    StepTokens step_tokens;  // Of the messages with outputs; of several front ends, each its part.
   };
 
   EngineClient(const EngineClientOptions& options, EngineTransport& transport);
@@ -126,9 +132,12 @@ class EngineClient {
   void on_outputs(std::string_view peer, wire::EngineOutputs& outputs);
   void take_output(uint32_t rank, wire::EngineOutput& output);
   void admit(std::string_view peer, const wire::EngineReady& ready);
-  // `is_over`: this life will not come back. Otherwise only its connection broke.
+  // Of this connection nothing more is believed; the engine makes another.
+  void break_connection(uint32_t rank, std::string_view why);
+  // `is_over`: this life will not come back.
   void lose(uint32_t rank, std::string_view why, bool is_over);
   [[nodiscard]] static bool is_live(const Engine& engine);
+  [[nodiscard]] static bool may_serve(Incarnation life, const Seen& seen);
   [[nodiscard]] bool is_eligible(uint32_t rank) const;
   void see(const wire::Member& member, const wire::View& view);
   [[nodiscard]] Status send(wire::AddRequest& request, const std::shared_ptr<OutputSink>& sink,
@@ -156,6 +165,7 @@ class EngineClient {
   Epoch epoch_;
   WaveId wave_;
   uint64_t next_key_ = 1;
+  uint64_t step_tokens_ = 0;  // Of the message being taken.
   uint32_t ready_count_ = 0;
   uint32_t model_tokens_max_ = 0;
   bool draining_ = false;

@@ -47,13 +47,25 @@ struct Fixture {
     wire::pack(message, buffer);
     client.on_message(peer, buffer);
   }
-  void ready(std::string_view peer, uint32_t rank, uint64_t incarnation) {
+  void ready(std::string_view peer, uint32_t rank, uint64_t incarnation, uint64_t connection = 1,
+             uint64_t outputs_sent = 0) {
     receive(peer, wire::EngineReady{.engine = EngineId{rank},
                                     .incarnation = Incarnation{incarnation},
                                     .block_count = 100,
                                     .block_tokens = 16,
                                     .model_tokens_max = 512,
-                                    .sequences_max = 64});
+                                    .sequences_max = 64,
+                                    .connection = connection,
+                                    .outputs_sent = outputs_sent});
+  }
+  void outputs(std::string_view peer, uint32_t rank, uint64_t incarnation, uint64_t sequence,
+               std::vector<wire::EngineOutput> outputs = {}, uint64_t connection = 1) {
+    receive(peer, wire::EngineOutputs{.engine = EngineId{rank},
+                                      .incarnation = Incarnation{incarnation},
+                                      .requests_received = 1,
+                                      .outputs = std::move(outputs),
+                                      .connection = connection,
+                                      .sequence = sequence});
   }
   void view(uint64_t epoch, uint32_t rank, uint64_t incarnation, wire::MemberState state) {
     client.on_view({.epoch = Epoch{epoch},
@@ -87,7 +99,7 @@ TEST(EngineClient, a_life_the_view_does_not_name_waits_until_it_does) {
   EXPECT_EQ(f.client.ready_count(), 1u);
 }
 
-TEST(EngineClient, the_requests_of_a_lost_engine_fail_once_and_the_old_life_is_not_heard) {
+TEST(EngineClient, the_requests_of_a_lost_engine_fail_once_and_it_is_not_heard) {
   Fixture f;
   f.ready("a", 0, 7);
   ASSERT_TRUE(f.submit().ok());
@@ -97,9 +109,94 @@ TEST(EngineClient, the_requests_of_a_lost_engine_fail_once_and_the_old_life_is_n
   EXPECT_EQ(f.client.admission().requests(), 0u);
   EXPECT_EQ(f.client.admission().prompt_tokens(), 0u);
   f.ready("a", 0, 7);
-  f.receive("a", wire::EngineOutputs{.engine = EngineId{0}, .incarnation = Incarnation{7}});
+  f.outputs("a", 0, 7, 1);
   EXPECT_EQ(f.client.ready_count(), 0u);
-  EXPECT_EQ(f.client.counters().stale, 2u);
+  EXPECT_EQ(f.client.counters().stale, 1u);
+}
+
+TEST(EngineClient, a_rank_that_was_silent_for_a_lease_is_taken_back_and_drops_what_it_had) {
+  Fixture f;
+  f.view(1, 0, 7, wire::MemberState::kReady);
+  f.ready("a", 0, 7);
+  ASSERT_TRUE(f.submit().ok());
+  f.view(2, 0, 7, wire::MemberState::kLost);
+  f.ready("a", 0, 7);  // It woke up: first the front ends hear it, then the coordinator.
+  f.outputs("a", 0, 7, 1, {{.key = f.keys[0], .token_ids = {5}}});
+  EXPECT_EQ(f.client.ready_count(), 0u);
+  f.view(3, 0, 7, wire::MemberState::kStarting);
+  EXPECT_EQ(f.client.ready_count(), 1u);
+  f.client.flush();
+  EXPECT_EQ(f.transport.aborted.size(), 1u);
+  ASSERT_TRUE(f.submit().ok());
+  f.outputs("a", 0, 7, 2,
+            {{.key = f.keys[1], .token_ids = {5}, .finish_reason = wire::FinishReason::kStop}});
+  EXPECT_EQ(f.sink->tokens, 1u);
+  EXPECT_EQ(f.sink->failures.size(), 1u);
+}
+
+TEST(EngineClient, a_life_that_was_replaced_does_not_come_back_when_its_successor_is_lost) {
+  Fixture f;
+  f.view(1, 0, 7, wire::MemberState::kReady);
+  f.ready("a", 0, 7);
+  f.view(2, 0, 7, wire::MemberState::kLost);
+  f.ready("a", 0, 7);
+  f.view(3, 0, 8, wire::MemberState::kReady);
+  f.ready("b", 0, 8);
+  f.view(4, 0, 8, wire::MemberState::kLost);
+  f.ready("a", 0, 7);
+  EXPECT_EQ(f.client.ready_count(), 0u);
+}
+
+TEST(EngineClient, a_new_connection_fails_what_the_old_one_had) {
+  Fixture f;
+  f.ready("a", 0, 7, 1);
+  ASSERT_TRUE(f.submit().ok());
+  f.ready("a", 0, 7, 1);
+  EXPECT_TRUE(f.sink->failures.empty());
+  f.ready("a2", 0, 7, 2);
+  EXPECT_EQ(f.sink->failures.size(), 1u);
+  f.client.flush();
+  EXPECT_TRUE(f.transport.aborted.empty());  // The engine gave it up by itself.
+  f.outputs("a", 0, 7, 1);
+  EXPECT_EQ(f.client.counters().stale, 1u);
+  ASSERT_TRUE(f.submit().ok());
+  EXPECT_EQ(f.transport.added.back().first, "a2");
+}
+
+TEST(EngineClient, a_lost_last_output_is_noticed_with_the_next_beat) {
+  Fixture f;
+  f.ready("a", 0, 7);
+  ASSERT_TRUE(f.submit().ok());
+  f.ready("a", 0, 7, 1, /*outputs_sent=*/1);
+  EXPECT_EQ(f.sink->failures, std::vector{StatusCode::kUnavailable});
+}
+
+TEST(EngineClient, outputs_before_an_engine_is_taken_in_are_no_gap) {
+  Fixture f;
+  f.view(1, 0, 7, wire::MemberState::kLost);
+  f.ready("a", 0, 7);
+  f.outputs("a", 0, 7, 1);
+  f.outputs("a", 0, 7, 2);
+  f.view(2, 0, 7, wire::MemberState::kReady);
+  ASSERT_TRUE(f.submit().ok());
+  f.outputs("a", 0, 7, 3, {{.key = f.keys[0], .token_ids = {5}}});
+  EXPECT_EQ(f.sink->tokens, 1u);
+  EXPECT_TRUE(f.sink->failures.empty());
+}
+
+TEST(EngineClient, a_gap_in_the_outputs_fails_the_requests_rather_than_lose_a_token) {
+  Fixture f;
+  f.ready("a", 0, 7);
+  ASSERT_TRUE(f.submit().ok());
+  f.outputs("a", 0, 7, 1, {{.key = f.keys[0], .token_ids = {5}}});
+  f.outputs("a", 0, 7, 3,
+            {{.key = f.keys[0], .token_ids = {7}, .finish_reason = wire::FinishReason::kStop}});
+  EXPECT_EQ(f.sink->tokens, 1u);
+  EXPECT_EQ(f.sink->failures, std::vector{StatusCode::kUnavailable});
+  f.ready("a", 0, 7);
+  EXPECT_EQ(f.client.ready_count(), 0u);
+  f.ready("a2", 0, 7, 2);
+  EXPECT_EQ(f.client.ready_count(), 1u);
 }
 
 TEST(EngineClient, a_new_life_ends_the_old_one) {
@@ -118,12 +215,8 @@ TEST(EngineClient, a_draining_engine_gets_nothing_new_and_finishes_what_it_has) 
   ASSERT_TRUE(f.submit().ok());
   f.view(1, 0, 7, wire::MemberState::kDraining);
   EXPECT_EQ(f.submit().code(), StatusCode::kUnavailable);
-  f.receive("a", wire::EngineOutputs{.engine = EngineId{0},
-                                     .incarnation = Incarnation{7},
-                                     .requests_received = 1,
-                                     .outputs = {{.key = f.keys[0],
-                                                  .token_ids = {5},
-                                                  .finish_reason = wire::FinishReason::kStop}}});
+  f.outputs("a", 0, 7, 1,
+            {{.key = f.keys[0], .token_ids = {5}, .finish_reason = wire::FinishReason::kStop}});
   EXPECT_EQ(f.sink->tokens, 1u);
   EXPECT_TRUE(f.sink->failures.empty());
 }
@@ -150,10 +243,10 @@ TEST(EngineClient, a_broken_connection_fails_what_it_had_and_may_come_back) {
   f.client.flush();
   EXPECT_EQ(f.sink->failures.size(), 1u);
   f.transport.results.clear();
-  f.receive("a", wire::EngineOutputs{.engine = EngineId{0}, .incarnation = Incarnation{7}});
+  f.ready("a", 0, 7);
+  EXPECT_EQ(f.client.ready_count(), 1u);
+  f.ready("a2", 0, 7, 2);
   EXPECT_EQ(f.client.ready_count(), 2u);
-  f.client.flush();
-  EXPECT_EQ(f.transport.aborted.size(), 1u);  // What it had is of no use to anybody now.
 }
 
 TEST(EngineClient, a_full_queue_passes_the_request_on_and_all_full_is_429_with_nothing_left) {

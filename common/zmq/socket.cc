@@ -110,23 +110,28 @@ Socket::Socket(void* handle, const Context& context, const SocketOptions& option
     : handle_(handle),
       context_(&context),
       loopback_only_(options.loopback_only),
+      tells_disconnects_(options.tells_disconnects),
       is_router_(is_router) {}
 
 Socket::Socket(Socket&& other) noexcept
     : handle_(std::exchange(other.handle_, nullptr)),
       handshakes_(std::move(other.handshakes_)),
+      disconnects_(std::move(other.disconnects_)),
       context_(other.context_),
       loopback_only_(other.loopback_only_),
+      tells_disconnects_(other.tells_disconnects_),
       is_router_(other.is_router_),
       dropped_total_(other.dropped_total_) {}
 
 Socket& Socket::operator=(Socket&& other) noexcept {
   if (this == &other) return *this;
   handshakes_ = std::move(other.handshakes_);
+  disconnects_ = std::move(other.disconnects_);
   if (handle_ != nullptr) ::zmq_close(handle_);
   handle_ = std::exchange(other.handle_, nullptr);
   context_ = other.context_;
   loopback_only_ = other.loopback_only_;
+  tells_disconnects_ = other.tells_disconnects_;
   is_router_ = other.is_router_;
   must_ask_ = true;
   dropped_total_ = other.dropped_total_;
@@ -135,6 +140,7 @@ Socket& Socket::operator=(Socket&& other) noexcept {
 
 Socket::~Socket() {
   handshakes_.reset();
+  disconnects_.reset();
   if (handle_ != nullptr) ::zmq_close(handle_);
 }
 
@@ -183,6 +189,9 @@ Status Socket::bind(const std::string& endpoint) {
 
 Status Socket::connect(const std::string& endpoint) {
   TRIREME_RETURN_IF_ERROR(secure(endpoint, false));
+  if (tells_disconnects_ && disconnects_ == nullptr) {
+    TRIREME_ASSIGN_OR_RETURN(disconnects_, DisconnectMonitor::start(context_->handle(), handle_));
+  }
   return ::zmq_connect(handle_, endpoint.c_str()) == 0 ? absl::OkStatus()
                                                        : endpoint_error("connect to", endpoint);
 }

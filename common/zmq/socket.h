@@ -19,6 +19,7 @@
 #include "common/clock.h"
 #include "common/status.h"
 #include "common/zmq/context.h"
+#include "common/zmq/disconnect_monitor.h"
 #include "common/zmq/handshake_monitor.h"
 #include "common/zmq/message.h"
 
@@ -40,6 +41,8 @@ struct SocketOptions {
   bool only_when_connected = false;
   // Never leaves this machine: no CURVE even with a cluster key, other addresses are refused.
   bool loopback_only = false;
+  // Has take_disconnected() tell when a connection of connect() broke.
+  bool tells_disconnects = false;
   // A listening TCP socket of the caller's: bind() takes it over in place of a new one.
   int listen_fd = -1;
 };
@@ -61,6 +64,12 @@ class Socket {
   // Returns before there is a connection, and keeps trying for ever.
   [[nodiscard]] Status connect(const std::string& endpoint);
   [[nodiscard]] std::string last_endpoint() const;
+
+  // True when the connection has broken since the last call, and with it perhaps what was in flight
+  // either way. A message may come first that the next connection brought.
+  [[nodiscard]] bool take_disconnected() {
+    return disconnects_ != nullptr && disconnects_->take_disconnected();
+  }
 
   // The next message, or false when there is none. Never blocks.
   bool try_receive(Message& message);
@@ -97,8 +106,10 @@ class Socket {
 
   void* handle_;
   std::unique_ptr<HandshakeMonitor> handshakes_;  // Goes before the handle does.
+  std::unique_ptr<DisconnectMonitor> disconnects_;  // As well.
   const Context* context_;
   bool loopback_only_;
+  bool tells_disconnects_;
   bool is_router_;
   bool must_ask_ = true;
   uint64_t dropped_total_ = 0;

@@ -109,6 +109,20 @@ def test_lost_node_shrinks_the_cluster_and_comes_back(network, key):
             wait_for("four engines again", lambda: safe_engines(cluster) == 4, 60)
 
 
+def test_cut_link_loses_the_far_ranks_and_a_whole_one_brings_them_back(network, key):
+    with front(key, 1) as cluster, headless(key, 1) as node:
+        wait_for("four engines", lambda: safe_engines(cluster) == 4, 90)
+        pids = sorted(p.pid for p in node.family())
+        sh("ip", "-n", NODE, "link", "set", "tt-node", "down")
+        wait_for("two engines", lambda: safe_engines(cluster) == 2, 20)
+        assert cluster.complete("The capital of France is").status == 200
+        time.sleep(3)  # The connections break as well: heartbeats end after 5 s.
+        sh("ip", "-n", NODE, "link", "set", "tt-node", "up")
+        wait_for("four engines again", lambda: safe_engines(cluster) == 4, 60)
+        assert {cluster.complete("The capital of France is").status for _ in range(8)} == {200}
+        assert sorted(p.pid for p in node.family()) == pids, "nothing had to be started anew"
+
+
 def test_wrong_key_gets_nothing(network, key):
     other = sh(str(BIN / "trireme"), "key", "new").stdout.strip()
     with front(key, 1) as cluster, headless(other, 1):
