@@ -71,6 +71,7 @@ class Attempt {
   void read(Instant now);
   void write();
   void look_at_workers();
+  void stop_watching_workers();
   void say_waiting(Instant now);
   [[nodiscard]] bool has_to_leave(Instant now);
   [[nodiscard]] Status start_workers();
@@ -173,17 +174,20 @@ Status Attempt::start_workers() {
 void Attempt::look_at_workers() {
   bool is_clean = false;
   const Status health = workers_.check(&is_clean);
-  if (!health.ok()) {
-    // A worker that ends well was told to by its engine, whose own word may still be on its way.
-    seat_.leave(is_clean ? Status(StatusCode::kUnavailable, "the engine stopped its workers")
-                         : Status(StatusCode::kAborted, health.message()));
-    return;
+  if (!health.ok() && !is_clean) {
+    return seat_.leave(Status(StatusCode::kAborted, health.message()));
   }
+  // A worker that ends well was told to by its engine, whose own word follows, or its lease ends.
+  if (!health.ok()) return stop_watching_workers();
   if (seat_.is_serving() && !std::exchange(was_serving_, true)) {
     std::string pids;
     for (const int pid : workers_.pids()) absl::StrAppendFormat(&pids, " %d", pid);
     place_.say(absl::StrFormat("serving (pids%s)", pids));
   }
+}
+
+void Attempt::stop_watching_workers() {
+  for (uint64_t i = 0; i < workers_.pidfds().size(); ++i) poller_.remove(kFirstWorkerToken + i);
 }
 
 void Attempt::say_waiting(Instant now) {
