@@ -165,7 +165,8 @@ int EngineLoop::collect(Instant now) {
     } else {
       step_began_ = step_warning_at_ = Instant::max();
     }
-    if (const Status status = scheduler_.on_result(result_, now, publisher_.outputs()); !status.ok()) {
+    if (const Status status = scheduler_.on_result(result_, now, publisher_.outputs());
+        !status.ok()) {
       end(status);
     }
   }

@@ -105,7 +105,7 @@ class Socket {
   bool receive_part(Message::Part& part, bool& has_more);
 
   void* handle_;
-  std::unique_ptr<HandshakeMonitor> handshakes_;  // Goes before the handle does.
+  std::unique_ptr<HandshakeMonitor> handshakes_;    // Goes before the handle does.
   std::unique_ptr<DisconnectMonitor> disconnects_;  // As well.
   const Context* context_;
   bool loopback_only_;
