@@ -10,6 +10,7 @@
 //   computed   tokens whose KV is computed by the steps made so far, those in flight included
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -22,6 +23,11 @@
 
 namespace trireme::engine {
 
+inline uint32_t microseconds32(Duration duration) {
+  const int64_t count = std::chrono::duration_cast<std::chrono::microseconds>(duration).count();
+  return static_cast<uint32_t>(std::clamp<int64_t>(count, 0, UINT32_MAX));
+}
+
 struct Request {
   uint64_t serial = 0;  // In order of arrival, never reused; 0: this object is not in use.
   FrontEndId front_end;
@@ -30,6 +36,7 @@ struct Request {
   std::string cache_salt;
   int32_t priority = 0;  // Smaller first.
   Instant arrived_at{};
+  Instant admitted_at{};  // For the first time.
 
   std::vector<int32_t> tokens;
   uint32_t prompt_count = 0;

@@ -81,7 +81,7 @@ class Scheduler {
   [[nodiscard]] const wire::StepInput* schedule(Instant now);
   // Results come in the order of the steps. Logprobs are moved out of `result`. An error means
   // that the worker's answer does not fit the step: it cannot be trusted further.
-  [[nodiscard]] Status on_result(wire::StepResult& result, StepOutputs& out);
+  [[nodiscard]] Status on_result(wire::StepResult& result, Instant now, StepOutputs& out);
 
   void set_pause(Pause pause) { pause_ = pause; }
   [[nodiscard]] bool reset_prefix_cache() { return kv_.reset_prefix_cache(); }
@@ -147,7 +147,8 @@ class Scheduler {
 
   // scheduler_result.cc: a step's result is taken in.
   [[nodiscard]] Status check_result(const wire::StepResult& result) const;
-  void take_row(const Row& row, int32_t token, wire::RowLogprobs* logprobs, StepOutputs& out);
+  void take_row(const Row& row, int32_t token, wire::RowLogprobs* logprobs, Instant now,
+                StepOutputs& out);
   void take_prompt_logprobs(Request& request, const Row& row, wire::RowLogprobs& logprobs,
                             wire::EngineOutput& output);
   void fail(Request& request, const Status& why, StepOutputs& out);

@@ -163,7 +163,7 @@ class History {
 
   void collect() {
     if (results_.empty()) return;
-    const Status status = scheduler_.on_result(results_.front(), outputs_);
+    const Status status = scheduler_.on_result(results_.front(), Instant{}, outputs_);
     ASSERT_TRUE(status.ok()) << status;
     results_.pop_front();
     take_outputs();

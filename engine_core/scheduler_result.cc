@@ -7,7 +7,7 @@
 
 namespace trireme::engine {
 
-Status Scheduler::on_result(wire::StepResult& result, StepOutputs& out) {
+Status Scheduler::on_result(wire::StepResult& result, Instant now, StepOutputs& out) {
   TRIREME_RETURN_IF_ERROR(check_result(result));
   InFlight& step = in_flight_[in_flight_first_];
   row_logprobs_.assign(step.rows.size(), nullptr);
@@ -17,7 +17,7 @@ Status Scheduler::on_result(wire::StepResult& result, StepOutputs& out) {
   for (std::size_t i = 0; i < step.rows.size(); ++i) {
     // Ended while the step was in flight: nobody wants the row.
     if (step.rows[i].request->serial != step.rows[i].serial) continue;
-    take_row(step.rows[i], result.row_token[i], row_logprobs_[i], out);
+    take_row(step.rows[i], result.row_token[i], row_logprobs_[i], now, out);
   }
   return absl::OkStatus();
 }
@@ -54,7 +54,7 @@ Status Scheduler::check_result(const wire::StepResult& result) const {
   return absl::OkStatus();
 }
 
-void Scheduler::take_row(const Row& row, int32_t token, wire::RowLogprobs* logprobs,
+void Scheduler::take_row(const Row& row, int32_t token, wire::RowLogprobs* logprobs, Instant now,
                          StepOutputs& out) {
   Request& request = *row.request;
   if (token == wire::kBadLogits) {
@@ -78,7 +78,10 @@ void Scheduler::take_row(const Row& row, int32_t token, wire::RowLogprobs* logpr
   if (!row.samples) return;
 
   --request.pending;
-  if (request.output_count() == 0) counters_.prompt_tokens += request.prompt_count;
+  if (request.output_count() == 0) {
+    counters_.prompt_tokens += request.prompt_count;
+    output.prefill_microseconds = microseconds32(now - request.admitted_at);
+  }
   if (request.sampling.output_tokens_max == 0) {  // Only the prompt was asked for.
     output.finish_reason = wire::FinishReason::kLength;
     return end(request);

@@ -114,10 +114,9 @@ void Scheduler::take_in(Request& request, uint32_t hit_tokens, Instant now) {
   request.computed = hit_tokens;
   if (request.was_admitted) return;
   request.was_admitted = true;
+  request.admitted_at = now;
   request.cached_prompt_tokens = std::min(hit_tokens, request.prompt_count);
-  const Duration waited = now - request.arrived_at;
-  request.queue_microseconds = static_cast<uint32_t>(std::clamp<int64_t>(
-      std::chrono::duration_cast<std::chrono::microseconds>(waited).count(), 0, UINT32_MAX));
+  request.queue_microseconds = microseconds32(now - request.arrived_at);
   counters_.prefix_query_tokens += request.known_count();
   counters_.prefix_hit_tokens += hit_tokens;
 }

@@ -64,7 +64,7 @@ class Bench {
     return *step;
   }
   std::vector<wire::EngineOutput> collect() {
-    EXPECT_TRUE(scheduler.on_result(results_.front(), outputs_).ok());
+    EXPECT_TRUE(scheduler.on_result(results_.front(), Instant{}, outputs_).ok());
     results_.erase(results_.begin());
     return outputs();
   }
@@ -291,13 +291,36 @@ TEST(Scheduler, a_result_that_does_not_fit_the_step_is_an_error) {
   scheduler.add(kFront, request(1, 4), Instant{}, outputs);
   ASSERT_NE(scheduler.schedule(Instant{}), nullptr);
   wire::StepResult result{.step = StepId{2}, .row_token = {5}};
-  EXPECT_EQ(scheduler.on_result(result, outputs).code(), StatusCode::kDataLoss);
+  EXPECT_EQ(scheduler.on_result(result, Instant{}, outputs).code(), StatusCode::kDataLoss);
   result = {.step = StepId{1}, .row_token = {5, 6}};
-  EXPECT_EQ(scheduler.on_result(result, outputs).code(), StatusCode::kDataLoss);
+  EXPECT_EQ(scheduler.on_result(result, Instant{}, outputs).code(), StatusCode::kDataLoss);
   result = {.step = StepId{1}, .row_token = {wire::kNoToken}};
-  EXPECT_EQ(scheduler.on_result(result, outputs).code(), StatusCode::kDataLoss);
+  EXPECT_EQ(scheduler.on_result(result, Instant{}, outputs).code(), StatusCode::kDataLoss);
   result = {.step = StepId{1}, .row_token = {5}};
-  EXPECT_TRUE(scheduler.on_result(result, outputs).ok());
+  EXPECT_TRUE(scheduler.on_result(result, Instant{}, outputs).ok());
+}
+
+TEST(Scheduler, the_first_output_says_how_long_it_waited_and_how_long_its_prefill_took) {
+  using std::chrono::milliseconds;
+  SchedulerConfig chunked = config();
+  chunked.batched_tokens_max = 64;
+  Scheduler scheduler(chunked);
+  StepOutputs outputs;
+  const Instant start{};
+  scheduler.add(kFront, request(1, 100), start, outputs);
+  std::vector<wire::EngineOutput> got;
+  for (int step = 1; step <= 3; ++step) {  // Two of the prompt, one more token.
+    const wire::StepInput* input = scheduler.schedule(start + milliseconds(10 * step));
+    ASSERT_NE(input, nullptr);
+    wire::StepResult result{.step = input->step, .row_token = {step == 1 ? wire::kNoToken : 5}};
+    const Instant end = start + milliseconds(10 * step + 5);
+    ASSERT_TRUE(scheduler.on_result(result, end, outputs).ok());
+    outputs.take(kFront, got);
+    if (step == 1) continue;
+    ASSERT_EQ(got.size(), 1u);
+    EXPECT_EQ(got[0].queue_microseconds, step == 2 ? 10'000u : 0u);
+    EXPECT_EQ(got[0].prefill_microseconds, step == 2 ? 15'000u : 0u);
+  }
 }
 
 TEST(Scheduler, steady_decoding_allocates_nothing) {
@@ -315,7 +338,7 @@ TEST(Scheduler, steady_decoding_allocates_nothing) {
     const wire::StepInput* input = scheduler.schedule(Instant{});
     result.step = input->step;
     result.row_token.assign(input->row_slot.size(), 11);
-    ASSERT_TRUE(scheduler.on_result(result, outputs).ok());
+    ASSERT_TRUE(scheduler.on_result(result, Instant{}, outputs).ok());
     outputs.take(kFront, message);
   };
   for (int i = 0; i < 130; ++i) step();  // Vectors reach their size.

@@ -66,6 +66,7 @@ class StepOutputs {
     output.queue_microseconds = 0;
     output.error.clear();
     output.error_code = 0;
+    output.prefill_microseconds = 0;
   }
 
   std::vector<Group> groups_;

@@ -25,12 +25,16 @@ void each_count(Visit visit, Counters&... of) {
   visit(of.engine_client.stale...);
   visit(of.engine_client.aborted...);
   visit(of.engine_client.engine_full...);
+  visit(of.engine_client.step_tokens.sum...);
   visit(of.handshakes_failed...);
   visit(of.refused_by_requests...);
   visit(of.refused_by_tokens...);
   const auto& first = std::get<0>(std::tie(of...));
   for (std::size_t i = 0; i < first.metrics.finished.size(); ++i) {
     visit(of.metrics.finished[i]...);
+  }
+  for (std::size_t i = 0; i < first.engine_client.step_tokens.counts.size(); ++i) {
+    visit(of.engine_client.step_tokens.counts[i]...);
   }
   for (std::size_t i = 0; i < first.metrics.replies.size(); ++i) visit(of.metrics.replies[i]...);
   for (const auto histogram : Metrics::kHistograms) {

@@ -13,8 +13,6 @@ namespace {
 constexpr uint32_t kRetryAfterSeconds = 1;
 constexpr std::size_t kBadWordTokensMax = 1024;
 
-double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
-
 // What an engine says of a request that it ends with kError.
 Status engine_status(const wire::EngineOutput& output) {
   const auto code = static_cast<StatusCode>(output.error_code);
@@ -130,12 +128,10 @@ Status GenerateCall::prepare(std::vector<wire::AddRequest>& requests) {
     for (uint32_t i = 0; i < request_.n; ++i) {
       requests.push_back(add_request(prompt, i));
       if (i == 0) TRIREME_RETURN_IF_ERROR(check_sampling(requests.back()));
-      parts_.push_back({.choice = Choice(request_, context_.tokenizer, prompt.token_ids, echo)});
+      parts_.push_back({.choice = Choice(request_, context_.tokenizer, prompt.token_ids, echo),
+                        .meter = ChoiceMeter(arrived_, prompt.token_ids.size())});
     }
-    context_.metrics.prompt_tokens.observe(static_cast<double>(prompt.token_ids.size()));
-    context_.metrics.prompt_tokens_total += prompt.token_ids.size();
   }
-  context_.metrics.params_n.observe(request_.n);
   return {};
 }
 
@@ -240,7 +236,7 @@ void GenerateCall::take(uint32_t index, wire::EngineOutput& output) {
     finish_with(status_reply(engine_status(output)));
     return;
   }
-  measure(index, output);
+  part.meter.take(output, now(), context_.metrics);
   delta_.clear();
   const bool must_abort = part.choice.take(output, delta_);
   if (must_abort) context_.engines.abort(std::span(&keys_[index], 1));
@@ -252,25 +248,6 @@ void GenerateCall::take(uint32_t index, wire::EngineOutput& output) {
     send_delta(index, delta_);
   }
   if (part.choice.has_ended()) end_choice(index, delta_.finish_reason);
-}
-
-void GenerateCall::measure(uint32_t index, const wire::EngineOutput& output) {
-  Part& part = parts_[index];
-  if (output.token_ids.empty()) return;
-  Metrics& metrics = context_.metrics;
-  const Instant time = now();
-  if (part.last_token == Instant{}) {
-    part.first_token = time;
-    metrics.ttft_seconds.observe(seconds(time - arrived_));
-    metrics.queue_seconds.observe(output.queue_microseconds * 1e-6);
-    // A prompt's other choices find what its first one computed.
-    if (index % request_.n == 0) cached_tokens_ += output.cached_prompt_tokens;
-    metrics.prompt_tokens_cached_total += output.cached_prompt_tokens;
-  } else {
-    metrics.itl_seconds.observe(seconds(time - part.last_token));
-  }
-  part.last_token = time;
-  metrics.generation_tokens_total += output.token_ids.size();
 }
 
 // Sends what is held when there is enough of it; the first token goes at once.
@@ -315,22 +292,26 @@ void GenerateCall::send_delta(uint32_t index, const ChoiceDelta& delta) {
 
 void GenerateCall::end_choice(uint32_t index, wire::FinishReason reason) {
   ++ended_;
-  Metrics& metrics = context_.metrics;
   const Part& part = parts_[index];
-  const uint32_t tokens = part.choice.completion_tokens();
-  const double total = seconds(now() - arrived_);
-  ++metrics.finished[std::min(static_cast<std::size_t>(reason), metrics.finished.size() - 1)];
-  metrics.e2e_seconds.observe(total);
-  metrics.generation_tokens.observe(tokens);
-  if (tokens > 1) {
-    const double decode = seconds(part.last_token - part.first_token);
-    metrics.time_per_output_token_seconds.observe(decode / (tokens - 1));
-  }
+  part.meter.end(reason, part.choice.completion_tokens(), now(), context_.metrics);
   if (ended_ == parts_.size()) finish();
+}
+
+// For metrics a prompt is a request, whose n choices are parts of it.
+void GenerateCall::measure_prompts() {
+  for (std::size_t first = 0; first < parts_.size(); first += request_.n) {
+    uint32_t longest = 0;
+    for (std::size_t i = first; i < first + request_.n; ++i) {
+      longest = std::max(longest, parts_[i].choice.completion_tokens());
+    }
+    context_.metrics.generation_tokens_max.observe(longest);
+    context_.metrics.params_n.observe(request_.n);
+  }
 }
 
 void GenerateCall::finish() {
   has_finished_ = true;
+  measure_prompts();
   if (request_.stream) {
     std::string& out = context_.chunk;  // Holds the last chunk.
     if (request_.include_usage) reply_text_.append_usage(out, usage());
@@ -374,7 +355,11 @@ Usage GenerateCall::usage() const {
   Usage usage;
   for (const Prompt& prompt : request_.prompts) usage.prompt_tokens += prompt.token_ids.size();
   for (const Part& part : parts_) usage.completion_tokens += part.choice.completion_tokens();
-  usage.cached_tokens = std::min(cached_tokens_, usage.prompt_tokens);
+  // A prompt's other choices find what its first one computed.
+  for (std::size_t i = 0; i < parts_.size(); i += request_.n) {
+    usage.cached_tokens += parts_[i].meter.cached_tokens();
+  }
+  usage.cached_tokens = std::min(usage.cached_tokens, usage.prompt_tokens);
   return usage;
 }
 

@@ -16,6 +16,7 @@
 #include "api_server/engine_client/engine_client.h"
 #include "api_server/http/exchange.h"
 #include "api_server/openai/choice.h"
+#include "api_server/openai/choice_meter.h"
 #include "api_server/openai/encode_pool.h"
 #include "api_server/openai/generate_request.h"
 #include "api_server/openai/metrics.h"
@@ -60,8 +61,7 @@ class GenerateCall final : public OutputSink, public std::enable_shared_from_thi
   struct Part {  // One choice.
     Choice choice;
     ChoiceDelta joined;  // Of a whole answer, or held for the next event.
-    Instant first_token;
-    Instant last_token;
+    ChoiceMeter meter;
     uint32_t sent_tokens = 0;
     bool is_first_chunk = true;
   };
@@ -75,9 +75,9 @@ class GenerateCall final : public OutputSink, public std::enable_shared_from_thi
   [[nodiscard]] wire::AddRequest add_request(const Prompt& prompt, uint32_t index);
   [[nodiscard]] Status encode_bad_words();
   void cancel();
-  void measure(uint32_t index, const wire::EngineOutput& output);
   void hold_delta(uint32_t index);
   void send_delta(uint32_t index, const ChoiceDelta& delta);
+  void measure_prompts();
   void end_choice(uint32_t index, wire::FinishReason reason);
   void finish();
   void finish_with(const HttpReply& reply);
@@ -95,7 +95,6 @@ class GenerateCall final : public OutputSink, public std::enable_shared_from_thi
   std::vector<RequestKey> keys_;
   std::vector<Part> parts_;
   ChoiceDelta delta_;
-  uint64_t cached_tokens_ = 0;
   std::size_t ended_ = 0;
   bool has_finished_ = false;
 };

@@ -18,6 +18,7 @@ constexpr double kItl[] = {0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0
 constexpr double kTokens[] = {1,    2,    5,    10,    20,    50,    100,    200,    500,
                               1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000};
 constexpr double kChoices[] = {1, 2, 5, 10, 20};
+constexpr double kPreemptions[] = {0, 1, 2, 5, 10, 20, 50};
 
 class Page {
  public:
@@ -44,6 +45,11 @@ class Page {
   void histogram(std::string_view name, std::string_view help, const Histogram& values) {
     head(name, "histogram", help);
     values.append(text_, name, model_);
+  }
+  void histogram(std::string_view name, std::string_view help, const StepTokens& values) {
+    head(name, "histogram", help);
+    Histogram::append(text_, name, model_, StepTokens::kBounds, values.counts,
+                      static_cast<double>(values.sum));
   }
   [[nodiscard]] std::string take() { return std::move(text_); }
 
@@ -81,6 +87,30 @@ constexpr EngineRow kEngineRows[] = {
 
 std::string engine_label(std::size_t rank) { return absl::StrFormat(",engine=\"%u\"", rank); }
 
+// Nothing of ours defers a request that would have room.
+void append_waiting(Page& page, std::span<const FrontEndCounters::EngineRow> engines) {
+  page.head("vllm:num_requests_waiting_by_reason", "gauge", "Requests waiting for the engine.");
+  for (std::size_t rank = 0; rank < engines.size(); ++rank) {
+    page.line("vllm:num_requests_waiting_by_reason", engine_label(rank) + ",reason=\"capacity\"",
+              double(engines[rank].stats.waiting));
+    page.line("vllm:num_requests_waiting_by_reason", engine_label(rank) + ",reason=\"deferred\"",
+              0);
+  }
+}
+
+void append_cache_config(Page& page, const MetricsSources& sources) {
+  page.head("vllm:cache_config_info", "gauge", "1; the labels say how the KV cache is made.");
+  const auto& engines = sources.engines.engines();
+  for (std::size_t rank = 0; rank < engines.size(); ++rank) {
+    const wire::EngineReady& ready = engines[rank].ready;
+    if (ready.block_count == 0) continue;
+    page.line("vllm:cache_config_info",
+              absl::StrFormat("%s,block_size=\"%u\",num_gpu_blocks=\"%u\"%s", engine_label(rank),
+                              ready.block_tokens, ready.block_count, sources.cache_labels),
+              1);
+  }
+}
+
 void append_engines(Page& page, const MetricsSources& sources) {
   const EngineClient& client = sources.engines;
   const auto& entries = client.balancer().entries();
@@ -91,6 +121,8 @@ void append_engines(Page& page, const MetricsSources& sources) {
       page.line(row.name, engine_label(rank), row.value(engines[rank].stats));
     }
   }
+  append_waiting(page, engines);
+  append_cache_config(page, sources);
   page.head("trireme:engine_up", "gauge", "1: ready to take requests from this front end.");
   for (std::size_t rank = 0; rank < client.engines().size(); ++rank) {
     const bool is_up = client.engines()[rank].state == EngineClient::EngineState::kReady;
@@ -118,6 +150,13 @@ void append_requests(Page& page, const Metrics& metrics) {
     page.line("vllm:request_success_total", absl::StrFormat(",finished_reason=\"%s\"", kReasons[i]),
               double(metrics.finished[i]));
   }
+  page.head("vllm:prompt_tokens_by_source_total", "counter",
+            "Prompt tokens by where they came from.");
+  const uint64_t cached = std::min(metrics.prompt_tokens_cached_total, metrics.prompt_tokens_total);
+  page.line("vllm:prompt_tokens_by_source_total", ",source=\"local_compute\"",
+            double(metrics.prompt_tokens_total - cached));
+  page.line("vllm:prompt_tokens_by_source_total", ",source=\"local_cache_hit\"", double(cached));
+  page.line("vllm:prompt_tokens_by_source_total", ",source=\"external_kv_transfer\"", 0);
   page.single("vllm:prompt_tokens_total", "counter", "Prompt tokens.", metrics.prompt_tokens_total);
   page.single("vllm:generation_tokens_total", "counter", "Tokens generated.",
               metrics.generation_tokens_total);
@@ -131,6 +170,17 @@ void append_requests(Page& page, const Metrics& metrics) {
                  metrics.e2e_seconds);
   page.histogram("vllm:request_queue_time_seconds", "In the engine, before the first step.",
                  metrics.queue_seconds);
+  page.histogram("vllm:request_prefill_time_seconds", "From the first step to the first token.",
+                 metrics.prefill_seconds);
+  page.histogram("vllm:request_decode_time_seconds", "From the first token to the last.",
+                 metrics.decode_seconds);
+  page.histogram("vllm:request_inference_time_seconds", "Prefill and decode.",
+                 metrics.inference_seconds);
+  page.histogram("vllm:request_prefill_kv_computed_tokens",
+                 "Prompt tokens of a request that no cache had.", metrics.prefill_computed_tokens);
+  page.histogram("vllm:request_max_num_generation_tokens",
+                 "Tokens of the longest of a request's choices.", metrics.generation_tokens_max);
+  page.histogram("vllm:request_num_preemptions", "Preemptions of a request.", metrics.preemptions);
   page.histogram("vllm:request_prompt_tokens", "Prompt tokens of a request.",
                  metrics.prompt_tokens);
   page.histogram("vllm:request_generation_tokens", "Tokens generated for a request.",
@@ -143,6 +193,9 @@ void append_requests(Page& page, const Metrics& metrics) {
 void append_front_end(Page& page, const MetricsSources& sources) {
   const EngineClient& engines = sources.engines;
   const FrontEndCounters& counters = sources.counters;
+  page.histogram("vllm:iteration_tokens_total",
+                 "Prompt tokens that were done and tokens made, of a step of an engine.",
+                 counters.engine_client.step_tokens);
   page.head("vllm:admission_rejections_total", "counter", "Requests refused with 429.");
   page.line("vllm:admission_rejections_total", ",reason=\"max_num_queued_reqs\"",
             double(counters.refused_by_requests));
@@ -207,14 +260,20 @@ void Histogram::observe(double value) {
 }
 
 void Histogram::append(std::string& out, std::string_view name, std::string_view labels) const {
+  append(out, name, labels, bounds_, counts_, sum_);
+}
+
+void Histogram::append(std::string& out, std::string_view name, std::string_view labels,
+                       std::span<const double> bounds, std::span<const uint64_t> counts,
+                       double sum) {
   uint64_t total = 0;
-  for (std::size_t i = 0; i < bounds_.size(); ++i) {
-    total += counts_[i];
-    out += absl::StrFormat("%s_bucket{%s,le=\"%g\"} %u\n", name, labels, bounds_[i], total);
+  for (std::size_t i = 0; i < bounds.size(); ++i) {
+    total += counts[i];
+    out += absl::StrFormat("%s_bucket{%s,le=\"%g\"} %u\n", name, labels, bounds[i], total);
   }
-  total += counts_.back();
+  total += counts.back();
   out += absl::StrFormat("%s_bucket{%s,le=\"+Inf\"} %u\n%s_sum{%s} %.17g\n%s_count{%s} %u\n", name,
-                         labels, total, name, labels, sum_, name, labels, total);
+                         labels, total, name, labels, sum, name, labels, total);
 }
 
 Metrics::Metrics()
@@ -226,7 +285,13 @@ Metrics::Metrics()
       generation_tokens(kTokens),
       params_n(kChoices),
       params_tokens_max(kTokens),
-      time_per_output_token_seconds(kItl) {}
+      time_per_output_token_seconds(kItl),
+      prefill_seconds(kLatency),
+      decode_seconds(kLatency),
+      inference_seconds(kLatency),
+      prefill_computed_tokens(kTokens),
+      generation_tokens_max(kTokens),
+      preemptions(kPreemptions) {}
 
 std::string render_metrics(const MetricsSources& sources) {
   Page page(sources.model);

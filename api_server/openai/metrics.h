@@ -26,6 +26,10 @@ class Histogram {
   // `labels`: model_name="x", without braces.
   void append(std::string& out, std::string_view name, std::string_view labels) const;
 
+  // From numbers that are counted elsewhere.
+  static void append(std::string& out, std::string_view name, std::string_view labels,
+                     std::span<const double> bounds, std::span<const uint64_t> counts, double sum);
+
   // visit(number of each histogram), for all numbers of histograms with the same bounds.
   template <typename Visit, typename... Histograms>
   static void each_number(Visit& visit, Histograms&... of) {
@@ -52,6 +56,12 @@ struct Metrics {
   Histogram params_n;
   Histogram params_tokens_max;
   Histogram time_per_output_token_seconds;
+  Histogram prefill_seconds;
+  Histogram decode_seconds;
+  Histogram inference_seconds;
+  Histogram prefill_computed_tokens;
+  Histogram generation_tokens_max;  // Of a call's choices.
+  Histogram preemptions;
   std::array<uint64_t, 5> finished{};  // By wire::FinishReason.
   uint64_t prompt_tokens_total = 0;
   uint64_t generation_tokens_total = 0;
@@ -66,7 +76,13 @@ struct Metrics {
                                                         &Metrics::generation_tokens,
                                                         &Metrics::params_n,
                                                         &Metrics::params_tokens_max,
-                                                        &Metrics::time_per_output_token_seconds};
+                                                        &Metrics::time_per_output_token_seconds,
+                                                        &Metrics::prefill_seconds,
+                                                        &Metrics::decode_seconds,
+                                                        &Metrics::inference_seconds,
+                                                        &Metrics::prefill_computed_tokens,
+                                                        &Metrics::generation_tokens_max,
+                                                        &Metrics::preemptions};
 };
 
 struct FrontEndCounters;
@@ -75,6 +91,7 @@ struct MetricsSources {
   const FrontEndCounters& counters;  // Of all front ends of the node.
   const EngineClient& engines;       // As this front end sees them.
   std::string_view model;
+  std::string_view cache_labels;  // Of vllm:cache_config_info, from the flags: ,name="value"...
   bool is_draining;
 };
 [[nodiscard]] std::string render_metrics(const MetricsSources& sources);

@@ -78,7 +78,7 @@ class Rank {
     wire::pack(result, bytes_);
     const Instant answered = now();
     auto unpacked = or_die(wire::unpack<wire::StepResult>(bytes_));
-    if (!scheduler_.on_result(unpacked, outputs_).ok()) std::abort();
+    if (!scheduler_.on_result(unpacked, Instant{}, outputs_).ok()) std::abort();
     outputs_.take(kFront, message_.outputs);
     bytes_.clear();
     wire::pack(message_, bytes_);
