@@ -32,7 +32,8 @@ TestReply ask(uint16_t port, std::string_view path, std::string_view body,
 
 TestReply get(uint16_t port, std::string_view path, std::string_view headers = "") {
   TestClient client(port);
-  client.send("GET " + std::string(path) + " HTTP/1.1\r\n" + std::string(headers) + "\r\n");
+  client.send("GET " + std::string(path) + " HTTP/1.1\r\nHost: a\r\n" + std::string(headers) +
+              "\r\n");
   return client.read_reply();
 }
 
@@ -390,6 +391,7 @@ TEST(EndToEnd, the_small_routes_answer) {
   EXPECT_TRUE(contains(tokens.body, R"("count":)")) << tokens.body;
   const TestReply text = ask(server.port(), "/detokenize", R"({"tokens":[2,3]})");
   EXPECT_EQ(text.body, R"({"prompt":"!\""})");
+  EXPECT_EQ(ask(server.port(), "/detokenize", R"({"tokens":[99999]})").status, 400);
   EXPECT_TRUE(contains(get(server.port(), "/metrics").body, "vllm:num_requests_running"));
 }
 

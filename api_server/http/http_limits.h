@@ -11,10 +11,11 @@
 namespace trireme::api {
 
 struct HttpLimits {
-  uint32_t header_bytes_max = 64 * 1024;               // 431
-  uint64_t body_bytes_max = 32 * 1024 * 1024;          // 413
-  std::size_t connections_max = 16 * 1024;             // 503
-  std::size_t pipelined_bytes_max = 128 * 1024;        // Read of the next request; then TCP waits.
+  uint32_t header_bytes_max = 64 * 1024;       // 431
+  uint64_t body_bytes_max = 32 * 1024 * 1024;  // 413
+  std::size_t connections_max = 16 * 1024;     // 503
+  std::size_t pipelined_bytes_max =
+      128 * 1024;  // After an open request; closed once it is answered.
   std::size_t unsent_bytes_max = 8 * 1024 * 1024;      // A reader slower than its stream is cut.
   Duration header_timeout = std::chrono::seconds(10);  // From a request's first byte; 408
   Duration body_timeout = std::chrono::seconds(60);    // From the end of the header; 408

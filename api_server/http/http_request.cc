@@ -20,6 +20,8 @@ std::string_view reason_phrase(uint16_t status) {
       return "Request Timeout";
     case 413:
       return "Payload Too Large";
+    case 415:
+      return "Unsupported Media Type";
     case 429:
       return "Too Many Requests";
     case 431:

@@ -221,7 +221,8 @@ TEST(HttpServer, the_request_id_is_echoed_or_drawn) {
 TEST(HttpServer, head_has_the_length_and_no_body) {
   Harness harness;
   TestClient client(harness.port());
-  client.send("HEAD /x HTTP/1.1\r\nHost: a\r\n\r\nGET /y HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+  client.send(
+      "HEAD /x HTTP/1.1\r\nHost: a\r\n\r\nGET /y HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
   const std::string all = client.read_to_end();
   EXPECT_NE(all.find("Content-Length: 3"), std::string::npos);
   EXPECT_EQ(all.find("/x:"), std::string::npos);

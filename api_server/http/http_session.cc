@@ -46,7 +46,6 @@ class HttpSession final : public SessionBase,
         owner_(std::move(host)),
         host_(*owner_),
         parser_(host_.limits),
-        resume_(stream_.executor()),
         deadline_(now() + host_.limits.header_timeout) {
     host_.sessions.insert(this);
     ++host_.counters.connections_open;
@@ -70,6 +69,7 @@ class HttpSession final : public SessionBase,
 
  private:
   void advance();
+  void give_up_pipeline();
   void begin_exchange(HttpRequest request);
   void end_exchange();
   void refuse(const HttpReply& reply);
@@ -82,7 +82,6 @@ class HttpSession final : public SessionBase,
   const std::shared_ptr<SessionHost> owner_;
   SessionHost& host_;
   RequestParser parser_;
-  Timer resume_;     // Cancelled to wake a paused reader.
   std::string in_;   // Read and not yet parsed.
   std::string out_;  // To be sent, from out_sent_ on.
   std::size_t out_sent_ = 0;
@@ -98,7 +97,7 @@ class HttpSession final : public SessionBase,
   bool writing_ = false;
   bool closing_ = false;  // Nothing more is read; closed when everything is sent.
   bool closed_ = false;
-  bool paused_ = false;  // The reader has read enough ahead.
+  bool dropping_ = false;  // The client sent too much ahead: closed after the open answer.
   bool advancing_ = false;
   bool request_begun_ = false;
 };
@@ -111,14 +110,6 @@ Task<void> HttpSession<Stream>::run() {
     co_return;
   }
   while (!closed_) {
-    if (exchange_ && in_.size() >= host_.limits.pipelined_bytes_max) {
-      resume_.expires_at(Timer::time_point::max());
-      ErrorCode ignored;
-      paused_ = true;
-      co_await resume_.async_wait(asio::redirect_error(kAwait, ignored));
-      paused_ = false;
-      continue;
-    }
     ErrorCode code;
     const std::string_view bytes = co_await stream_.read(host_.scratch, code);
     if (closed_) break;
@@ -126,10 +117,20 @@ Task<void> HttpSession<Stream>::run() {
       cut();
       break;
     }
-    if (closing_) continue;  // Read on and drop, so that the last answer is not reset away.
+    // Read on and drop, so that the last answer is not reset away.
+    if (closing_ || dropping_) continue;
     in_.append(bytes);
     advance();
+    if (exchange_ && in_.size() > host_.limits.pipelined_bytes_max) give_up_pipeline();
   }
+}
+
+// To wait instead would leave the client's disconnect unread behind its bytes.
+template <typename Stream>
+void HttpSession<Stream>::give_up_pipeline() {
+  in_.clear();
+  keep_alive_ = false;
+  dropping_ = true;
 }
 
 // Parses what was read, as far as the open exchange allows.
@@ -255,7 +256,6 @@ void HttpSession<Stream>::finish_exchange() {
   deadline_ = now() + host_.limits.idle_timeout;
   flush_soon();
   if (closed_) return;
-  if (paused_) resume_.cancel();
   // A pipelined request starts from the loop, so that a thousand of them are not a thousand frames.
   if (!in_.empty() && !advancing_) {
     asio::post(stream_.executor(), [self = this->shared_from_this()] { self->advance(); });
@@ -366,7 +366,6 @@ void HttpSession<Stream>::cut() {
   if (closed_) return;
   closed_ = true;
   stream_.close();
-  resume_.cancel();
   if (exchange_) {
     ++host_.counters.disconnects;
     const auto exchange = exchange_;

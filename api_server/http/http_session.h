@@ -3,7 +3,8 @@
 //
 //   reading:   bytes -> parser -> (one exchange at a time) -> handler. While an exchange is open
 //              the read goes on: it notices the disconnect, and takes in the start of a pipelined
-//              request up to pipelined_bytes_max.
+//              request up to pipelined_bytes_max. What a client sends beyond that is dropped, and
+//              the connection closed after the open answer.
 //   writing:   what is written in one turn of the loop goes out together at its end, by one send.
 //              What the socket does not take waits for it, and grows until unsent_bytes_max.
 //

@@ -25,6 +25,24 @@ Method method_of(http::verb verb) {
 
 std::string text_of(beast::string_view text) { return std::string(text.data(), text.size()); }
 
+// "http://host:1/path" is as good as "/path".
+beast::string_view without_authority(beast::string_view target) {
+  for (const beast::string_view scheme : {"http://", "https://"}) {
+    if (!beast::iequals(target.substr(0, scheme.size()), scheme)) continue;
+    const std::size_t path = target.find_first_of("/?", scheme.size());
+    if (path == beast::string_view::npos || target[path] == '?') return "/";
+    return target.substr(path);
+  }
+  return target;
+}
+
+// Empty lines before a request, which some clients send after a body.
+std::size_t empty_lines(std::string_view bytes) {
+  std::size_t size = 0;
+  while (bytes.substr(size).starts_with("\r\n")) size += 2;
+  return size;
+}
+
 }  // namespace
 
 struct RequestParser::Parser {
@@ -38,6 +56,8 @@ RequestParser::~RequestParser() = default;
 std::size_t RequestParser::feed(std::string_view bytes) try {
   if (progress_ == Progress::kComplete || progress_ == Progress::kFailed) return 0;
   if (!parser_->http) {
+    if (const std::size_t size = empty_lines(bytes); size > 0) return size;
+    if (bytes == "\r") return 0;  // Half of one.
     auto& http = parser_->http.emplace();
     http.header_limit(limits_.header_bytes_max);
     http.body_limit(limits_.body_bytes_max);
@@ -86,7 +106,7 @@ void RequestParser::read_header() {
   progress_ = Progress::kBody;
   const auto& message = parser_->http->get();
   request_.method = method_of(message.method());
-  const beast::string_view target = message.target();
+  const beast::string_view target = without_authority(message.target());
   const std::size_t question = target.find('?');
   request_.path = text_of(target.substr(0, question));
   if (question != beast::string_view::npos) request_.query = text_of(target.substr(question + 1));
@@ -98,9 +118,25 @@ void RequestParser::read_header() {
   request_.is_http_1_0 = message.version() < 11;
   request_.expects_continue = beast::iequals(message[http::field::expect], "100-continue");
   continue_wanted_ = request_.expects_continue && !request_.is_http_1_0;
-  if (message.find(http::field::content_length) != message.end() &&
-      message.find(http::field::transfer_encoding) != message.end()) {
-    fail(400, "Content-Length and Transfer-Encoding together");
+  check_header();
+}
+
+void RequestParser::check_header() {
+  const auto& message = parser_->http->get();
+  const auto has = [&](http::field field) { return message.find(field) != message.end(); };
+  if (has(http::field::content_length) && has(http::field::transfer_encoding)) {
+    return fail(400, "Content-Length and Transfer-Encoding together");
+  }
+  if (!request_.is_http_1_0 && message.count(http::field::host) != 1) {
+    return fail(400, "an HTTP/1.1 request needs one Host header");
+  }
+  if (has(http::field::transfer_encoding) &&
+      !beast::iequals(message[http::field::transfer_encoding], "chunked")) {
+    return fail(501, "Transfer-Encoding: only chunked is known here");
+  }
+  const beast::string_view encoding = message[http::field::content_encoding];
+  if (!encoding.empty() && !beast::iequals(encoding, "identity")) {
+    return fail(415, "Content-Encoding: a body must come as it is, uncompressed");
   }
 }
 

@@ -40,6 +40,7 @@ class RequestParser {
   void fail(uint16_t status, std::string_view why);
   void fail_too_large();
   void read_header();
+  void check_header();
 
   const HttpLimits limits_;
   std::unique_ptr<Parser> parser_;

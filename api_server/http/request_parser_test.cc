@@ -99,39 +99,75 @@ TEST(RequestParser, one_byte_at_a_time_is_the_same_too) {
 TEST(RequestParser, a_body_over_the_limit_is_413_before_it_is_read) {
   HttpLimits limits;
   limits.body_bytes_max = 10;
-  EXPECT_EQ(feed_all({"POST / HTTP/1.1\r\nContent-Length: 11\r\n\r\n"}, limits).failure, 413);
-  EXPECT_EQ(feed_all({"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n12345678901\r\n"},
-                     limits)
-                .failure,
+  EXPECT_EQ(feed_all({"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n"}, limits).failure,
             413);
+  EXPECT_EQ(
+      feed_all(
+          {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n12345678901\r\n"},
+          limits)
+          .failure,
+      413);
 }
 
 TEST(RequestParser, a_header_over_the_limit_is_431_even_if_it_never_ends) {
   HttpLimits limits;
   limits.header_bytes_max = 100;
-  EXPECT_EQ(feed_all({"GET / HTTP/1.1\r\nA: " + std::string(200, 'a')}, limits).failure, 431);
+  EXPECT_EQ(feed_all({"GET / HTTP/1.1\r\nHost: a\r\nA: " + std::string(200, 'a')}, limits).failure,
+            431);
 }
 
 TEST(RequestParser, garbage_is_400) {
   EXPECT_EQ(feed_all({"\x16\x03\x01\x02 TLS hello to a plain port\r\n\r\n"}).failure, 400);
-  EXPECT_EQ(feed_all({"POST / HTTP/1.1\r\nContent-Length: 3, 4\r\n\r\nabc"}).failure, 400);
-  EXPECT_EQ(feed_all({"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"}).failure, 400);
-  EXPECT_EQ(feed_all({"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n"
-                      "0\r\n\r\n"})
-                .failure,
+  EXPECT_EQ(feed_all({"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 4\r\n\r\nabc"}).failure,
             400);
+  EXPECT_EQ(feed_all({"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n"}).failure, 400);
+  EXPECT_EQ(
+      feed_all(
+          {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n"
+           "0\r\n\r\n"})
+          .failure,
+      400);
 }
 
 TEST(RequestParser, expect_continue_is_told_once_and_only_before_the_body) {
   const HttpLimits limits;
   RequestParser parser(limits);
-  parser.feed("POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+  parser.feed("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
   EXPECT_EQ(parser.progress(), Progress::kBody);
   EXPECT_TRUE(parser.take_continue());
   EXPECT_FALSE(parser.take_continue());
   parser.feed("ab");
   EXPECT_EQ(parser.progress(), Progress::kComplete);
   EXPECT_EQ(parser.take().body, "ab");
+}
+
+TEST(RequestParser, a_target_in_absolute_form_is_its_path) {
+  for (const char* const target : {"http://a/x?q=1", "HTTPS://a:80/x?q=1", "/x?q=1"}) {
+    const Fed fed = feed_all({"GET ", target, " HTTP/1.1\r\nHost: a\r\n\r\n"});
+    ASSERT_EQ(fed.requests.size(), 1u) << target;
+    EXPECT_EQ(fed.requests[0].path, "/x");
+    EXPECT_EQ(fed.requests[0].query, "q=1");
+  }
+  EXPECT_EQ(feed_all({"GET http://a HTTP/1.1\r\nHost: a\r\n\r\n"}).requests.at(0).path, "/");
+}
+
+TEST(RequestParser, empty_lines_before_a_request_are_nothing) {
+  const Fed fed = feed_all({"\r\n\r", "\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n\r\n"});
+  ASSERT_EQ(fed.requests.size(), 1u);
+  EXPECT_EQ(fed.failure, 0);
+}
+
+TEST(RequestParser, one_host_is_needed_and_encodings_that_we_do_not_know_are_refused) {
+  const auto failure = [](std::string_view version, std::string_view headers) {
+    return feed_all({"POST /x ", version, "\r\n", headers, "\r\n"}).failure;
+  };
+  EXPECT_EQ(failure("HTTP/1.1", "Content-Length: 0\r\n"), 400);
+  EXPECT_EQ(failure("HTTP/1.1", "Host: a\r\nHost: b\r\nContent-Length: 0\r\n"), 400);
+  EXPECT_EQ(failure("HTTP/1.0", "Content-Length: 0\r\n"), 0);
+  const std::string host = "Host: a\r\n";
+  EXPECT_EQ(failure("HTTP/1.1", host + "Content-Length: 9\r\nContent-Encoding: gzip\r\n"), 415);
+  EXPECT_EQ(failure("HTTP/1.1", host + "Content-Length: 0\r\nContent-Encoding: identity\r\n"), 0);
+  EXPECT_EQ(failure("HTTP/1.1", host + "Transfer-Encoding: gzip, chunked\r\n"), 501);
 }
 
 }  // namespace
