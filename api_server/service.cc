@@ -268,6 +268,7 @@ void Service::detokenize(const std::shared_ptr<Exchange>& exchange) {
   const auto request = reader_.read_detokenize(exchange->request().body);
   Status status = request.status();
   if (status.ok()) status = check_model(request->model);
+  if (status.ok()) status = check_tokens(request->tokens);
   HttpReply answer;
   if (status.ok()) {
     const StatusOr<std::string> text = tokenizer_.decode(request->tokens, false);
@@ -283,6 +284,15 @@ void Service::detokenize(const std::shared_ptr<Exchange>& exchange) {
     return;
   }
   reply(*exchange, answer);
+}
+
+Status Service::check_tokens(const std::vector<int32_t>& tokens) const {
+  for (const int32_t id : tokens) {
+    if (static_cast<uint32_t>(id) < options_.limits.vocabulary_size) continue;
+    return field_error("tokens", absl::StrFormat("token id %d is out of the vocabulary of %u", id,
+                                                 options_.limits.vocabulary_size));
+  }
+  return {};
 }
 
 void Service::models(const std::shared_ptr<Exchange>& exchange) {

@@ -87,6 +87,7 @@ class Service {
   [[nodiscard]] FrontEndCounters own_counters() const;
   // Of all front ends of the node.
   [[nodiscard]] FrontEndCounters all_counters() const;
+  [[nodiscard]] Status check_tokens(const std::vector<int32_t>& tokens) const;
   [[nodiscard]] Status check_model(const std::string& model) const;
   // Renders a chat into its one prompt.
   [[nodiscard]] Status render(GenerateRequest& request) const;

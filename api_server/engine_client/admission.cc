@@ -25,6 +25,12 @@ AdmissionLimits admission_limits(uint64_t requests_option, uint64_t tokens_optio
 }
 
 Status Admission::try_enter(uint64_t requests, uint64_t prompt_tokens) {
+  if (requests > limits_.requests_max) {  // No use in trying again.
+    return error(StatusCode::kInvalidArgument,
+                 "a call of %u requests (prompts times n); %u may be in progress at all "
+                 "(--max-num-queued-reqs)",
+                 requests, limits_.requests_max);
+  }
   if (requests_ + requests > limits_.requests_max) {
     ++refused_by_requests_;
     return error(

@@ -2,7 +2,8 @@
 //
 // Counted over this front end: requests (each choice of each prompt is one) that have not ended,
 // and prompt tokens whose prefill has not given its first token. All of a call's requests enter, or
-// none. What is refused is refused at once, with kResourceExhausted (429 and Retry-After).
+// none. What is refused is refused at once, with kResourceExhausted (429 and Retry-After); a call
+// that could not even enter an empty house with kInvalidArgument.
 // Bounds: by default 4 times what the ready engines can run at once, and 4 times what their KV
 // blocks hold; each front end of several takes its share.
 // Threads: one owner.

@@ -16,6 +16,14 @@ TEST(Admission, all_of_a_calls_requests_enter_or_none) {
   EXPECT_TRUE(admission.try_enter(1, 1).ok());
 }
 
+TEST(Admission, a_call_that_never_could_enter_is_the_callers_mistake) {
+  Admission admission;
+  admission.set_limits({.requests_max = 4, .prompt_tokens_max = 100});
+  EXPECT_EQ(admission.try_enter(5, 1).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(admission.refused_by_requests(), 0u);
+  EXPECT_TRUE(admission.try_enter(4, 1).ok());
+}
+
 TEST(Admission, tokens_count_until_the_prefill_is_done) {
   Admission admission;
   admission.set_limits({.requests_max = 10, .prompt_tokens_max = 100});

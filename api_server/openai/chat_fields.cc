@@ -95,13 +95,14 @@ Status read_tools(Name field, Value value, Target target) {
   return {};
 }
 
-Status read_tool_choice(Name field, Value value, Target) {
+Status read_tool_choice(Name field, Value value, Target target) {
   std::string_view choice;
-  if (value.get_string().get(choice) == simdjson::SUCCESS &&
-      (choice == "none" || choice == "auto")) {
-    return {};
+  if (value.get_string().get(choice) != simdjson::SUCCESS ||
+      (choice != "none" && choice != "auto")) {
+    return field_error(field, "only \"none\" and \"auto\" are supported");
   }
-  return field_error(field, "only \"none\" and \"auto\" are supported");
+  target.request.wants_tool_calls = choice == "auto";
+  return {};
 }
 
 Status read_kwargs(Name field, Value value, Target target) {
@@ -132,6 +133,12 @@ Status read_completion_tokens_max(Name field, Value value, Target target) {
 
 constexpr RequestField kChatFields[] = {
     {"messages", read_messages},
+    {"echo",
+     [](Name field, Value value, Target) {
+       bool wanted = false;
+       TRIREME_RETURN_IF_ERROR(read_bool(field, value, wanted));
+       return wanted ? field_error(field, "is not supported for chats") : Status();
+     }},
     {"max_completion_tokens", read_completion_tokens_max},
     {"logprobs",
      [](Name field, Value value, Target target) {

@@ -31,7 +31,10 @@ struct RequestReader::Json {
       }
     }
     JsonValue root;
-    const simdjson::error_code code = parser.parse(body).get(root);
+    simdjson::error_code code = parser.parse(body).get(root);
+    if (code == simdjson::NUMBER_ERROR) {
+      code = parser.parse(with_long_integers_as_reals(body)).get(root);
+    }
     if (code == simdjson::UTF8_ERROR) {
       return error(StatusCode::kInvalidArgument, "the body is not valid UTF-8");
     }
@@ -73,6 +76,17 @@ Status read_fields(simdjson::dom::object object, std::span<const RequestField> o
   return {};
 }
 
+// As vLLM without a tool parser: tools may be shown to the model, their calls are not read.
+Status check_tools(const GenerateRequest& request) {
+  const bool has_tools = !request.tools_json.empty();
+  if (!request.wants_tool_calls.value_or(has_tools)) return {};
+  if (!has_tools) return field_error("tool_choice", "\"auto\" needs tools");
+  return field_error(
+      "tool_choice",
+      "\"auto\", the default with tools, needs a tool parser, which this server does "
+      "not have: \"none\" shows the tools to the model and gives its answer as text");
+}
+
 Status read_chat_object(simdjson::dom::object object, const RequestLimits& limits,
                         GenerateRequest& request) {
   request.is_chat = true;
@@ -112,6 +126,7 @@ StatusOr<GenerateRequest> RequestReader::read_chat(const std::string& body) {
   request.sampling = defaults_.sampling;
   request.output_tokens_default = defaults_.output_tokens_max;
   TRIREME_RETURN_IF_ERROR(read_chat_object(object, limits_, request));
+  TRIREME_RETURN_IF_ERROR(check_tools(request));
   json_->trim();
   return request;
 }

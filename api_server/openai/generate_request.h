@@ -49,9 +49,10 @@ struct GenerateRequest {
   std::string model;
   std::vector<Prompt> prompts;  // Completions; a chat's is rendered from what follows.
   std::string messages_json;
-  std::string tools_json;     // Empty: none.
-  std::string kwargs_json;    // chat_template_kwargs; empty: none.
-  std::string chat_template;  // The request's own; empty: the server's.
+  std::string tools_json;                // Empty: none.
+  std::string kwargs_json;               // chat_template_kwargs; empty: none.
+  std::string chat_template;             // The request's own; empty: the server's.
+  std::optional<bool> wants_tool_calls;  // tool_choice; none: "auto" if there are tools.
   bool add_generation_prompt = true;
   bool continue_final_message = false;
 

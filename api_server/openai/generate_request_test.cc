@@ -123,10 +123,10 @@ TEST(RequestReader, each_refusal_names_its_field) {
 }
 
 TEST(RequestReader, chat_takes_text_parts_as_one_string_and_refuses_others_by_type) {
-  const auto request =
-      chat(R"({"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text",)"
-           R"("text":"b"}]},{"role":"assistant","content":null}],"max_completion_tokens":5,)"
-           R"("tools":[{"type":"function"}],"logprobs":true,"top_logprobs":3})");
+  const auto request = chat(
+      R"({"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text",)"
+      R"("text":"b"}]},{"role":"assistant","content":null}],"max_completion_tokens":5,)"
+      R"("tools":[{"type":"function"}],"tool_choice":"none","logprobs":true,"top_logprobs":3})");
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(request->messages_json,
             R"([{"role":"user","content":"a\nb"},{"role":"assistant","content":null}])");
@@ -136,6 +136,33 @@ TEST(RequestReader, chat_takes_text_parts_as_one_string_and_refuses_others_by_ty
   const auto image =
       chat(R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]})");
   EXPECT_EQ(field_of(image.status()), "messages.content");
+}
+
+TEST(RequestReader, tools_whose_calls_nobody_reads_are_refused_unless_choice_is_none) {
+  const auto field = [](const char* rest) {
+    return field_of(
+        chat(std::string(R"({"messages":[{"role":"user","content":"x"}])") + rest + "}").status());
+  };
+  const std::string tools = R"(,"tools":[{"type":"function"}])";
+  EXPECT_EQ(field(tools.c_str()), "tool_choice");
+  EXPECT_EQ(field((tools + R"(,"tool_choice":"auto")").c_str()), "tool_choice");
+  EXPECT_EQ(field(R"(,"tool_choice":"auto")"), "tool_choice");
+  EXPECT_EQ(field((tools + R"(,"tool_choice":"none")").c_str()), "");
+  EXPECT_EQ(field(R"(,"echo":true)"), "echo");
+  EXPECT_EQ(field(R"(,"echo":false)"), "");
+}
+
+TEST(RequestReader, integers_beyond_64_bits_are_numbers_and_only_their_field_minds) {
+  const std::string big = "-123456789012345678901234567890";
+  EXPECT_TRUE(completion(R"({"prompt":"18446744073709551616\"1","metadata":{"a":[)" + big +
+                         ",18446744073709551616]}}")
+                  .ok());
+  EXPECT_EQ(field_of(completion(R"({"prompt":"a","seed":18446744073709551616})").status()), "seed");
+  EXPECT_EQ(field_of(completion(R"({"prompt":"a","n":)" + big + "}").status()), "n");
+  EXPECT_EQ(completion(R"({"prompt":"a","seed":9223372036854775807,"metadata":1)" +
+                       std::string(40, '0') + "}")
+                ->seed,
+            9223372036854775807U);
 }
 
 TEST(RequestReader, a_body_that_is_no_json_object_is_refused_whatever_it_is) {

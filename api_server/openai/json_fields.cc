@@ -117,4 +117,38 @@ Status read_strings(std::string_view field, const JsonValue& value, std::size_t 
 
 std::string json_text(const JsonValue& value) { return simdjson::minify(value); }
 
+namespace {
+
+bool is_beyond_64_bits(std::string_view number) {
+  if (number.find_first_of(".eE") != std::string_view::npos) return false;
+  const bool is_negative = number.front() == '-';
+  const std::string_view last = is_negative ? "9223372036854775808" : "18446744073709551615";
+  if (is_negative) number.remove_prefix(1);
+  return number.size() != last.size() ? number.size() > last.size() : number > last;
+}
+
+}  // namespace
+
+std::string with_long_integers_as_reals(std::string_view json) {
+  constexpr std::string_view kNumber = "0123456789+-.eE";
+  std::string out;
+  out.reserve(json.size() + 64);
+  bool is_text = false;
+  for (std::size_t i = 0; i < json.size();) {
+    const char c = json[i];
+    if (is_text || !((c >= '0' && c <= '9') || c == '-')) {
+      if (c == '"') is_text = !is_text;
+      const std::size_t length = is_text && c == '\\' ? 2 : 1;
+      out += json.substr(i, length);
+      i += length;
+      continue;
+    }
+    const std::string_view number = json.substr(i, json.find_first_not_of(kNumber, i) - i);
+    out += number;
+    if (is_beyond_64_bits(number)) out += ".0";
+    i += number.size();
+  }
+  return out;
+}
+
 }  // namespace trireme::api

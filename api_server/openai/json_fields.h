@@ -44,5 +44,8 @@ template <typename Integer>
 [[nodiscard]] Status read_strings(std::string_view field, const JsonValue& value,
                                   std::size_t count_max, std::vector<std::string>& out);
 [[nodiscard]] std::string json_text(const JsonValue& value);
+// JSON with every integer beyond 64 bits written as a real, 18446744073709551616.0, which the
+// parser takes.
+[[nodiscard]] std::string with_long_integers_as_reals(std::string_view json);
 
 }  // namespace trireme::api
