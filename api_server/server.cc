@@ -76,7 +76,8 @@ const std::string& tokenizer_directory(const ServeOptions& options) {
 std::string cache_labels(const ServeOptions& options) {
   return absl::StrFormat(
       ",cache_dtype=\"%s\",enable_prefix_caching=\"%s\",gpu_memory_utilization=\"%g\"", "auto",
-      options.scheduler.prefix_caching ? "True" : "False", options.scheduler.memory_utilization.value_or(0.9));
+      options.scheduler.prefix_caching ? "True" : "False",
+      options.scheduler.memory_utilization.value_or(0.9));
 }
 
 ServiceOptions service_options(const ServeOptions& options, const ModelInfo& model,

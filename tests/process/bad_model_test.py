@@ -303,7 +303,8 @@ def test_rpc_port_taken():
     [
         (["--host", "203.0.113.7"], ["--host 203.0.113.7", "not an address of this node"]),
         (["--host", "no.such.host.invalid"], ["--host no.such.host.invalid"]),
-        (["--ssl-certfile", "/nowhere.pem"], ["--ssl-keyfile"]),
+        (["--ssl-certfile", "/nowhere.pem"], ["--ssl-certfile /nowhere.pem", "No such file"]),
+        (["--ssl-keyfile", "/nowhere.key"], ["--ssl-keyfile needs --ssl-certfile"]),
         (["--ssl-certfile", "/nowhere.pem", "--ssl-keyfile", "/nowhere.key"], ["--ssl-certfile /nowhere.pem"]),
         (["--ssl-certfile", __file__, "--ssl-keyfile", __file__], [f"--ssl-certfile {__file__}"]),
         (["--config", "/nowhere.yaml"], ["/nowhere.yaml"]),
