@@ -124,6 +124,7 @@ std::optional<wire::Refuse> ViewState::config_refusal(const wire::Hello& hello) 
 void ViewState::take_place(Instant now, const wire::Hello& hello) {
   Place& place = places_[{hello.role, hello.index}];
   place.heard_at = now;
+  place.view_due_at = now;
   next_lease_end_ = std::min(next_lease_end_, now + options_.lease);
   if (hello.role == Role::kEngine) {
     for (const wire::ConfigEntry& entry : hello.config) {
@@ -168,7 +169,11 @@ KeepAliveReply ViewState::on_keep_alive(Instant now, const wire::MemberKey& from
     place->member.state = MemberState::kDraining;
     is_changed_ = true;
   }
-  return sign.epoch_seen < published_.epoch ? KeepAliveReply::kBehind : KeepAliveReply::kAlive;
+  if (sign.epoch_seen >= published_.epoch || now < place->view_due_at) {
+    return KeepAliveReply::kAlive;
+  }
+  place->view_due_at = now + options_.lease / 2;
+  return KeepAliveReply::kBehind;
 }
 
 bool ViewState::on_heard(Instant now, const wire::MemberKey& from) {

@@ -56,7 +56,8 @@ class ViewState {
   [[nodiscard]] std::variant<wire::Init, wire::Refuse> on_hello(Instant now,
                                                                 const wire::Hello& hello);
   void on_ready(Instant now, const wire::MemberKey& from, wire::MemberReady ready);
-  // kBehind: the member has not seen the published view yet; kUnknown: it must say Hello.
+  // kBehind: the member has not seen the published view yet, and was not answered so for half a
+  // lease: a slow one is not buried in views. kUnknown: it must say Hello.
   [[nodiscard]] KeepAliveReply on_keep_alive(Instant now, const wire::MemberKey& from,
                                              const wire::KeepAlive& sign);
   // Any other message: a sign of life as well. False: not a live member, drop the message.
@@ -83,6 +84,7 @@ class ViewState {
   struct Place {
     wire::Member member;
     Instant heard_at{};
+    Instant view_due_at{};  // Not before: the next whole view for who lags.
     uint32_t lives = 0;
     Incarnation rival;  // Who asked last for the place that this one holds, and since when.
     Instant rival_since{};

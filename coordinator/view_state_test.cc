@@ -250,6 +250,18 @@ TEST_F(ViewStateTest, a_coordinator_that_was_frozen_gives_everyone_the_missed_ti
   EXPECT_FALSE(state_.is_live(engine(0, 1)));
 }
 
+TEST_F(ViewStateTest, who_lags_gets_the_view_once_in_half_a_lease) {
+  ASSERT_TRUE(join(hello(Role::kEngine, 2, 1)));
+  (void)after(milliseconds(20));
+  ASSERT_GT(state_.published().epoch, Epoch{0});
+  const wire::MemberKey key{Role::kEngine, 2, Incarnation{1}};
+  const wire::KeepAlive sign{.incarnation = Incarnation{1}, .state = MemberState::kStarting};
+  EXPECT_EQ(state_.on_keep_alive(now_, key, sign), KeepAliveReply::kBehind);
+  EXPECT_EQ(state_.on_keep_alive(now_, key, sign), KeepAliveReply::kAlive);
+  (void)after(seconds(2));
+  EXPECT_EQ(state_.on_keep_alive(now_, key, sign), KeepAliveReply::kBehind);
+}
+
 TEST_F(ViewStateTest, long_texts_of_a_peer_are_cut) {
   wire::Hello noisy = hello(Role::kEngine, 0, 1);
   noisy.node.assign(1 << 20, 'x');

@@ -84,7 +84,7 @@ class Cluster {
       if (process->key.role == Role::kEngine) has_wave.insert(process->has_wave);
     }
     EXPECT_EQ(live, alive);
-    EXPECT_EQ(has_wave.size(), 1u) << "some ranks step, others sleep";
+    EXPECT_LE(has_wave.size(), 1u) << "some ranks step, others sleep";
   }
 
  private:
@@ -134,6 +134,8 @@ class Cluster {
     while (auto event = process.state.next_event()) {
       if (const auto* view = std::get_if<wire::View>(&*event)) observe(process, *view);
       if (std::holds_alternative<wire::StartWave>(*event)) process.has_wave = true;
+      const auto* refused = std::get_if<member::Refused>(&*event);
+      if (refused != nullptr && refused->is_final) process.is_alive = false;  // It ends.
     }
     flush(id);
   }
