@@ -98,6 +98,36 @@ TEST_F(ChatTemplateTest, bad_jinja_is_refused_with_its_line) {
       << chat_template.status();
 }
 
+TEST_F(ChatTemplateTest, a_filter_or_test_that_nobody_knows_is_refused_when_it_is_loaded) {
+  for (const char* const source : {"a\n{% if false %}{{ x | nonsense }}{% endif %}",
+                                   "a\n{% macro m() %}{{ x is nonsense }}{% endmacro %}"}) {
+    const auto chat_template = ChatTemplate::load_with_source(directory_, source);
+    EXPECT_EQ(chat_template.status().code(), StatusCode::kInvalidArgument) << source;
+    EXPECT_NE(chat_template.status().message().find("\"nonsense\" (line 2)"), std::string::npos)
+        << chat_template.status();
+  }
+}
+
+TEST_F(ChatTemplateTest, percent_formats_text_as_in_python) {
+  EXPECT_EQ(render("{{ '%s is %d' % (messages[0].role, 2 + 1) }}").value(), "user is 3");
+  EXPECT_EQ(render("{{ 'a ' ~ '<%s>' % messages[0].content | upper ~ '!' }}").value(), "a <HI>!");
+  EXPECT_EQ(render("{% set x = '%05.1f' % 2.25 %}{{ x }} {{ 7 % 4 }} {{ '50% % off' }}").value(),
+            "002.2 3 50% % off");
+}
+
+TEST_F(ChatTemplateTest, items_of_a_mapping_are_tuples_and_words_are_counted) {
+  const std::string map = "{'b': 1, 'a': 'x'}";
+  EXPECT_EQ(render("{% for i in " + map + "|dictsort %}{{ i }}{{ i[0] }}{% endfor %}").value(),
+            "('a', 'x')a('b', 1)b");
+  EXPECT_EQ(render("{% for k, v in " + map + ".items() %}{{ k }}={{ v }} {% endfor %}").value(),
+            "b=1 a=x ");
+  EXPECT_EQ(render("{{ " + map + ".items() | list }}").value(), "[('b', 1), ('a', 'x')]");
+  EXPECT_EQ(render("{{ \"it's two-fold, a_b\" | wordcount }}").value(), "5");
+  EXPECT_EQ(
+      render("{% set c = joiner(', ') %}{% for i in [1, 2] %}{{ c() }}{{ i }}{% endfor %}").value(),
+      "1, 2");
+}
+
 TEST_F(ChatTemplateTest, what_the_template_raises_is_the_message) {
   const auto text = render(
       "{% macro m() %}{{ raise_exception('no ' ~ messages[0].role) }}{% endmacro %}{{ m() }}");

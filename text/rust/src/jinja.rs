@@ -27,8 +27,14 @@ pub fn new_environment() -> Environment<'static> {
     environment.add_filter("tojson", tojson);
     environment.add_filter("string", |value: &Value| python::str(value));
     environment.add_filter("trim", trim);
+    environment.add_filter("wordcount", word_count);
+    environment.add_filter("truncate", minijinja_contrib::filters::truncate);
+    environment.add_filter("dictsort", dict_sort);
+    environment.add_filter("items", python::items);
     environment.add_test("sequence", is_sequence);
     environment.add_test("iterable", is_iterable);
+    environment.add_function("joiner", minijinja_contrib::globals::joiner);
+    environment.add_function("cycler", minijinja_contrib::globals::cycler);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment
@@ -61,6 +67,20 @@ fn trim(value: &Value, chars: Option<String>) -> std::result::Result<String, Err
         Some(chars) => text.trim_matches(|c| chars.contains(c)).to_owned(),
         None => text.trim().to_owned(),
     })
+}
+
+/// Runs of letters, digits and underscores.
+fn word_count(value: &Value) -> std::result::Result<usize, Error> {
+    let text = python::str(value)?;
+    let is_separator = |c: char| !c.is_alphanumeric() && c != '_';
+    Ok(text
+        .split(is_separator)
+        .filter(|word| !word.is_empty())
+        .count())
+}
+
+fn dict_sort(value: &Value, kwargs: Kwargs) -> std::result::Result<Value, Error> {
+    python::as_pairs(minijinja::filters::dictsort(value, kwargs)?)
 }
 
 fn tojson(value: &Value, args: Rest<Value>) -> std::result::Result<String, Error> {
@@ -161,27 +181,4 @@ fn strftime_now(state: &State, format: &str) -> std::result::Result<String, Erro
         return Err(failed());
     }
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
-}
-
-/// `{% generation %}` marks for training which text the assistant wrote; rendering ignores it.
-pub fn without_generation_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        out.push_str(&rest[..start]);
-        rest = &rest[start..];
-        let Some(end) = rest.find("%}").map(|end| end + 2) else {
-            break;
-        };
-        let tag = &rest[..end];
-        let word = tag[2..end - 2].trim_matches(|c: char| c.is_whitespace() || "-+".contains(c));
-        match word {
-            "generation" => out.push_str(&tag.replacen(word, "if true", 1)),
-            "endgeneration" => out.push_str(&tag.replacen(word, "endif", 1)),
-            _ => out.push_str(tag),
-        }
-        rest = &rest[end..];
-    }
-    out.push_str(rest);
-    out
 }

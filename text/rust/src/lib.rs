@@ -6,6 +6,7 @@
 mod error;
 mod ffi;
 mod jinja;
+mod jinja_source;
 mod model_files;
 mod pieces;
 mod python;

@@ -2,8 +2,9 @@
 //! for its `tojson`.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
-use minijinja::value::{Value, ValueKind};
+use minijinja::value::{Enumerator, Object, ObjectRepr, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
 /// Values nested deeper would use up the thread's stack; JSON input stays below 128.
@@ -29,6 +30,42 @@ fn pairs(value: &Value) -> Result<Vec<(Value, Value)>, Error> {
         .collect()
 }
 
+// --- Tuples -------------------------------------------------------------------------------------
+
+/// An item of a mapping: a list that prints in parentheses.
+#[derive(Debug)]
+struct Pair([Value; 2]);
+
+impl Object for Pair {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Seq
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.0.get(key.as_usize()?).cloned()
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Seq(self.0.len())
+    }
+}
+
+pub fn items(value: &Value) -> Result<Value, Error> {
+    as_pairs(minijinja::filters::items(value)?)
+}
+
+/// A list of lists of two as a list of pairs.
+pub fn as_pairs(list: Value) -> Result<Value, Error> {
+    let pair = |item: Value| -> Result<Value, Error> {
+        let (key, value) = (item.get_item_by_index(0)?, item.get_item_by_index(1)?);
+        Ok(Value::from_object(Pair([key, value])))
+    };
+    list.try_iter()?
+        .map(pair)
+        .collect::<Result<Vec<Value>, Error>>()
+        .map(Value::from)
+}
+
 // --- str() and repr() ---------------------------------------------------------------------------
 
 pub fn str(value: &Value) -> Result<String, Error> {
@@ -49,12 +86,13 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error
         ValueKind::String => string_repr(out, value.as_str().unwrap_or_default()),
         ValueKind::Seq | ValueKind::Iterable => {
             let depth = deeper(depth)?;
-            out.push('[');
+            let is_pair = value.downcast_object_ref::<Pair>().is_some();
+            out.push(if is_pair { '(' } else { '[' });
             for (i, item) in value.try_iter()?.enumerate() {
                 out.push_str(if i == 0 { "" } else { ", " });
                 write_repr(out, &item, depth)?;
             }
-            out.push(']');
+            out.push(if is_pair { ')' } else { ']' });
         }
         ValueKind::Map => {
             let depth = deeper(depth)?;

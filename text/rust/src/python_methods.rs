@@ -6,6 +6,8 @@ use minijinja::value::{from_args, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
+use crate::python;
+
 pub fn call(state: &State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     if let Some(text) = value.as_str() {
         if let Some(result) = string_method(text, method, args)? {
@@ -17,6 +19,10 @@ pub fn call(state: &State, value: &Value, method: &str, args: &[Value]) -> Resul
         (ValueKind::Seq | ValueKind::Map, "copy") => {
             let () = from_args(args)?;
             Ok(value.clone())
+        }
+        (ValueKind::Map, "items") => {
+            let () = from_args(args)?;
+            python::items(value)
         }
         _ => unknown_method_callback(state, value, method, args),
     }

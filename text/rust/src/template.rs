@@ -10,7 +10,8 @@ use minijinja::Environment;
 use serde_json::{Map, Value as Json};
 
 use crate::error::{Code, Result, TextError};
-use crate::jinja::{new_environment, render_error, without_generation_tags, NOW_VARIABLE};
+use crate::jinja::{new_environment, render_error, NOW_VARIABLE};
+use crate::jinja_source::{check_names, with_percent_as_format, without_generation_tags};
 use crate::model_files::ModelFiles;
 
 const RENDERED_BYTES_MAX: usize = 64 << 20;
@@ -53,8 +54,10 @@ impl ChatTemplate {
         }
         let mut environment = new_environment();
         for (name, source) in &files.templates {
+            let source = with_percent_as_format(&without_generation_tags(source));
             environment
-                .add_template_owned(name.clone(), without_generation_tags(source))
+                .add_template_owned(name.clone(), source)
+                .and_then(|()| check_names(&environment, name))
                 .map_err(|error| {
                     TextError::invalid(format!("chat template \"{name}\": {error}"))
                 })?;
