@@ -97,6 +97,16 @@ def mixed_texts(seed, count):
         yield sentence + choose.choice(("", "\n\n", "   ", "\t")) + choose.choice(FIXED_TEXTS[:30])
 
 
+def ascii_texts(seed, count):
+    """Any byte below 128, and mostly the ones that splits turn on."""
+    choose = random.Random(seed)
+    alphabet = [chr(byte) for byte in range(128)]
+    yield from alphabet
+    alphabet += list("   \t\n\r\v\faZsStTdDmMlLvVrReE0123..<" + "'" * 4) * 4
+    for _ in range(count):
+        yield "".join(choose.choice(alphabet) for _ in range(choose.randrange(40)))
+
+
 class TokenizerConformance(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -122,6 +132,39 @@ class TokenizerConformance(unittest.TestCase):
                 for add_special in (False, True):
                     wanted = oracle.encode(text, add_special_tokens=add_special).ids
                     self.assertEqual(tool.encode(text, add_special), wanted, (kind, text))
+
+    def test_ascii_text_gives_the_same_ids_by_the_short_way(self):
+        """The splits that rust/src/ascii_words.rs writes out, held to the patterns themselves."""
+        llama = small_tokenizers.SPLIT
+        byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+        layouts = {
+            "gpt2": {**byte_level, "use_regex": True},
+            "llama3": self.split_layout(llama),
+            "qwen2": self.split_layout(llama.replace(r"\p{N}{1,3}", r"\p{N}")),
+        }
+        directory = pathlib.Path(self.folder.name) / "byte_level"
+        for name, pre_tokenizer in layouts.items():
+            layout = json.loads((directory / "tokenizer.json").read_text())
+            layout["pre_tokenizer"] = pre_tokenizer
+            layout["normalizer"] = {"type": "NFC"} if name == "qwen2" else None
+            short = pathlib.Path(self.folder.name) / name
+            short.mkdir()
+            (short / "tokenizer.json").write_text(json.dumps(layout))
+            oracle = tokenizers.Tokenizer.from_str(json.dumps(layout))
+            tool = TextTool(short)
+            self.addCleanup(tool.close)
+            for text in ascii_texts(11, 3000):
+                for add_special in (False, True):
+                    wanted = oracle.encode(text, add_special_tokens=add_special).ids
+                    self.assertEqual(tool.encode(text, add_special), wanted, (name, text))
+
+    @staticmethod
+    def split_layout(pattern):
+        return {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated",
+             "invert": False},
+            {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+             "use_regex": False}]}
 
     def test_ids_of_text_give_the_same_text(self):
         for kind, (oracle, tool) in self.pairs.items():

@@ -3,6 +3,7 @@
 //! `ffi` is the only module that meets raw pointers; the others are plain Rust and return
 //! `Result<_, TextError>`.
 
+mod ascii_words;
 mod error;
 mod ffi;
 mod jinja;
@@ -11,5 +12,6 @@ mod model_files;
 mod pieces;
 mod python;
 mod python_methods;
+mod short_way;
 mod template;
 mod tokenizer;

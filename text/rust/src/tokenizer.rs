@@ -8,6 +8,7 @@ use tokenizers::Tokenizer;
 use crate::error::{Code, Result, TextError};
 use crate::model_files::{read_text, ModelFiles};
 use crate::pieces::Pieces;
+use crate::short_way::ShortWay;
 
 pub struct RoleToken {
     pub text: String,
@@ -16,6 +17,7 @@ pub struct RoleToken {
 
 pub struct TextTokenizer {
     tokenizer: Tokenizer,
+    short_way: Option<ShortWay>,
     pub pieces: Pieces,
     /// In the order of TriremeTextRole.
     pub roles: [Option<RoleToken>; 4],
@@ -55,14 +57,22 @@ impl TextTokenizer {
             role("pad_token"),
             role("unk_token"),
         ];
+        let short_way = ShortWay::of(&json, &tokenizer);
         Ok(TextTokenizer {
             tokenizer,
+            short_way,
             pieces,
             roles,
         })
     }
 
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<i32>> {
+        let short_way = self.short_way.as_ref();
+        if let Some(ids) =
+            short_way.and_then(|way| way.encode(&self.tokenizer, text, add_special_tokens))
+        {
+            return Ok(ids);
+        }
         let encoding = self
             .tokenizer
             .encode_fast(text, add_special_tokens)
