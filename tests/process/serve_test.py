@@ -58,7 +58,8 @@ def test_both_engines_get_work(cluster):
         if line.startswith("trireme:requests_routed_total{"):
             counts[line.split('engine="')[1].split('"')[0]] = float(line.rsplit(" ", 1)[1])
     assert set(counts) == {"0", "1"}
-    assert min(counts.values()) > sum(counts.values()) / 3, counts
+    # No share is promised: an engine that is slower for a while gets less. That it gets any is.
+    assert min(counts.values()) >= 4, counts
 
 
 def test_same_request_gives_the_same_tokens_on_every_rank(cluster):
