@@ -166,7 +166,7 @@ const FlagRow kRows[] = {
     {"chat-template", "", kServer, "FILE", "chat template file or text; default: the model's", kWorks, STORE(server.chat_template)},
     {"response-role", "", kServer, "ROLE", "role in chat replies", kWorks, STORE(server.response_role)},
     {"max-logprobs", "", kServer, "N", "most logprobs a request may ask for; -1: no limit", kWorks, STORE(server.logprobs_max)},
-    {"max-num-queued-reqs", "", kServer, "N", "requests in the cluster before 429", kWorks, STORE(server.queued_requests_max)},
+    {"max-num-queued-reqs", "", kServer, "N", "requests in the cluster before 429; each of several api-servers takes its share", kWorks, STORE(server.queued_requests_max)},
     {"max-num-queued-tokens", "", kServer, "N", "prompt tokens not yet computed before 429", kWorks, STORE(server.queued_tokens_max)},
     {"stream-interval", "", kServer, "N", "tokens in an event of a stream; default 1; more cost less; a request may ask for more", kWorks, STORE(server.stream_interval)},
     {"shutdown-timeout", "", kServer, "S", "how long running requests may finish after SIGTERM", kWorks, STORE(server.shutdown_timeout_seconds)},

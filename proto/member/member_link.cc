@@ -135,7 +135,7 @@ void MemberLink::Parts::warn_of_silence(Instant now) {
   log::write(is_parent ? log::Level::kWarning : log::Level::kInfo, "coordinator_unreachable",
              {{"endpoint", endpoint},
               {"silent_seconds", seconds.count()},
-              {"hint", "is the front node up? still trying"}});
+              {"hint", "is the front node up, with the same cluster key? still trying"}});
 }
 
 std::optional<Event> MemberLink::next_event() { return parts_->state.next_event(); }

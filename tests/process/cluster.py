@@ -6,6 +6,7 @@ The programs are found by TRIREME_BIN (set by ctest). Every wait has a deadline 
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -23,9 +24,12 @@ START_SECONDS = float(os.environ.get("TRIREME_START_SECONDS", "60"))
 
 
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below the ports that the kernel gives to connections, so that none takes it before the program does."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for(what: str, condition, seconds: float = 30.0, interval: float = 0.02):
