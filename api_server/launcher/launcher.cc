@@ -210,6 +210,7 @@ void Launcher::report_ranks_of_dead_agent(const std::string& reason) {
   for (uint32_t rank = local.first; rank < local.first + local.count; ++rank) {
     const auto* member = member::find_member(view_, wire::Role::kEngine, rank);
     if (member == nullptr || member->state == wire::MemberState::kLost) continue;
+    if (member->node != host_name()) continue;  // The same number elsewhere: not the one that died.
     link_.report_rank({.engine = EngineId{rank},
                        .incarnation = member->incarnation,
                        .reason = "node agent: " + reason,
@@ -258,8 +259,12 @@ bool Launcher::is_complete(const wire::View& view) const {
     return member != nullptr && member->state == wire::MemberState::kReady;
   };
   const member::RankRange served = member::served_ranks(options_);
-  for (uint32_t i = 0; i < served.count; ++i) {
-    if (!is_ready(wire::Role::kEngine, served.first + i)) return false;
+  const member::RankRange local = member::local_ranks(options_);
+  for (uint32_t rank = served.first; rank < served.first + served.count; ++rank) {
+    if (!is_ready(wire::Role::kEngine, rank)) return false;
+    // Another node may hold a rank that belongs here: then ours cannot start.
+    const auto* member = member::find_member(view, wire::Role::kEngine, rank);
+    if (local.contains(rank) && member->node != host_name()) return false;
   }
   const uint32_t servers = std::max(1U, options_.server.api_server_count);
   for (uint32_t i = 0; i < servers; ++i) {

@@ -87,6 +87,22 @@ def test_hybrid_each_node_serves_its_own_ranks():
         assert_routes_only_to(first, ["0", "1"])
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a host name of its own needs root")
+def test_a_node_with_a_rank_of_another_ends_and_disturbs_nobody():
+    rpc_port = free_port()
+    flags = ["--data-parallel-hybrid-lb", "--data-parallel-size", 4, "--data-parallel-size-local", 2]
+    elsewhere = ("unshare", "--uts", "sh", "-c", 'hostname elsewhere && exec "$@"', "sh")
+    with node(rpc_port, *flags) as first:
+        first.wait_ready()
+        first.wait_engines(2)
+        before = pids_of(first)
+        with node(rpc_port, *flags, "--data-parallel-start-rank", 1, prefix=elsewhere) as wrong:
+            assert wrong.process.wait(timeout=60) == 1
+            assert "rank 1 is held by" in wrong.log_text().splitlines()[-1]
+        assert pids_of(first) == before and first.metric("trireme:engine_losses_total") == 0
+        assert_routes_only_to(first, ["0", "1"])
+
+
 @pytest.mark.parametrize("flag", [["--data-parallel-external-lb"], []], ids=["external-lb", "rank alone"])
 def test_external_each_rank_has_its_own_server(flag):
     rpc_port = free_port()
