@@ -4,47 +4,30 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
-import tempfile
-from pathlib import Path
 
 import pytest
-from cluster import BIN, DEMO, ROOT, Cluster, all_processes, descendants, free_port, wait_for
+from cluster import BIN, DEMO, Cluster, all_processes, descendants, free_port, wait_for
 
 MPIRUN = shutil.which("mpirun")
 assert MPIRUN, "openmpi-bin is not installed (./trireme test does it)"
 
 
-class Ranks:
-    """mpirun and the ranks that it started; everything is killed at the end."""
+class Ranks(Cluster):
+    """mpirun and the ranks that it started."""
 
     def __init__(self, count: int, rpc_port: int, *flags):
-        self.log = tempfile.NamedTemporaryFile("w+", prefix="trireme-mpi-", suffix=".log")
-        words = [MPIRUN, "--oversubscribe", *(["--allow-run-as-root"] if os.geteuid() == 0 else []), "-n", count,
+        super().__init__(list(flags), program="mpirun")
+        self.count = count
+        self.rpc_port = rpc_port
+
+    def command(self) -> list:
+        words = [MPIRUN, "--oversubscribe", *(["--allow-run-as-root"] if os.geteuid() == 0 else []), "-n", self.count,
                  BIN / "engine-core", DEMO, "--distributed-executor-backend", "external_launcher", "--served-model-name", "demo",
-                 "--data-parallel-rpc-port", rpc_port, "--master-port", free_port(), *flags]  # fmt: skip
-        self.process = subprocess.Popen([str(w) for w in words], stdout=self.log, stderr=subprocess.STDOUT, cwd=ROOT)
+                 "--data-parallel-rpc-port", self.rpc_port, "--master-port", free_port(), *self.arguments]  # fmt: skip
+        return [str(word) for word in words]
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, value, trace):
-        family = self.family()
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(timeout=10)
-        for pid in family:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if kind is not None:
-            print(f"--- log of mpirun\n{self.log_text()[-20000:]}")
-        self.log.close()
-
-    def log_text(self) -> str:
-        return Path(self.log.name).read_text(errors="replace")
-
-    def family(self) -> set:
-        return {p.pid for p in descendants(self.process.pid)}
+    def pids(self) -> set:
+        return {p.pid for p in self.family()}
 
 
 def engines(front) -> int:
@@ -83,7 +66,7 @@ def front():
 def test_four_ranks_answer_and_killed_mpirun_leaves_nothing(front):
     with serving_ranks(front, 4, *SHAPE) as ranks:
         assert says_paris(front)
-        family = ranks.family()
+        family = ranks.pids()
         assert len(family) == 8  # A rank and its worker, four times.
         ranks.process.kill()
         wait_for("nothing is left", lambda: is_none_left(family), 3)
@@ -91,7 +74,7 @@ def test_four_ranks_answer_and_killed_mpirun_leaves_nothing(front):
 
 def test_interrupted_mpirun_leaves_nothing_and_ranks_can_come_again(front):
     with serving_ranks(front, 4, *SHAPE) as ranks:
-        family = ranks.family()
+        family = ranks.pids()
         ranks.process.send_signal(signal.SIGINT)
         ranks.process.wait(timeout=30)
         wait_for("nothing is left", lambda: is_none_left(family), 5)
@@ -99,7 +82,7 @@ def test_interrupted_mpirun_leaves_nothing_and_ranks_can_come_again(front):
 
 def test_killed_rank_ends_the_job(front):
     with serving_ranks(front, 4, *SHAPE) as ranks:
-        family = ranks.family()
+        family = ranks.pids()
         os.kill(max(p.pid for p in descendants(ranks.process.pid) if p.name == "engine-core"), signal.SIGKILL)
         assert ranks.process.wait(timeout=30) != 0
         wait_for("nothing is left", lambda: is_none_left(family), 5)
