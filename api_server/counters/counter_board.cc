@@ -7,11 +7,14 @@
 namespace trireme::api {
 namespace {
 
-constexpr uint64_t kMagic = 0x3130647262637274;  // "trcbrd01"
+constexpr uint64_t kMagic = 0x3230647262637274;  // "trcbrd02"
 constexpr std::size_t kHeaderWords = 3;          // Magic, slots, words of a slot.
-constexpr std::size_t kSlotHeaderWords = 2;      // Sequence (odd: being written), count.
-// A writer is at it for a microsecond; one that was killed meanwhile is never done.
-constexpr int kReadTries = 1000;
+// A slot: how often it was written, and two pages (count, words). Write n goes to page n % 2, while
+// readers are at the other one: a writer that is stopped or killed in the middle harms nobody.
+constexpr std::size_t kPages = 2;
+constexpr int kReadTries = 1000;  // Two writes during a read are rare; that often never happens.
+
+constexpr std::size_t slot_size(std::size_t words) { return 1 + kPages * (1 + words); }
 
 uint64_t load(uint64_t& word) {
   return std::atomic_ref<uint64_t>(word).load(std::memory_order_acquire);
@@ -33,7 +36,7 @@ CounterBoard::CounterBoard(shm::Mapping mapping, uint32_t slots, std::size_t wor
 }
 
 StatusOr<CounterBoard> CounterBoard::create(uint32_t slots, std::size_t words) {
-  const std::size_t total = kHeaderWords + slots * (kSlotHeaderWords + words);
+  const std::size_t total = kHeaderWords + slots * slot_size(words);
   TRIREME_ASSIGN_OR_RETURN(shm::Mapping mapping,
                            shm::Mapping::create("trireme-counters", total * sizeof(uint64_t)));
   const std::span<uint64_t> all = words_of(mapping);
@@ -47,7 +50,7 @@ StatusOr<CounterBoard> CounterBoard::attach(UniqueFd fd, uint32_t slot) {
   TRIREME_ASSIGN_OR_RETURN(shm::Mapping mapping, shm::Mapping::attach(std::move(fd)));
   const std::span<uint64_t> all = words_of(mapping);
   if (all.size() < kHeaderWords || all[0] != kMagic || slot >= all[1] ||
-      all.size() < kHeaderWords + all[1] * (kSlotHeaderWords + all[2])) {
+      all.size() < kHeaderWords + all[1] * slot_size(all[2])) {
     return error(StatusCode::kInvalidArgument,
                  "--internal-counters-fd: not a counter board with a slot %u", slot);
   }
@@ -57,29 +60,34 @@ StatusOr<CounterBoard> CounterBoard::attach(UniqueFd fd, uint32_t slot) {
 }
 
 std::span<uint64_t> CounterBoard::slot_words(uint32_t slot) const {
-  const std::size_t size = kSlotHeaderWords + words_max_;
+  const std::size_t size = slot_size(words_max_);
   return words_of(mapping_).subspan(kHeaderWords + slot * size, size);
 }
 
 void CounterBoard::write(std::span<const uint64_t> words) {
-  const std::span<uint64_t> slot = slot_words(slot_);
+  uint64_t& written = slot_words(slot_)[0];
+  const uint64_t number = load(written) + 1;
+  const std::span<uint64_t> page = page_of(slot_, number);
   const std::size_t count = std::min(words.size(), words_max_);
-  // Odd also after a life that was killed while it wrote.
-  const uint64_t sequence = load(slot[0]) | 1;
-  store(slot[0], sequence);
-  store(slot[1], count);
-  for (std::size_t i = 0; i < count; ++i) store(slot[kSlotHeaderWords + i], words[i]);
-  store(slot[0], sequence + 1);
+  store(page[0], count);
+  for (std::size_t i = 0; i < count; ++i) store(page[1 + i], words[i]);
+  store(written, number);
+}
+
+std::span<uint64_t> CounterBoard::page_of(uint32_t slot, uint64_t number) const {
+  const std::size_t size = 1 + words_max_;
+  return slot_words(slot).subspan(1 + number % kPages * size, size);
 }
 
 std::vector<uint64_t> CounterBoard::read(uint32_t slot) const {
-  const std::span<uint64_t> from = slot_words(slot);
+  uint64_t& written = slot_words(slot)[0];
   std::vector<uint64_t> words;
   for (int tries = 0; tries < kReadTries; ++tries) {
-    const uint64_t sequence = load(from[0]);
-    words.resize(std::min<std::size_t>(load(from[1]), words_max_));
-    for (std::size_t i = 0; i < words.size(); ++i) words[i] = load(from[kSlotHeaderWords + i]);
-    if (sequence % 2 == 0 && load(from[0]) == sequence) break;
+    const uint64_t number = load(written);
+    const std::span<uint64_t> page = page_of(slot, number);
+    words.resize(std::min<std::size_t>(load(page[0]), words_max_));
+    for (std::size_t i = 0; i < words.size(); ++i) words[i] = load(page[1 + i]);
+    if (load(written) == number) break;  // Else the next but one may have begun on this page.
   }
   return words;
 }

@@ -6,8 +6,7 @@
 //                read(slot)                    of a sibling, as of its last write
 //
 // A life that ends leaves its slot as it was, and the next one counts on from there: a sum over the
-// slots never falls. A write is seen whole or not at all (a sequence number around it), but for one
-// that a kill cut short, which the next life's first write mends.
+// slots never falls. A write is seen whole or not at all, also when a kill cut it short.
 // Threads and processes: a slot has one writer at a time; any number read.
 // Bounds: words of a slot; what exceeds them is not written.
 #pragma once
@@ -49,6 +48,7 @@ class CounterBoard {
  private:
   CounterBoard(shm::Mapping mapping, uint32_t slots, std::size_t words, uint32_t slot);
   [[nodiscard]] std::span<uint64_t> slot_words(uint32_t slot) const;
+  [[nodiscard]] std::span<uint64_t> page_of(uint32_t slot, uint64_t number) const;
 
   shm::Mapping mapping_;
   uint32_t slots_;
