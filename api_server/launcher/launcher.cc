@@ -13,6 +13,7 @@
 #include "api_server/counters/counter_board.h"
 #include "api_server/launcher/listen_socket.h"
 #include "api_server/launcher/process_tree.h"
+#include "common/host_name.h"
 #include "common/log.h"
 #include "common/process/sibling_binary.h"
 #include "common/process/supervisor.h"
@@ -35,12 +36,6 @@ constexpr Duration kWaitingInterval = std::chrono::seconds(10);
 
 // In the order in which they are stopped.
 enum class Kind : uint8_t { kApiServer, kNodeAgent, kCoordinator, kNone };
-
-std::string host_name() {
-  char name[256] = {};
-  if (::gethostname(name, sizeof(name) - 1) != 0) return "unknown";
-  return name;
-}
 
 void say(const std::string& line) {
   std::printf("%s\n", line.c_str());

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "common/host_name.h"
 #include "common/log.h"
 #include "common/random.h"
 #include "common/zmq/context.h"

@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "common/host_name.h"
 #include "common/random.h"
 #include "common/version.h"
 #include "common/zmq/context.h"
@@ -86,12 +87,6 @@ struct RemoteWorkers::Parts {
   std::unique_ptr<ResultRelay> relay;
   std::unique_ptr<GroupThread> group;
 };
-
-std::string host_name() {
-  char name[256] = {};
-  if (::gethostname(name, sizeof(name) - 1) != 0) return "unknown";
-  return name;
-}
 
 StatusOr<std::vector<wire::ConfigEntry>> group_config(const ServeOptions& options) {
   std::vector<wire::ConfigEntry> config = member::cluster_config(options);

@@ -53,7 +53,5 @@ class RemoteWorkers {
 
 // What all places of an engine must agree on: the flags, the version, and what model it is.
 [[nodiscard]] StatusOr<std::vector<wire::ConfigEntry>> group_config(const ServeOptions& options);
-// This node, for people.
-[[nodiscard]] std::string host_name();
 
 }  // namespace trireme::engine

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "common/host_name.h"
 #include "common/log.h"
 #include "common/version.h"
 #include "common/zmq/context.h"
@@ -22,12 +23,6 @@ constexpr Duration kFirstWarning = std::chrono::seconds(3);
 constexpr int kMessagesPerTurnMax = 256;
 // Only to give up a connection that the network has lost: the lease tells who is alive.
 constexpr Duration kHeartbeatInterval = std::chrono::seconds(5);
-
-std::string host_name() {
-  char name[256] = {};
-  if (::gethostname(name, sizeof(name) - 1) != 0) return "unknown";
-  return name;
-}
 
 wire::Hello make_hello(const MemberIdentity& identity) {
   return {.role = identity.role,
