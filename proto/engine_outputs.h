@@ -77,9 +77,36 @@ struct EngineStats {
   friend bool operator==(const EngineStats&, const EngineStats&) = default;
 };
 
+// A shared-memory queue between an engine and its workers: all its rings together. Counters only
+// grow within one incarnation.
+struct ShmQueueStats {
+  uint64_t messages = 0;
+  uint64_t bytes = 0;
+  uint64_t oversize_messages = 0;  // Larger than a slot: they went in several chunks.
+  uint64_t writer_waits = 0;       // For a slot: a reader was a full ring behind.
+  uint64_t writer_parks = 0;       // Of those, slept.
+  uint64_t reader_parks = 0;       // Slept until a message came.
+  uint64_t chunks_waiting = 0;     // That the slowest reader of the fullest ring has still to take.
+  uint64_t chunks_max = 0;         // As many are taken before the writer waits.
+
+  static auto fields(auto& m) {
+    return std::tie(m.messages, m.bytes, m.oversize_messages, m.writer_waits, m.writer_parks,
+                    m.reader_parks, m.chunks_waiting, m.chunks_max);
+  }
+  friend bool operator==(const ShmQueueStats&, const ShmQueueStats&) = default;
+};
+
+struct ShmStats {
+  ShmQueueStats steps;    // Engine -> workers.
+  ShmQueueStats results;  // Workers -> engine.
+
+  static auto fields(auto& m) { return std::tie(m.steps, m.results); }
+  friend bool operator==(const ShmStats&, const ShmStats&) = default;
+};
+
 struct EngineOutputs {
   static constexpr MessageKind kKind = MessageKind::kEngineOutputs;
-  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kVersion = 2;
   static constexpr uint8_t kCompat = 1;
 
   EngineId engine;
@@ -89,12 +116,13 @@ struct EngineOutputs {
   uint64_t requests_received = 0;
   EngineStats stats;
   std::vector<EngineOutput> outputs;
-  uint64_t connection = 0;  // That of the EngineReady before it.
-  uint64_t sequence = 0;    // Of this connection: 1, 2, … A gap is a loss.
+  uint64_t connection = 0;      // That of the EngineReady before it.
+  uint64_t sequence = 0;        // Of this connection: 1, 2, … A gap is a loss.
+  std::optional<ShmStats> shm;  // Now and then, as it changes slowly. Since version 2.
 
   static auto fields(auto& m) {
     return std::tie(m.engine, m.incarnation, m.requests_received, m.stats, m.outputs, m.connection,
-                    m.sequence);
+                    m.sequence, m.shm);
   }
   friend bool operator==(const EngineOutputs&, const EngineOutputs&) = default;
 };

@@ -33,7 +33,8 @@ EngineOutputs example(EngineOutputs*) {
   EngineOutput output{.key = RequestKey{7}, .token_ids = {3}, .finish_reason = FinishReason::kStop};
   output.stop_token_id = 3;
   output.logprobs = {{{3, 4}, {-0.5F, -1.0F}, 1}};
-  return {EngineId{1}, Incarnation{11}, 4, stats(), {output}};
+  const ShmStats shm{{1, 2, 3, 4, 5, 6, 7, 8}, {11, 12, 13, 14, 15, 16, 17, 18}};
+  return {EngineId{1}, Incarnation{11}, 4, stats(), {output}, 2, 5, shm};
 }
 EngineReady example(EngineReady*) {
   return {EngineId{1}, Incarnation{11}, 100, 16, 2048, 256, 2048};
