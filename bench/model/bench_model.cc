@@ -1,0 +1,187 @@
+// bench_model: the forward pass as a share of what the machine can do.
+//
+//   bench_model [--threads N] [--rounds N] [--model qwen05|tl11] [--case NAME]
+//
+// Random bf16 weights of the shapes of Qwen2.5-0.5B and TinyLlama 1.1B; decode steps of 1, 8 and 32
+// sequences after 32 tokens, prompts of 128 and 512. A round measures the limits, a case, and the
+// limits again. The limit of a case: its weights read once, or its products at the rate of
+// vdpbf16ps, whichever takes longer; attention, activations and KV are left out. Shown are medians
+// of the rounds; a round's share is of the mean of its own two limits.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "bench/micro/figure.h"
+#include "bench/model/limits.h"
+#include "bench/model/random_model.h"
+#include "common/clock.h"
+#include "worker/kernels/cpu/cpu_device.h"
+#include "worker/models/load_model.h"
+
+namespace trireme::bench {
+namespace {
+
+using worker::ForwardBatch;
+using worker::ForwardRow;
+using worker::Model;
+using worker::ThreadPool;
+
+struct Case {
+  const char* name;
+  uint32_t sequences;
+  uint32_t start;
+  uint32_t tokens;  // Of each sequence.
+  uint32_t steps;   // In a round.
+};
+
+constexpr Case kCases[] = {{"decode1", 1, 32, 1, 16},         {"decode2", 2, 32, 1, 8},
+                           {"decode4", 4, 32, 1, 8},          {"decode8", 8, 32, 1, 8},
+                           {"decode16", 16, 32, 1, 6},        {"decode32", 32, 32, 1, 5},
+                           {"prefill128", 1, 0, 128, 2},      {"prefill512", 1, 0, 512, 1},
+                           {"decode8_at2048", 8, 2047, 1, 4}, {"prefill2048", 1, 0, 2048, 1}};
+
+struct Options {
+  uint32_t threads = 2;
+  uint32_t rounds = 5;
+  std::string model;
+  std::string test_case;
+};
+
+// The same step again and again: what it writes into the KV memory is what was there.
+class Step {
+ public:
+  Step(Model& model, const Case& test) : model_(model), token_count_(test.sequences * test.tokens) {
+    const uint32_t end = test.start + test.tokens;
+    const uint32_t blocks_each = end / model.kv_shape().block_tokens + 1;
+    blocks_.resize(std::size_t{test.sequences} * blocks_each);
+    std::iota(blocks_.begin(), blocks_.end(), 0);
+    for (uint32_t i = 0; i < token_count_; ++i) {
+      tokens_.push_back(static_cast<int32_t>(i * 97 % model.vocabulary_size()));
+      positions_.push_back(static_cast<int32_t>(test.start + i % test.tokens));
+    }
+    for (uint32_t row = 0; row < test.sequences; ++row) {
+      rows_.push_back({.token_begin = row * test.tokens,
+                       .token_count = test.tokens,
+                       .start = test.start,
+                       .blocks = std::span(blocks_).subspan(row * blocks_each, blocks_each)});
+      wanted_.push_back((row + 1) * test.tokens - 1);
+    }
+    logits_.resize(std::size_t{test.sequences} * model.vocabulary_size());
+  }
+
+  [[nodiscard]] uint32_t token_count() const { return token_count_; }
+  [[nodiscard]] bool run() {
+    const ForwardBatch batch{
+        .tokens = tokens_, .positions = positions_, .rows = rows_, .logits_tokens = wanted_};
+    return model_.forward(batch, {}, {}, logits_).ok();
+  }
+
+ private:
+  Model& model_;
+  uint32_t token_count_;
+  std::vector<int32_t> blocks_;
+  std::vector<int32_t> tokens_;
+  std::vector<int32_t> positions_;
+  std::vector<ForwardRow> rows_;
+  std::vector<uint32_t> wanted_;
+  std::vector<float> logits_;
+};
+
+double limit_seconds(const ModelShape& shape, const Case& test, const Limits& limits) {
+  const auto layers = static_cast<double>(shape.layer_weights());
+  const auto head = static_cast<double>(shape.head_weights());
+  const double bytes = 2 * (layers + head);
+  const double operations = 2 * (layers * test.sequences * test.tokens + head * test.sequences);
+  const double reading = bytes / limits.read_gigabytes / 1e9;
+  return limits.gigaflops > 0 ? std::max(reading, operations / limits.gigaflops / 1e9) : reading;
+}
+
+// Seconds of one step, the median of those of a round.
+double seconds_of(Step& step, uint32_t steps) {
+  std::vector<double> seconds;
+  for (uint32_t i = 0; i < steps; ++i) {
+    const Instant begin = now();
+    if (!step.run()) std::abort();
+    seconds.push_back(std::chrono::duration<double>(now() - begin).count());
+  }
+  return percentile(seconds, 0.5);
+}
+
+void measure_case(const ModelShape& shape, const Case& test, Model& model, ThreadPool& pool,
+                  uint32_t rounds) {
+  Step step(model, test);
+  if (!step.run()) std::abort();
+  std::vector<double> rates;
+  std::vector<double> shares;
+  std::vector<double> reads;
+  std::vector<double> flops;
+  Limits before = measure_limits(pool);
+  for (uint32_t round = 0; round < rounds; ++round) {
+    const double seconds = seconds_of(step, test.steps);
+    const Limits after = measure_limits(pool);
+    const Limits mean{.read_gigabytes = (before.read_gigabytes + after.read_gigabytes) / 2,
+                      .gigaflops = (before.gigaflops + after.gigaflops) / 2};
+    rates.push_back(step.token_count() / seconds);
+    shares.push_back(100 * limit_seconds(shape, test, mean) / seconds);
+    reads.push_back(mean.read_gigabytes);
+    flops.push_back(mean.gigaflops);
+    before = after;
+  }
+  std::printf("%-7s %-15s %8.1f tok/s %6.1f %% of the limit (read %.1f GB/s, %.0f GFLOP/s)\n",
+              std::string(shape.name).c_str(), test.name, percentile(rates, 0.5),
+              percentile(shares, 0.5), percentile(reads, 0.5), percentile(flops, 0.5));
+  std::fflush(stdout);
+}
+
+Status measure_model(const ModelShape& shape, const Options& options, ThreadPool& pool) {
+  TRIREME_ASSIGN_OR_RETURN(const auto files, RandomModelDirectory::make(shape, pool));
+  TRIREME_ASSIGN_OR_RETURN(const auto directory, worker::ModelDirectory::open(files->path()));
+  worker::SoloCollective solo;
+  const Instant begin = now();
+  TRIREME_ASSIGN_OR_RETURN(
+      const auto model, worker::load_model(directory, worker::WorkerPlace{}, {}, solo, pool, {}));
+  std::printf("%s: %.0f MB of weights loaded in %.2f s\n", std::string(shape.name).c_str(),
+              static_cast<double>(model->weight_bytes()) / 1e6,
+              std::chrono::duration<double>(now() - begin).count());
+  TRIREME_RETURN_IF_ERROR(model->allocate_kv(8 * (2048 / 16 + 1)));
+  for (const Case& test : kCases) {
+    if (!options.test_case.empty() && options.test_case != test.name) continue;
+    measure_case(shape, test, *model, pool, options.rounds);
+  }
+  return absl::OkStatus();
+}
+
+Options parse(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    const std::string_view flag = argv[i];
+    const auto number = static_cast<uint32_t>(std::max(1, std::atoi(argv[i + 1])));
+    if (flag == "--threads") options.threads = number;
+    if (flag == "--rounds") options.rounds = number;
+    if (flag == "--model") options.model = argv[i + 1];
+    if (flag == "--case") options.test_case = argv[i + 1];
+  }
+  return options;
+}
+
+}  // namespace
+}  // namespace trireme::bench
+
+int main(int argc, char** argv) {
+  using namespace trireme::bench;
+  const Options options = parse(argc, argv);
+  std::vector<int> cpus(options.threads);
+  std::iota(cpus.begin(), cpus.end(), 0);
+  trireme::worker::ThreadPool pool(options.threads, cpus);
+  for (const ModelShape& shape : {kQwen05, kTiny11}) {
+    if (!options.model.empty() && options.model != shape.name) continue;
+    const trireme::Status status = measure_model(shape, options, pool);
+    if (status.ok()) continue;
+    std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+    return 1;
+  }
+  return 0;
+}

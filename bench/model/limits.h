@@ -1,0 +1,18 @@
+// What this machine can do at this minute, on the cores of a pool: how fast it reads memory that no
+// cache holds, and how fast it multiplies in bf16. Virtual machines change both by the hour, so a
+// measurement is a share of the limits taken right before and after it.
+#pragma once
+
+#include "worker/thread_pool.h"
+
+namespace trireme::bench {
+
+struct Limits {
+  double read_gigabytes = 0;  // A second.
+  double gigaflops = 0;       // vdpbf16ps; 0: this CPU has none.
+};
+
+// Takes about a quarter of a second. The first call maps a gigabyte.
+[[nodiscard]] Limits measure_limits(worker::ThreadPool& pool);
+
+}  // namespace trireme::bench
