@@ -50,12 +50,29 @@ inline void pause_cpu() {
 #endif
 }
 
+// A count that one thread raises and any process reads.
+class OwnCount {
+ public:
+  void add(uint64_t more) {
+    count_.store(count_.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
+  }
+  [[nodiscard]] uint64_t get() const { return count_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> count_;
+};
+
 class SpinBudget {
  public:
   static constexpr Duration kMin = std::chrono::microseconds(1);
-  explicit SpinBudget(Duration spin_max) : max_(spin_max), now_(spin_max) {}
+  // `parks` (may be null) counts how often the waiter went to sleep.
+  explicit SpinBudget(Duration spin_max, OwnCount* parks = nullptr)
+      : max_(spin_max), now_(spin_max), parks_(parks) {}
 
   [[nodiscard]] Duration get() const { return now_; }
+  void count_park() {
+    if (parks_ != nullptr) parks_->add(1);
+  }
   // How long the word took in the end.
   void learn(Duration waited) {
     now_ = waited <= max_ ? std::min(max_, now_ * 2) : std::max(std::min(kMin, max_), now_ / 2);
@@ -64,6 +81,7 @@ class SpinBudget {
  private:
   Duration max_;
   Duration now_;
+  OwnCount* parks_;
 };
 
 // Spinning pays only where the other side can run at the same time.
@@ -91,6 +109,7 @@ bool wait_for(Doorbell& bell, uint32_t waiter, SpinBudget& budget, Deadline dead
     bell.parked.fetch_or(bit, std::memory_order_seq_cst);
     ready = is_ready();
     if (ready || deadline.has_passed()) break;
+    budget.count_park();
     bell.park(seen, deadline);
   }
   bell.parked.fetch_and(~bit, std::memory_order_seq_cst);

@@ -11,8 +11,12 @@
 namespace trireme::shm {
 namespace {
 
-constexpr uint64_t kQueueMagic = 0x5452495155455501;  // "TRIQUEU", layout version 1.
+constexpr uint64_t kQueueMagic = 0x5452495155455502;  // "TRIQUEU", layout version 2.
 constexpr std::size_t kRingsOffset = sizeof(QueueHeader) + 2 * sizeof(Doorbell);
+
+std::size_t total_bytes(const QueueShape& shape) {
+  return kRingsOffset + shape.ring_count * (shape.ring().total_bytes() + kLine);
+}
 
 bool has_died(int pidfd) {
   if (pidfd < 0) return false;
@@ -48,8 +52,7 @@ StatusOr<QueueMemory> QueueMemory::create(const std::string& name, QueueShape sh
                  name, shape.ring_count, shape.slot_count, shape.slot_bytes, shape.reader_count,
                  RingShape::kSlotCountMax, RingShape::kSlotBytesMax, kWaitersMax);
   }
-  const std::size_t bytes = kRingsOffset + shape.ring_count * shape.ring().total_bytes();
-  TRIREME_ASSIGN_OR_RETURN(Mapping mapping, Mapping::create(name, bytes));
+  TRIREME_ASSIGN_OR_RETURN(Mapping mapping, Mapping::create(name, total_bytes(shape)));
   new (mapping.bytes().data()) QueueHeader{.magic = kQueueMagic, .shape = shape, .is_closed = 0};
   QueueMemory memory(std::move(mapping), shape);
   for (uint32_t ring = 0; ring < shape.ring_count; ++ring) {
@@ -71,8 +74,7 @@ StatusOr<QueueMemory> QueueMemory::attach(UniqueFd fd) {
     return error(kBad, "not a shared queue of this version: it begins with %016x, ours with %016x",
                  magic, kQueueMagic);
   }
-  if (!shape.is_valid() ||
-      bytes.size() < kRingsOffset + shape.ring_count * shape.ring().total_bytes()) {
+  if (!shape.is_valid() || bytes.size() < total_bytes(shape)) {
     return error(kBad, "a shared queue of %d bytes cannot hold the rings it claims", bytes.size());
   }
   QueueMemory memory(std::move(mapping), shape);
@@ -105,6 +107,35 @@ RingMemory QueueMemory::ring(uint32_t index) const {
   const auto found = RingMemory::attach(ring_bytes(index));
   TRIREME_CHECK(found.has_value(), "create() or attach() has seen it");
   return *found;
+}
+
+std::span<std::byte> QueueMemory::note(uint32_t ring) const {
+  TRIREME_CHECK(ring < shape_.ring_count, "no such ring");
+  const std::size_t rings = shape_.ring_count * shape_.ring().total_bytes();
+  return mapping_.bytes().subspan(kRingsOffset + rings + ring * kLine, kLine);
+}
+
+QueueStats QueueMemory::stats() const {
+  QueueStats stats;
+  for (uint32_t index = 0; index < shape_.ring_count; ++index) {
+    const RingMemory memory = ring(index);
+    uint64_t slowest = UINT64_MAX;
+    // The heads first: they follow the tail, so the difference is not negative.
+    for (uint32_t reader = 0; reader < shape_.reader_count; ++reader) {
+      const RingCursor& head = memory.head(reader);
+      slowest = std::min(slowest, head.position.load(std::memory_order_acquire));
+      stats.reader_parks += head.parks.get();
+    }
+    const RingCursor& tail = memory.tail();
+    const uint64_t published = tail.position.load(std::memory_order_acquire);
+    stats.chunks_waiting = std::max(stats.chunks_waiting, published - slowest);
+    stats.records += tail.records.get();
+    stats.bytes += tail.bytes.get();
+    stats.oversize_records += tail.oversize_records.get();
+    stats.writer_waits += tail.waits.get();
+    stats.writer_parks += tail.parks.get();
+  }
+  return stats;
 }
 
 void QueueMemory::close() const noexcept {
@@ -170,7 +201,7 @@ ShmSender::ShmSender(const QueueMemory& memory, uint32_t ring, Duration spin_max
     : memory_(memory),
       ring_(ring),
       writer_(memory.ring(ring)),
-      spin_(spin_max),
+      spin_(spin_max, &memory.ring(ring).tail().parks),
       reader_pidfds_(memory.shape().reader_count, -1) {}
 
 void ShmSender::watch_reader(uint32_t reader, int pidfd) { reader_pidfds_.at(reader) = pidfd; }
@@ -196,7 +227,9 @@ Status ShmSender::send(std::span<const std::byte> record, Deadline deadline) {
 }
 
 Status ShmSender::wait_for_slot(Deadline deadline) {
+  if (!memory_.is_closed() && writer_.claim()) return absl::OkStatus();
   const bool watches = is_watching(reader_pidfds_);
+  writer_.count_wait();
   while (!memory_.is_closed()) {
     if (writer_.claim()) return absl::OkStatus();
     const auto can_go_on = [&] { return writer_.claim().has_value() || memory_.is_closed(); };
@@ -224,7 +257,7 @@ ShmReceiver::ShmReceiver(const QueueMemory& memory, uint32_t reader, Duration sp
     : memory_(memory),
       reader_index_(reader),
       reader_(memory.ring(0), reader, memory.space(), memory.shape().record_bytes_max),
-      spin_(spin_max) {}
+      spin_(spin_max, &memory.ring(0).head(reader).parks) {}
 
 StatusOr<std::span<const std::byte>> ShmReceiver::receive(Deadline deadline) {
   TRIREME_CHECK(!reader_.holds_record(), "release() comes before the next receive()");
@@ -252,7 +285,9 @@ StatusOr<std::span<const std::byte>> ShmReceiver::receive(Deadline deadline) {
 }
 
 ShmCollector::ShmCollector(const QueueMemory& memory, Duration spin_max)
-    : memory_(memory), writer_pidfds_(memory.shape().ring_count, -1), spin_(spin_max) {
+    : memory_(memory),
+      writer_pidfds_(memory.shape().ring_count, -1),
+      spin_(spin_max, &memory.ring(0).head(0).parks) {
   TRIREME_CHECK(memory.shape().reader_count == 1, "a collector is the one reader of its rings");
   for (uint32_t ring = 0; ring < memory.shape().ring_count; ++ring) {
     readers_.emplace_back(memory.ring(ring), 0, memory.space(), memory.shape().record_bytes_max);

@@ -3,7 +3,9 @@
 //   broadcast   ring_count 1, R readers:   one ShmSender ══> R ShmReceiver
 //   responses   N rings of one reader:     N ShmSender ══> one ShmCollector (waits for all at once)
 //
-// Memory: QueueHeader | Doorbell data | Doorbell space | ring[ring_count]   (see broadcast_ring.h)
+// Memory: QueueHeader | Doorbell data | Doorbell space | ring[ring_count] | note[ring_count]
+// (see broadcast_ring.h). A note is a line for what a ring's sender wants seen at any time, beside
+// its records.
 //
 // Bounds: a record has at most `record_bytes_max` bytes; one larger than a slot goes as several
 // chunks, through a ring that may be smaller than the record, and is joined in a buffer of the
@@ -43,6 +45,17 @@ struct QueueShape {
   }
 };
 
+// All rings of a queue together. The counts only grow.
+struct QueueStats {
+  uint64_t records = 0;
+  uint64_t bytes = 0;
+  uint64_t oversize_records = 0;  // Larger than a slot.
+  uint64_t writer_waits = 0;      // For a slot.
+  uint64_t writer_parks = 0;      // Sleeps, waiting for a slot.
+  uint64_t reader_parks = 0;      // Sleeps, waiting for a record.
+  uint64_t chunks_waiting = 0;    // That the slowest reader of the fullest ring has still to take.
+};
+
 struct alignas(kLine) QueueHeader {
   uint64_t magic;
   QueueShape shape;
@@ -60,6 +73,10 @@ class QueueMemory {
   // Ends every wait: senders fail, receivers take what is there and then fail.
   void close() const noexcept;
   [[nodiscard]] bool is_closed() const { return header().is_closed.load() != 0; }
+  // As of now, for any thread; costs the ends a cache line each.
+  [[nodiscard]] QueueStats stats() const;
+  // kLine bytes, zeroed at creation. Who writes it is the users' business.
+  [[nodiscard]] std::span<std::byte> note(uint32_t ring) const;
 
  private:
   friend class ShmSender;

@@ -174,6 +174,54 @@ TEST(ShmQueue, collector_gets_the_records_of_all_rings) {
   EXPECT_EQ(collector.receive(at_once()).status().code(), StatusCode::kDeadlineExceeded);
 }
 
+TEST(ShmQueue, what_went_through_it_and_who_waited_is_counted) {
+  const QueueMemory memory = make_memory(kSmall);
+  ShmSender sender(memory, 0);
+  ShmReceiver fast(memory, 0), slow(memory, 1);
+  ASSERT_TRUE(sender.send(std::vector<std::byte>(100), at_once()).ok());
+  ASSERT_TRUE(sender.send(std::vector<std::byte>(300), at_once()).ok());  // Three chunks.
+  EXPECT_FALSE(sender.send(std::vector<std::byte>(1), Deadline::after(milliseconds(50))).ok());
+  ASSERT_TRUE(fast.receive(at_once()).ok());
+  fast.release();
+  const QueueStats stats = memory.stats();
+  EXPECT_EQ(stats.records, 2u);
+  EXPECT_EQ(stats.bytes, 400u);
+  EXPECT_EQ(stats.oversize_records, 1u);
+  EXPECT_EQ(stats.writer_waits, 1u);
+  EXPECT_GE(stats.writer_parks, 1u);
+  EXPECT_EQ(stats.reader_parks, 0u);
+  EXPECT_EQ(stats.chunks_waiting, 4u);
+}
+
+TEST(ShmQueue, sleep_of_a_collector_is_counted_while_it_sleeps) {
+  const QueueMemory memory = make_memory(kResponses);
+  std::thread reader([&] {
+    ShmCollector collector(memory);
+    EXPECT_TRUE(collector.receive(patience()).ok());
+  });
+  const Deadline deadline = patience();
+  while (memory.stats().reader_parks == 0 && !deadline.has_passed()) std::this_thread::yield();
+  EXPECT_GE(memory.stats().reader_parks, 1u);
+  ShmSender sender(memory, 2);
+  EXPECT_TRUE(sender.send(make_record(1), at_once()).ok());
+  reader.join();
+}
+
+TEST(ShmQueue, each_ring_has_a_note_of_its_own) {
+  const QueueMemory memory = make_memory(kResponses);
+  auto other = QueueMemory::attach(UniqueFd(::dup(memory.fd())));
+  ASSERT_TRUE(other.ok()) << other.status();
+  for (uint32_t ring = 0; ring < 3; ++ring) {
+    std::ranges::fill(memory.note(ring), static_cast<std::byte>(ring + 1));
+  }
+  for (uint32_t ring = 0; ring < 3; ++ring) {
+    EXPECT_EQ(other->note(ring).size(), kLine);
+    EXPECT_EQ(other->note(ring).front(), static_cast<std::byte>(ring + 1));
+    EXPECT_EQ(other->note(ring).back(), static_cast<std::byte>(ring + 1));
+  }
+  EXPECT_EQ(memory.stats().records, 0u);
+}
+
 TEST(ShmQueue, attach_refuses_memory_that_is_no_queue) {
   const auto other = Mapping::create("other", 1 << 16);
   EXPECT_FALSE(QueueMemory::attach(UniqueFd(::dup(other->fd()))).ok());
