@@ -32,13 +32,20 @@ enum class Element : uint8_t { kFloat32, kBfloat16, kFloat16 };
   return element == Element::kFloat32 ? 4 : 2;
 }
 
-// A rectangle of a checkpoint tensor in host memory, row-major.
+// A rectangle of a checkpoint tensor in host memory, row-major unless column_stride says otherwise.
 struct MatrixSlice {
   const void* data = nullptr;
   Element element = Element::kFloat32;
   uint64_t row_stride = 0;  // In elements.
   uint32_t row_count = 0;
   uint32_t column_count = 0;
+  uint64_t column_stride = 1;  // In elements; not 1: the checkpoint keeps the transpose.
+};
+
+// What a vector is made of: parts of one row each, one after the other.
+struct VectorSource {
+  std::vector<MatrixSlice> parts;
+  float added = 0.0F;  // To each value, in fp32: some norms store weight - 1.
 };
 
 // What a linear layer is made of: `parts` stacked by rows (q, k and v make one matrix), one bias
@@ -112,7 +119,10 @@ struct AttentionShape {
   uint32_t head_size = 0;
   float scale = 1.0F;
   uint32_t window_tokens = 0;  // A token sees this many positions, its own included; 0: all.
+  float soft_cap = 0.0F;       // Not 0: a score s becomes soft_cap · tanh(s / soft_cap).
 };
+
+enum class Activation : uint8_t { kSilu, kGelu, kGeluTanh };
 
 // One expert of a mixture: down(silu(gate) · up).
 struct ExpertWeights {
@@ -128,7 +138,10 @@ class Device {
   [[nodiscard]] virtual StatusOr<std::unique_ptr<LinearWeight>> load_linear(
       const LinearSource& source) = 0;
   [[nodiscard]] virtual StatusOr<std::unique_ptr<VectorWeight>> load_vector(
-      const MatrixSlice& values) = 0;
+      const VectorSource& source) = 0;
+  [[nodiscard]] StatusOr<std::unique_ptr<VectorWeight>> load_vector(const MatrixSlice& values) {
+    return load_vector(VectorSource{.parts = {values}});
+  }
   [[nodiscard]] virtual StatusOr<std::unique_ptr<EmbeddingWeight>> load_embedding(
       const MatrixSlice& table) = 0;
   [[nodiscard]] virtual uint64_t kv_block_bytes(const KvLayout& layout) const = 0;
@@ -137,6 +150,8 @@ class Device {
   // --- One step. The spans of the batch and the angles stay valid until end_step(). ---
   virtual void begin_step(const ForwardBatch& batch, const RotaryAngles& angles) = 0;
   [[nodiscard]] virtual Status end_step() = 0;
+  // The angles of the rotary() calls from here to the end of the step: where layers differ in them.
+  virtual void use_angles(const RotaryAngles& angles) = 0;
 
   // Memory of `slot`, at least this large; valid until the same slot is asked for more. It grows
   // to the largest step seen, so a running model allocates nothing.
@@ -156,7 +171,19 @@ class Device {
   // Normalises each head of head_size columns by itself, in place.
   virtual void head_rms_norm(const View& x, uint32_t head_size, const VectorWeight& weight,
                              float epsilon) = 0;
-  virtual void add(const View& x, const View& delta) = 0;          // x += delta
+  // As head_rms_norm, over one row that the tensor-parallel ranks hold in equal parts: x and weight
+  // are this rank's.
+  virtual void wide_rms_norm(const View& x, const VectorWeight& weight, float epsilon) = 0;
+  // out = (x - mean) / deviation · weight + bias, row by row; bias may be null.
+  virtual void layer_norm(const View& x, const VectorWeight& weight, const VectorWeight* bias,
+                          float epsilon, const View& out) = 0;
+  // Each head of head_size columns by itself, in place; the weight has a value for every column.
+  virtual void head_layer_norm(const View& x, uint32_t head_size, const VectorWeight& weight,
+                               float epsilon) = 0;
+  virtual void add(const View& x, const View& delta) = 0;  // x += delta
+  virtual void scale(const View& x, float factor) = 0;     // x *= factor
+  // Adds the row of each token's position.
+  virtual void add_positions(const EmbeddingWeight& table, const View& x) = 0;
   virtual void rotary(const View& heads, uint32_t head_size) = 0;  // In place.
   virtual void append_kv(uint32_t layer, const View& k, const View& v) = 0;
   // Each token over all positions of its row up to its own, causal.
@@ -164,6 +191,9 @@ class Device {
                          const View& out) = 0;
   // out = silu(gate) · up, gate_up = [gate | up].
   virtual void silu_mul(const View& gate_up, const View& out) = 0;
+  // Likewise with another activation.
+  virtual void activate_mul(Activation activation, const View& gate_up, const View& out) = 0;
+  virtual void activate(Activation activation, const View& x) = 0;  // In place.
   // Each row of x goes through the experts_per_token experts of its largest router logits; out is
   // their sum, weighted by the softmax over those, taken in the order of the experts.
   virtual void mixture(std::span<const ExpertWeights> experts, const View& router_logits,
@@ -176,6 +206,8 @@ class Device {
   // is its part of the vocabulary (the last one padded) and the parts are gathered.
   virtual void logits(const LinearWeight& weight, const View& x, uint32_t vocabulary,
                       std::span<float> out) = 0;
+  // What logits() gave, each value v becoming cap · tanh(v / cap).
+  virtual void cap_logits(float cap, std::span<float> logits) = 0;
 
  protected:
   Device() = default;

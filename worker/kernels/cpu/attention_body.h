@@ -7,6 +7,7 @@
 // not depend on how the prompt was cut or on who else is in the batch.
 #pragma once
 
+#include "worker/kernels/cpu/activation_body.h"
 #include "worker/kernels/cpu/kernel_table.h"
 #include "worker/kernels/cpu/product_body.h"
 
@@ -245,8 +246,9 @@ void attend_heads(const AttentionItem& item, uint32_t head_begin) {
     score_span<Product, head_count>(span, q, scores);
     SpanSum totals[head_count];
     for (uint32_t head = 0; head < head_count; ++head) {
-      totals[head] =
-          exponentiate(scores + head * kAttentionSpanTokens, span.first - begin, span.last - begin);
+      float* head_scores = scores + head * kAttentionSpanTokens;
+      if (item.soft_cap > 0.0F) soft_cap(head_scores, item.soft_cap, span.last - begin + 1);
+      totals[head] = exponentiate(head_scores, span.first - begin, span.last - begin);
     }
     weigh_values<Product, head_count>(span, scores, span_sums);
     for (uint32_t head = 0; head < head_count; ++head) {

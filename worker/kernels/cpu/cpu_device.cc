@@ -55,8 +55,8 @@ StatusOr<std::unique_ptr<LinearWeight>> CpuDevice::load_linear(const LinearSourc
   return std::unique_ptr<LinearWeight>(std::move(linear));
 }
 
-StatusOr<std::unique_ptr<VectorWeight>> CpuDevice::load_vector(const MatrixSlice& values) {
-  return std::unique_ptr<VectorWeight>(std::make_unique<FloatVector>(values, element_));
+StatusOr<std::unique_ptr<VectorWeight>> CpuDevice::load_vector(const VectorSource& source) {
+  return std::unique_ptr<VectorWeight>(std::make_unique<FloatVector>(source, element_));
 }
 
 StatusOr<std::unique_ptr<EmbeddingWeight>> CpuDevice::load_embedding(const MatrixSlice& table) {
@@ -316,7 +316,8 @@ void CpuDevice::attention(uint32_t layer, const AttentionShape& shape, const Vie
             .blocks = batch_->rows[row_of_token_[token]].blocks.data(),
             .block_tokens = layout.block_tokens,
             .kv = kv_.head(layer, head),
-            .block_stride = kv_.block_stride()});
+            .block_stride = kv_.block_stride(),
+            .soft_cap = shape.soft_cap});
   };
   // Head by head, so that the tokens of a prompt find the head's K and V in the cache.
   for_ranges(shape.kv_head_count * q.row_count, 200 + attention_nanoseconds_ * group,

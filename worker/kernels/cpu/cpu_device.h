@@ -31,7 +31,8 @@ class CpuDevice final : public Device {
   [[nodiscard]] StatusOr<std::unique_ptr<LinearWeight>> load_linear(
       const LinearSource& source) override;
   [[nodiscard]] StatusOr<std::unique_ptr<VectorWeight>> load_vector(
-      const MatrixSlice& values) override;
+      const VectorSource& source) override;
+  using Device::load_vector;
   [[nodiscard]] StatusOr<std::unique_ptr<EmbeddingWeight>> load_embedding(
       const MatrixSlice& table) override;
   [[nodiscard]] uint64_t kv_block_bytes(const KvLayout& layout) const override;
@@ -39,6 +40,7 @@ class CpuDevice final : public Device {
 
   void begin_step(const ForwardBatch& batch, const RotaryAngles& angles) override;
   [[nodiscard]] Status end_step() override;
+  void use_angles(const RotaryAngles& angles) override { angles_ = angles; }
   [[nodiscard]] View scratch(uint32_t slot, uint32_t row_count, uint32_t column_count) override;
   void write_from(std::span<const float> host, const View& to) override;
   void read_back(const View& from, std::span<float> host) override;
@@ -50,18 +52,28 @@ class CpuDevice final : public Device {
                     const View& out) override;
   void head_rms_norm(const View& x, uint32_t head_size, const VectorWeight& weight,
                      float epsilon) override;
+  void wide_rms_norm(const View& x, const VectorWeight& weight, float epsilon) override;
+  void layer_norm(const View& x, const VectorWeight& weight, const VectorWeight* bias,
+                  float epsilon, const View& out) override;
+  void head_layer_norm(const View& x, uint32_t head_size, const VectorWeight& weight,
+                       float epsilon) override;
   void add(const View& x, const View& delta) override;
+  void scale(const View& x, float factor) override;
+  void add_positions(const EmbeddingWeight& table, const View& x) override;
   void rotary(const View& heads, uint32_t head_size) override;
   void append_kv(uint32_t layer, const View& k, const View& v) override;
   void attention(uint32_t layer, const AttentionShape& shape, const View& q,
                  const View& out) override;
   void silu_mul(const View& gate_up, const View& out) override;
+  void activate_mul(Activation activation, const View& gate_up, const View& out) override;
+  void activate(Activation activation, const View& x) override;
   void mixture(std::span<const ExpertWeights> experts, const View& router_logits,
                uint32_t experts_per_token, const View& x, const View& out) override;
   void gather_rows(const View& x, std::span<const uint32_t> row_indices, const View& out) override;
   void all_reduce(const View& x) override;
   void logits(const LinearWeight& weight, const View& x, uint32_t vocabulary,
               std::span<float> out) override;
+  void cap_logits(float cap, std::span<float> logits) override;
 
  private:
   [[nodiscard]] const ElementKernels& kernels_of(Element element) const {
@@ -79,6 +91,9 @@ class CpuDevice final : public Device {
   [[nodiscard]] const void* pack_rows(const PackedLinear& weight, const View& x,
                                       uint32_t rows_per_tile);
   void normalise(const NormRows& rows);
+  // body(row) for each row, in pieces.
+  template <typename Body>
+  void for_rows(const View& x, const Body& body);
   // body(begin, end) over [0, count) in pieces of about equal size; one piece when all of it takes
   // less time than waking a thread is worth.
   template <typename Body>
@@ -106,6 +121,8 @@ class CpuDevice final : public Device {
     float weight;
   };
   std::vector<Choice> choices_;
+  std::vector<float> row_sums_;      // Of wide_rms_norm.
+  std::vector<float> position_row_;  // Of add_positions.
   std::vector<uint32_t> expert_tokens_;
   std::vector<float> expert_shares_;
 

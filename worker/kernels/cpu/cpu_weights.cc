@@ -35,7 +35,7 @@ void pack_row(const MatrixSlice& part, uint32_t row, Value* panel, uint32_t lane
   const uint64_t begin = row * part.row_stride;
   for (uint32_t k = 0; k < part.column_count; ++k) {
     panel[(k / step * kPanelColumns + lane) * step + k % step] =
-        convert(read_element(part.data, begin + k, part.element));
+        convert(read_element(part.data, begin + k * part.column_stride, part.element));
   }
 }
 
@@ -91,10 +91,12 @@ void PackedLinear::pack_biases(const LinearSource& source) {
   }
 }
 
-FloatVector::FloatVector(const MatrixSlice& values, Element element) {
-  values_.resize(values.column_count);
-  for (uint32_t i = 0; i < values.column_count; ++i) {
-    values_[i] = in_precision(read_element(values.data, i, values.element), element);
+FloatVector::FloatVector(const VectorSource& source, Element element) {
+  for (const MatrixSlice& part : source.parts) {
+    for (uint32_t i = 0; i < part.column_count; ++i) {
+      const float value = in_precision(read_element(part.data, i, part.element), element);
+      values_.push_back(value + source.added);
+    }
   }
 }
 

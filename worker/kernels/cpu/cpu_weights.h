@@ -41,7 +41,7 @@ class PackedLinear final : public LinearWeight {
 
 class FloatVector final : public VectorWeight {
  public:
-  FloatVector(const MatrixSlice& values, Element element);
+  FloatVector(const VectorSource& source, Element element);
   [[nodiscard]] uint64_t bytes() const override { return 4 * values_.size(); }
   [[nodiscard]] const float* data() const { return values_.data(); }
   [[nodiscard]] uint32_t size() const { return static_cast<uint32_t>(values_.size()); }

@@ -61,6 +61,7 @@ struct AttentionItem {
   uint32_t block_tokens = 0;
   const std::byte* kv = nullptr;  // This layer and head in block 0.
   uint64_t block_stride = 0;      // Bytes to the same layer and head in the next block.
+  float soft_cap = 0.0F;          // 0: none.
 };
 
 struct KvToAppend {
@@ -83,6 +84,7 @@ struct NormRows {
   uint32_t row_count = 0;
   uint32_t column_count = 0;
   float epsilon = 0.0F;
+  const float* bias = nullptr;  // Of layer_norm, or null.
 };
 
 struct ElementKernels {
@@ -100,6 +102,14 @@ struct KernelTable {
   void (*rms_norm)(const NormRows&);
   void (*silu_mul)(const float* gate, const float* up, uint32_t count, float* out);
   void (*add)(float* x, const float* delta, uint32_t count);
+  void (*layer_norm)(const NormRows&);
+  float (*sum_of_squares)(const float* x, uint32_t count);
+  void (*multiply)(float* x, const float* by, uint32_t count);  // x *= by
+  void (*scale)(float* x, float factor, uint32_t count);
+  void (*silu)(float* x, uint32_t count);  // In place, as the others below.
+  void (*gelu)(float* x, uint32_t count);
+  void (*gelu_tanh)(float* x, uint32_t count);
+  void (*soft_cap)(float* x, float cap, uint32_t count);
   void (*rotary)(float* head, const float* cosines, const float* sines, uint32_t pair_count);
 };
 

@@ -1,5 +1,7 @@
+#include "worker/kernels/cpu/activation_body.h"
 #include "worker/kernels/cpu/attention_body.h"
 #include "worker/kernels/cpu/kernel_table.h"
+#include "worker/kernels/cpu/layer_norm_body.h"
 #include "worker/kernels/cpu/matmul_body.h"
 #include "worker/kernels/cpu/row_body.h"
 
@@ -23,6 +25,14 @@ constexpr KernelTable kTable = {
     .rms_norm = rms_norm,
     .silu_mul = silu_mul,
     .add = add,
+    .layer_norm = layer_norm,
+    .sum_of_squares = sum_of_squares,
+    .multiply = multiply,
+    .scale = scale,
+    .silu = silu,
+    .gelu = gelu,
+    .gelu_tanh = gelu_tanh,
+    .soft_cap = soft_cap,
     .rotary = rotary,
 };
 static_assert(kRowTile <= kRowTileMax);
