@@ -12,6 +12,8 @@ namespace {
 constexpr int kEventsPerTurnMax = 1024;
 // Looking for a signal is a system call; a busy loop does it this often.
 constexpr Duration kSignalInterval = std::chrono::milliseconds(5);
+// How old the figures of the shared-memory queues may be while the engine is busy.
+constexpr Duration kShmInterval = std::chrono::milliseconds(100);
 
 }  // namespace
 
@@ -59,10 +61,17 @@ int EngineLoop::do_work(Instant now) {
   work += collect(now);
   work += make_steps(now);
   look_for_the_end(now);
-  if (work > 0 || now >= publisher_.due_at()) {
-    publisher_.publish(scheduler_.stats(), !scheduler_.has_requests(), now);
-  }
+  if (work > 0 || now >= publisher_.due_at()) publish(now);
   return work;
+}
+
+void EngineLoop::publish(Instant now) {
+  const bool is_idle = !scheduler_.has_requests();
+  if (is_idle || now >= shm_due_at_) {
+    publisher_.tell_shm(executor_.shm_stats(), false);
+    shm_due_at_ = now + kShmInterval;
+  }
+  publisher_.publish(scheduler_.stats(), is_idle, now);
 }
 
 int EngineLoop::drain_input(Instant now) {

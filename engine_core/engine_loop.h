@@ -74,6 +74,7 @@ class EngineLoop {
   void step_begins(Instant now);
   void watch_step(Instant now);
   void look_for_the_end(Instant now);
+  void publish(Instant now);
   void end(const Status& why);
   void sleep();
   void heed(StopSignal& stop, Instant now);
@@ -93,6 +94,7 @@ class EngineLoop {
   Instant step_began_ = Instant::max();  // The oldest in flight; max: none.
   Instant step_warning_at_ = Instant::max();
   Instant look_at_signals_{};
+  Instant shm_due_at_{};
   std::vector<int> watched_;
 };
 

@@ -22,7 +22,7 @@ bool Publisher::is_here(FrontEndId front_end) const {
 }
 
 bool Publisher::is_stale(const FrontEnd& front_end, const wire::EngineStats& stats) const {
-  return front_end.requests_told != front_end.requests_received ||
+  return front_end.shm_is_due || front_end.requests_told != front_end.requests_received ||
          front_end.waiting_told != stats.waiting || front_end.running_told != stats.running;
 }
 
@@ -51,6 +51,14 @@ void Publisher::publish(const wire::EngineStats& stats, bool is_idle, Instant no
   channel_.io_bell.ring();
 }
 
+void Publisher::tell_shm(const std::optional<wire::ShmStats>& stats, bool at_once) {
+  shm_ = stats;
+  for (FrontEnd& front_end : front_ends_) {
+    front_end.shm_told = false;
+    front_end.shm_is_due = at_once && stats.has_value();
+  }
+}
+
 bool Publisher::send(FrontEndId id, const wire::EngineStats& stats, Instant now) {
   if (channel_.output.is_full()) return false;
   FrontEnd& front_end = front_ends_[id.value];
@@ -59,10 +67,13 @@ bool Publisher::send(FrontEndId id, const wire::EngineStats& stats, Instant now)
   message->outputs.incarnation = incarnation_;
   message->outputs.requests_received = front_end.requests_received;
   message->outputs.stats = stats;
+  message->outputs.shm = front_end.shm_told ? std::nullopt : shm_;
   outputs_.take(id, message->outputs.outputs);
   front_end.requests_told = front_end.requests_received;
   front_end.waiting_told = stats.waiting;
   front_end.running_told = stats.running;
+  front_end.shm_told = true;
+  front_end.shm_is_due = false;
   front_end.told_at = now;
   return channel_.output.push(std::move(message));
 }

@@ -1,7 +1,8 @@
 // Publisher: sends each front end what its requests got, and the engine's load.
 //
 // A message goes to a front end when it has outputs, and, without outputs, when the load it knows
-// is old: at once if the engine goes idle, else at most every kStatsInterval. With the output ring
+// is old: at once if the engine goes idle, else at most every kStatsInterval. The figures of the
+// shared-memory queues go along with the next message after tell_shm(). With the output ring
 // full everything stays here and goes out together later; while that lasts the engine makes no
 // steps (is_blocked()), so memory stays bounded.
 // Threads: the main loop's.
@@ -32,6 +33,8 @@ class Publisher {
 
   [[nodiscard]] StepOutputs& outputs() { return outputs_; }
   void publish(const wire::EngineStats& stats, bool is_idle, Instant now);
+  // `at_once`: reason enough for a message with the next publish().
+  void tell_shm(const std::optional<wire::ShmStats>& stats, bool at_once);
   void reply(FrontEndId front_end, wire::UtilityReply reply);
 
   // The time when load that was held back is due; Instant::max(): none is.
@@ -45,6 +48,8 @@ class Publisher {
     uint64_t requests_told = 0;
     uint32_t waiting_told = 0;
     uint32_t running_told = 0;
+    bool shm_told = false;
+    bool shm_is_due = false;
     Instant told_at{};
   };
   [[nodiscard]] bool is_stale(const FrontEnd& front_end, const wire::EngineStats& stats) const;
@@ -55,6 +60,7 @@ class Publisher {
   Incarnation incarnation_;
   EngineChannel& channel_;
   StepOutputs outputs_;
+  std::optional<wire::ShmStats> shm_;
   std::vector<FrontEnd> front_ends_;
   std::vector<std::unique_ptr<OutputMessage>> replies_;  // Held back by a full ring.
   Instant due_at_ = Instant::max();

@@ -22,6 +22,18 @@ constexpr Duration kSubmitMax = std::chrono::seconds(30);
 constexpr Duration kServiceBusy = std::chrono::milliseconds(100);
 constexpr Duration kServiceIdle = std::chrono::seconds(1);
 
+wire::ShmQueueStats stats_of(const shm::QueueMemory& queue) {
+  const shm::QueueStats stats = queue.stats();
+  return {.messages = stats.records,
+          .bytes = stats.bytes,
+          .oversize_messages = stats.oversize_records,
+          .writer_waits = stats.writer_waits,
+          .writer_parks = stats.writer_parks,
+          .reader_parks = stats.reader_parks,
+          .chunks_waiting = stats.chunks_waiting,
+          .chunks_max = queue.shape().slot_count};
+}
+
 }  // namespace
 
 StatusOr<uint32_t> model_length(const ServeOptions& options) {
@@ -184,6 +196,11 @@ StatusOr<bool> QueueExecutor::try_collect(wire::StepResult& result, Instant) {
 Instant QueueExecutor::next_result_at() const {
   if (elsewhere_ == nullptr) return Instant::max();
   return now() + (steps_uncollected_ > 0 ? kServiceBusy : kServiceIdle);
+}
+
+std::optional<wire::ShmStats> QueueExecutor::shm_stats() const {
+  if (!is_started_) return std::nullopt;
+  return wire::ShmStats{.steps = stats_of(*steps_), .results = stats_of(*results_memory_)};
 }
 
 Status QueueExecutor::health() {

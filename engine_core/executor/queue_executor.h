@@ -34,6 +34,7 @@ class QueueExecutor : public Executor {
   [[nodiscard]] bool has_result() const final { return !results_.is_empty() || has_failed_.load(); }
   [[nodiscard]] Status health() final;
   [[nodiscard]] Instant next_result_at() const final;
+  [[nodiscard]] std::optional<wire::ShmStats> shm_stats() const final;
   void stop() noexcept final;
 
  protected:
