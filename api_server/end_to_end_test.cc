@@ -18,25 +18,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-std::string post(std::string_view path, std::string_view body, std::string_view headers = "") {
-  return "POST " + std::string(path) + " HTTP/1.1\r\nHost: a\r\n" + std::string(headers) +
-         "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + std::string(body);
-}
-
-TestReply ask(uint16_t port, std::string_view path, std::string_view body,
-              std::string_view headers = "") {
-  TestClient client(port);
-  client.send(post(path, body, headers));
-  return client.read_reply();
-}
-
-TestReply get(uint16_t port, std::string_view path, std::string_view headers = "") {
-  TestClient client(port);
-  client.send("GET " + std::string(path) + " HTTP/1.1\r\nHost: a\r\n" + std::string(headers) +
-              "\r\n");
-  return client.read_reply();
-}
-
 // The strings of `"<key>":"..."` in the events of a stream, joined. Enough for text without
 // escapes.
 std::string joined(const std::string& events, const std::string& key) {
@@ -47,10 +28,6 @@ std::string joined(const std::string& events, const std::string& key) {
     text += events.substr(at, events.find('"', at) - at);
   }
   return text;
-}
-
-bool contains(const std::string& text, std::string_view part) {
-  return text.find(part) != std::string::npos;
 }
 
 TEST(EndToEnd, a_completion_answers_with_text_finish_reason_and_usage) {
@@ -364,20 +341,12 @@ TEST(EndToEnd, a_template_of_the_request_is_used_only_where_it_is_trusted) {
   EXPECT_TRUE(contains(wrong.body, R"("param":"chat_template")")) << wrong.body;
 }
 
-TEST(EndToEnd, a_drain_refuses_the_new_and_finishes_the_running) {
-  ServerForTest server;
-  FakeEngine engine(server, 0, {.is_silent = true});
-  TestClient running(server.port());
-  running.send(post("/v1/completions", R"({"prompt":[5],"max_tokens":3})"));
-  ASSERT_TRUE(wait_until([&] { return engine.received() == 1; }));
-  server.drain();
-  EXPECT_EQ(get(server.port(), "/ready").status, 503);
-  const TestReply refused = ask(server.port(), "/v1/completions", R"({"prompt":[5]})");
-  EXPECT_EQ(refused.status, 503);
-  EXPECT_EQ(refused.header("Connection"), "close");
-  EXPECT_EQ(refused.header("Retry-After"), "1");
-  engine.speak();
-  EXPECT_EQ(running.read_reply().status, 200);
+TEST(EndToEnd, metrics_tell_of_no_rank_that_another_node_serves) {
+  ServerForTest server({.served_first = 1});
+  FakeEngine engine(server, 1);
+  const std::string page = get(server.port(), "/metrics").body;
+  EXPECT_TRUE(contains(page, R"(engine="1")"));
+  EXPECT_FALSE(contains(page, R"(engine="0")")) << page;
 }
 
 TEST(EndToEnd, the_small_routes_answer) {

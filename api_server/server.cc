@@ -28,6 +28,8 @@ namespace {
 // One key a line: no header, so no key, holds a line's end.
 constexpr char kGivenKeysVariable[] = "TRIREME_GIVEN_API_KEYS";
 constexpr std::chrono::milliseconds kDrainTick(10);
+// For the last answers of a forced end to go out; what is left then is cut.
+constexpr std::chrono::milliseconds kLastAnswersMax(500);
 constexpr std::chrono::milliseconds kPublishInterval(200);
 constexpr std::chrono::seconds kLoadTick(1);
 
@@ -151,6 +153,7 @@ class Process {
   void tell_load();
   void begin_drain();
   void watch_drain();
+  void end_requests();
   void take(const member::Event& event);
   void finish(Status status);
 
@@ -170,6 +173,7 @@ class Process {
   Timer load_timer_;
   LoadLines load_lines_;
   Instant drain_deadline_;
+  bool has_ended_requests_ = false;
   Status result_;
 };
 
@@ -286,12 +290,8 @@ void Process::watch_stop() {
   stop_fd_.async_wait(asio::posix::descriptor_base::wait_read, [this](ErrorCode code) {
     if (code) return;
     const StopSignal::Level level = stop_.update();
-    if (level == StopSignal::Level::kForce) {
-      log::warning("stop_forced", {{"requests_open", engines_->client().requests_open()}});
-      finish({});
-      return;
-    }
-    if (level == StopSignal::Level::kDrain) begin_drain();
+    if (level != StopSignal::Level::kRun) begin_drain();
+    if (level == StopSignal::Level::kForce) end_requests();
     watch_stop();
   });
 }
@@ -307,14 +307,26 @@ void Process::begin_drain() {
 }
 
 void Process::watch_drain() {
-  if (http_->is_quiet() || now() >= drain_deadline_) {
+  const bool is_late = now() >= drain_deadline_;
+  if (http_->is_quiet() || (is_late && has_ended_requests_)) {
     finish({});
     return;
   }
+  if (is_late) end_requests();
   drain_timer_.expires_after(kDrainTick);
   drain_timer_.async_wait([this](ErrorCode code) {
     if (!code) watch_drain();
   });
+}
+
+// Who still waits gets an answer that says so, rather than a connection that is cut.
+void Process::end_requests() {
+  if (has_ended_requests_) return;
+  has_ended_requests_ = true;
+  log::warning("stop_forced", {{"requests_open", engines_->client().requests_open()}});
+  engines_->fail_all(error(StatusCode::kUnavailable,
+                           "the server was stopped before this request was done; try another one"));
+  drain_deadline_ = now() + kLastAnswersMax;
 }
 
 void Process::finish(Status status) {

@@ -26,7 +26,32 @@ struct ServerForTestOptions {
   std::vector<std::string> api_keys;
   int32_t logprobs_max = 20;
   bool trusts_chat_template = false;
+  uint32_t served_first = 0;
 };
+
+inline std::string post(std::string_view path, std::string_view body,
+                        std::string_view headers = "") {
+  return "POST " + std::string(path) + " HTTP/1.1\r\nHost: a\r\n" + std::string(headers) +
+         "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + std::string(body);
+}
+
+inline TestReply ask(uint16_t port, std::string_view path, std::string_view body,
+                     std::string_view headers = "") {
+  TestClient client(port);
+  client.send(post(path, body, headers));
+  return client.read_reply();
+}
+
+inline TestReply get(uint16_t port, std::string_view path, std::string_view headers = "") {
+  TestClient client(port);
+  client.send("GET " + std::string(path) + " HTTP/1.1\r\nHost: a\r\n" + std::string(headers) +
+              "\r\n");
+  return client.read_reply();
+}
+
+inline bool contains(const std::string& text, std::string_view part) {
+  return text.find(part) != std::string::npos;
+}
 
 class ServerForTest {
  public:
@@ -35,9 +60,10 @@ class ServerForTest {
         tokenizer_(*text::Tokenizer::load(kTestTokenizer)),
         template_(*text::ChatTemplate::load_with_option(kTestTokenizer,
                                                         "text/testdata/templates/chatml.jinja")),
-        engines_(*EngineLoop::open(
-            io_, *zmq_, "127.0.0.1",
-            {.engine_count = 2, .queued_requests_max = options.queued_requests_max})),
+        engines_(*EngineLoop::open(io_, *zmq_, "127.0.0.1",
+                                   {.engine_count = 2,
+                                    .served_first = options.served_first,
+                                    .queued_requests_max = options.queued_requests_max})),
         encoder_(std::in_place, io_, tokenizer_) {
     ServiceOptions service;
     service.model_names = {"demo"};
@@ -81,6 +107,14 @@ class ServerForTest {
       engines_->set_draining();
       http_->drain();
     });
+  }
+  [[nodiscard]] bool is_quiet() {
+    bool is_quiet = false;
+    run([&] { is_quiet = http_->is_quiet(); });
+    return is_quiet;
+  }
+  void end_requests() {
+    run([this] { engines_->fail_all(error(StatusCode::kUnavailable, "stopped")); });
   }
 
  private:

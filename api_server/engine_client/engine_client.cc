@@ -175,15 +175,22 @@ void EngineClient::lose(uint32_t rank, std::string_view why, bool is_over) {
       {{"engine", rank}, {"why", why}, {"requests", keys.size()}, {"engines_ready", ready_count_}});
   const Status status =
       error(StatusCode::kUnavailable, "engine %u was lost (%s); try again", rank, why);
-  for (const RequestKey key : keys) {
-    JournalEntry* entry = journal_.find(key);
-    if (entry == nullptr) continue;  // Ended with another choice of its call.
-    const std::shared_ptr<OutputSink> sink = entry->sink;
-    const uint32_t choice = entry->choice;
-    end(key);
-    if (!is_over) engine.aborts.push_back(key);  // If it should come back after all.
-    sink->fail(choice, status);
-  }
+  // A life that is not over may come back after all.
+  for (const RequestKey key : keys) fail(key, status, /*must_abort=*/!is_over);
+}
+
+void EngineClient::fail_all(const Status& status) {
+  for (const RequestKey key : journal_.keys()) fail(key, status, /*must_abort=*/true);
+}
+
+void EngineClient::fail(RequestKey key, const Status& status, bool must_abort) {
+  const JournalEntry* const entry = journal_.find(key);
+  if (entry == nullptr) return;  // Ended with another choice of its call.
+  const std::shared_ptr<OutputSink> sink = entry->sink;
+  const uint32_t choice = entry->choice;
+  if (must_abort) engines_[entry->engine].aborts.push_back(key);
+  end(key);
+  sink->fail(choice, status);
 }
 
 void EngineClient::on_view(const wire::View& view) {

@@ -92,6 +92,8 @@ class EngineClient {
                               std::optional<uint32_t> pinned_rank, std::vector<RequestKey>& keys);
   // Unknown keys are ignored. No output follows. Takes effect with flush().
   void abort(std::span<const RequestKey> keys);
+  // Every open request ends with `status`, now; the engines learn of it with flush().
+  void fail_all(const Status& status);
   // Sends what abort() gathered, one message an engine. Call it once per turn of the loop.
   void flush();
 
@@ -100,6 +102,8 @@ class EngineClient {
   [[nodiscard]] bool is_draining() const { return draining_; }
   [[nodiscard]] bool is_ready() const { return ready_count_ > 0 && !draining_; }
   [[nodiscard]] uint32_t ready_count() const { return ready_count_; }
+  // No rank before it is served here, so there is nothing to tell of one.
+  [[nodiscard]] uint32_t first_rank() const { return options_.served_first; }
   // 0: no engine yet, and no flag.
   [[nodiscard]] uint32_t model_tokens_max() const { return model_tokens_max_; }
   [[nodiscard]] std::size_t requests_open() const { return journal_.size(); }
@@ -136,6 +140,7 @@ class EngineClient {
   void break_connection(uint32_t rank, std::string_view why);
   // `is_over`: this life will not come back.
   void lose(uint32_t rank, std::string_view why, bool is_over);
+  void fail(RequestKey key, const Status& status, bool must_abort);
   [[nodiscard]] static bool is_live(const Engine& engine);
   [[nodiscard]] static bool may_serve(Incarnation life, const Seen& seen);
   [[nodiscard]] bool is_eligible(uint32_t rank) const;

@@ -275,6 +275,20 @@ TEST(EngineClient, aborts_are_gathered_into_one_message_an_engine) {
   EXPECT_EQ(f.client.requests_open(), 0u);
 }
 
+TEST(EngineClient, a_forced_end_fails_every_request_once_and_aborts_it) {
+  Fixture f;
+  f.ready("a", 0, 7);
+  f.ready("b", 1, 8);
+  ASSERT_TRUE(f.submit(0, 2).ok());
+  ASSERT_TRUE(f.submit(1, 1).ok());
+  f.client.fail_all(error(StatusCode::kUnavailable, "stopped"));
+  EXPECT_EQ(f.sink->failures, std::vector(3, StatusCode::kUnavailable));
+  EXPECT_EQ(f.client.requests_open(), 0u);
+  EXPECT_EQ(f.client.admission().requests(), 0u);
+  f.client.flush();
+  EXPECT_EQ(f.transport.aborted.size(), 3u);
+}
+
 TEST(EngineClient, undecodable_bytes_are_counted_and_dropped) {
   Fixture f;
   for (const std::size_t size : {0u, 1u, 3u, 100u}) {

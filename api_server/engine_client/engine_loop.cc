@@ -173,6 +173,11 @@ void EngineLoop::set_draining() {
   parts_->look_again();
 }
 
+void EngineLoop::fail_all(const Status& status) {
+  parts_->client.fail_all(status);
+  parts_->look_again();  // The engines are told to stop.
+}
+
 void EngineLoop::leave(const std::string& reason) {
   if (parts_->link) parts_->link->leave(reason);
 }

@@ -46,6 +46,8 @@ class EngineLoop {
   [[nodiscard]] Status join(member::MemberLink link, wire::MemberReady ready,
                             std::function<void(const member::Event&)> on_event);
   void set_draining();
+  // Every open request ends with `status`.
+  void fail_all(const Status& status);
   void leave(const std::string& reason);
 
  private:

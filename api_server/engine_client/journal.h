@@ -57,6 +57,12 @@ class Journal {
     }
     return keys;
   }
+  [[nodiscard]] std::vector<RequestKey> keys() const {
+    std::vector<RequestKey> keys;
+    keys.reserve(entries_.size());
+    for (const auto& [key, entry] : entries_) keys.push_back(key);
+    return keys;
+  }
   [[nodiscard]] std::size_t size() const { return entries_.size(); }
 
  private:

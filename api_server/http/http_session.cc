@@ -249,7 +249,8 @@ void HttpSession<Stream>::finish_exchange() {
   if (events_ && chunked_) out_ += "0\r\n\r\n";
   end_exchange();
   request_id_.clear();
-  if (!keep_alive_) {
+  // A stream that began before the drain said nothing of it in its head.
+  if (!keep_alive_ || host_.draining) {
     close_when_sent();
     return;
   }
