@@ -88,9 +88,10 @@ constexpr EngineRow kEngineRows[] = {
 std::string engine_label(std::size_t rank) { return absl::StrFormat(",engine=\"%u\"", rank); }
 
 // Nothing of ours defers a request that would have room.
-void append_waiting(Page& page, std::span<const FrontEndCounters::EngineRow> engines) {
+void append_waiting(Page& page, std::span<const FrontEndCounters::EngineRow> engines,
+                    std::size_t first) {
   page.head("vllm:num_requests_waiting_by_reason", "gauge", "Requests waiting for the engine.");
-  for (std::size_t rank = 0; rank < engines.size(); ++rank) {
+  for (std::size_t rank = first; rank < engines.size(); ++rank) {
     page.line("vllm:num_requests_waiting_by_reason", engine_label(rank) + ",reason=\"capacity\"",
               double(engines[rank].stats.waiting));
     page.line("vllm:num_requests_waiting_by_reason", engine_label(rank) + ",reason=\"deferred\"",
@@ -101,7 +102,8 @@ void append_waiting(Page& page, std::span<const FrontEndCounters::EngineRow> eng
 void append_cache_config(Page& page, const MetricsSources& sources) {
   page.head("vllm:cache_config_info", "gauge", "1; the labels say how the KV cache is made.");
   const auto& engines = sources.engines.engines();
-  for (std::size_t rank = 0; rank < engines.size(); ++rank) {
+  const uint32_t first = sources.engines.first_rank();
+  for (std::size_t rank = first; rank < engines.size(); ++rank) {
     const wire::EngineReady& ready = engines[rank].ready;
     if (ready.block_count == 0) continue;
     page.line("vllm:cache_config_info",
@@ -115,30 +117,31 @@ void append_engines(Page& page, const MetricsSources& sources) {
   const EngineClient& client = sources.engines;
   const auto& entries = client.balancer().entries();
   const auto& engines = sources.counters.engines;
+  const uint32_t first = client.first_rank();
   for (const EngineRow& row : kEngineRows) {
     page.head(row.name, row.type, row.help);
-    for (std::size_t rank = 0; rank < engines.size(); ++rank) {
+    for (std::size_t rank = first; rank < engines.size(); ++rank) {
       page.line(row.name, engine_label(rank), row.value(engines[rank].stats));
     }
   }
-  append_waiting(page, engines);
+  append_waiting(page, engines, first);
   append_cache_config(page, sources);
   page.head("trireme:engine_up", "gauge", "1: ready to take requests from this front end.");
-  for (std::size_t rank = 0; rank < client.engines().size(); ++rank) {
+  for (std::size_t rank = first; rank < client.engines().size(); ++rank) {
     const bool is_up = client.engines()[rank].state == EngineClient::EngineState::kReady;
     page.line("trireme:engine_up", engine_label(rank), is_up ? 1 : 0);
   }
   page.head("trireme:requests_routed_total", "counter", "Requests sent to the engine.");
-  for (std::size_t rank = 0; rank < engines.size(); ++rank) {
+  for (std::size_t rank = first; rank < engines.size(); ++rank) {
     page.line("trireme:requests_routed_total", engine_label(rank), double(engines[rank].routed));
   }
   page.head("trireme:engine_losses_total", "counter", "Lives of the engine that ended.");
-  for (std::size_t rank = 0; rank < engines.size(); ++rank) {
+  for (std::size_t rank = first; rank < engines.size(); ++rank) {
     page.line("trireme:engine_losses_total", engine_label(rank), double(engines[rank].lost));
   }
   page.head("trireme:engine_score", "gauge",
             "4 * (waiting + unseen) + running; the lowest is next.");
-  for (uint32_t rank = 0; rank < entries.size(); ++rank) {
+  for (uint32_t rank = first; rank < entries.size(); ++rank) {
     page.line("trireme:engine_score", engine_label(rank), double(client.balancer().score(rank)));
   }
 }

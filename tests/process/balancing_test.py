@@ -42,9 +42,10 @@ def assert_routes_only_to(cluster, ranks):
     before = metric_by_engine(cluster, "trireme:requests_routed_total")
     serve_many(cluster)
     after = metric_by_engine(cluster, "trireme:requests_routed_total")
-    assert {rank for rank, count in after.items() if count > 0} == set(ranks), after
+    assert set(after) == set(ranks), "ranks of other nodes are not told"
     assert all(after[r] > before.get(r, 0) for r in ranks), (before, after)
-    assert set(metric_by_engine(cluster, "vllm:num_requests_running")) >= set(ranks)
+    for name in ("vllm:num_requests_running", "vllm:cache_config_info", "trireme:engine_up", "trireme:engine_score"):
+        assert set(metric_by_engine(cluster, name)) == set(ranks), name
 
 
 def pids_of(cluster) -> dict[str, int]:
