@@ -78,6 +78,23 @@ TEST(ServeFlags, ranks_beyond_the_cluster_are_refused_with_numbers) {
   EXPECT_EQ(message(parse({"m", "-dp", "4", "-dpl", "2", "-dpr", "3"})),
             "ranks 3..4 (--data-parallel-start-rank 3, --data-parallel-size-local 2) do not fit "
             "--data-parallel-size 4");
+  EXPECT_EQ(
+      message(parse({"m", "-dp", "2", "-dpr", "2"})),
+      "--data-parallel-start-rank 2 does not fit --data-parallel-size 2, whose ranks are 0 to "
+      "1");
+  EXPECT_EQ(message(parse({"m", "-dp", "2", "--data-parallel-rank", "1", "-dpl", "2"})),
+            "ranks 1..2 (--data-parallel-rank 1, --data-parallel-size-local 2) do not fit "
+            "--data-parallel-size 2");
+}
+
+TEST(ServeFlags, a_refusal_names_no_flag_that_was_not_given) {
+  EXPECT_EQ(message(parse({"m", "-dp", "2", "-dpl", "3"})),
+            "--data-parallel-size-local 3 is more than --data-parallel-size 2");
+  EXPECT_EQ(message(parse({"m", "--nnodes", "0"})), "--nnodes 0: must be at least 1");
+  EXPECT_EQ(message(parse({"m", "--nnodes", "2", "--node-rank", "2", "-tp", "2"})),
+            "--node-rank 2 does not fit --nnodes 2, whose nodes are 0 to 1");
+  EXPECT_EQ(message(parse({"m", "--node-rank", "1"})),
+            "--node-rank 1 needs --nnodes, the number of nodes that an engine spans");
 }
 
 TEST(ServeFlags, flag_without_effect_gives_a_notice) {

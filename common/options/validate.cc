@@ -6,6 +6,29 @@ namespace {
 
 constexpr auto kBad = StatusCode::kInvalidArgument;
 
+// Defaults always fit; what is named was given.
+Status validate_local_ranks(const ParallelOptions& p) {
+  const bool has_rank = p.data_parallel_rank.has_value();
+  const char* const flag = has_rank ? "--data-parallel-rank" : "--data-parallel-start-rank";
+  const uint64_t size = p.data_parallel_size;
+  const uint64_t begin = p.data_parallel_rank.value_or(p.data_parallel_start_rank.value_or(0));
+  const bool has_count = p.data_parallel_size_local.has_value();
+  if (begin > size || (begin == size && !has_count)) {
+    return error(kBad, "%s %u does not fit --data-parallel-size %u, whose ranks are 0 to %u", flag,
+                 begin, size, size - 1);
+  }
+  if (!has_count || begin + *p.data_parallel_size_local <= size) return absl::OkStatus();
+  if (begin == 0 && !has_rank) {
+    return error(kBad, "--data-parallel-size-local %u is more than --data-parallel-size %u",
+                 *p.data_parallel_size_local, size);
+  }
+  return error(kBad,
+               "ranks %u..%u (%s %u, --data-parallel-size-local %u) do not fit "
+               "--data-parallel-size %u",
+               begin, begin + *p.data_parallel_size_local - 1, flag, begin,
+               *p.data_parallel_size_local, size);
+}
+
 Status validate_ranks(const ParallelOptions& p) {
   if (p.data_parallel_size == 0) return error(kBad, "--data-parallel-size 0: must be at least 1");
   if (p.tensor_parallel_size == 0)
@@ -17,24 +40,18 @@ Status validate_ranks(const ParallelOptions& p) {
     return error(kBad, "--data-parallel-rank %u does not fit --data-parallel-size %u",
                  *p.data_parallel_rank, p.data_parallel_size);
   }
-  const uint32_t local = p.data_parallel_size_local.value_or(
-      p.data_parallel_rank.has_value()
-          ? 1
-          : p.data_parallel_size -
-                std::min(p.data_parallel_size, p.data_parallel_start_rank.value_or(0)));
-  const uint64_t begin = p.data_parallel_rank.value_or(p.data_parallel_start_rank.value_or(0));
-  if (begin + local > p.data_parallel_size || begin > p.data_parallel_size) {
-    return error(
-        kBad,
-        "ranks %u..%u (--data-parallel-start-rank %u, --data-parallel-size-local %u) do not fit "
-        "--data-parallel-size %u",
-        begin, begin + local - 1, begin, local, p.data_parallel_size);
-  }
-  if (p.headless && local == 0) {
+  TRIREME_RETURN_IF_ERROR(validate_local_ranks(p));
+  if (p.headless && p.data_parallel_size_local == 0U) {
     return error(kBad, "--headless with --data-parallel-size-local 0 leaves nothing to run");
   }
+  if (p.node_count == 0) return error(kBad, "--nnodes 0: must be at least 1");
+  if (p.node_rank > 0 && p.node_count == 1) {
+    return error(kBad, "--node-rank %u needs --nnodes, the number of nodes that an engine spans",
+                 p.node_rank);
+  }
   if (p.node_rank >= p.node_count) {
-    return error(kBad, "--node-rank %u does not fit --nnodes %u", p.node_rank, p.node_count);
+    return error(kBad, "--node-rank %u does not fit --nnodes %u, whose nodes are 0 to %u",
+                 p.node_rank, p.node_count, p.node_count - 1);
   }
   return absl::OkStatus();
 }

@@ -7,16 +7,16 @@ std::vector<wire::ConfigEntry> cluster_config(const ServeOptions& options) {
   const ModelOptions& model = options.model;
   const ParallelOptions& parallel = options.parallel;
   const SchedulerOptions& scheduler = options.scheduler;
+  const uint32_t tokens_max = model.model_tokens_max;
   // Not here: paths (nodes may keep the model in different places) and what only the front end
-  // uses.
+  // uses. As the user would say it: a refusal shows both values.
   return {
       {"data-parallel-size", std::to_string(parallel.data_parallel_size)},
       {"tensor-parallel-size", std::to_string(parallel.tensor_parallel_size)},
       {"pipeline-parallel-size", std::to_string(parallel.pipeline_parallel_size)},
       {"dtype", model.dtype},
-      {"max-model-len", std::to_string(model.model_tokens_max)},
+      {"max-model-len", tokens_max == 0 ? "auto" : std::to_string(tokens_max)},
       {"block-size", std::to_string(scheduler.block_tokens)},
-      {"seed", std::to_string(model.seed.value_or(0))},
   };
 }
 

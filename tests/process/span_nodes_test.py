@@ -214,7 +214,8 @@ def test_every_engine_of_a_data_parallel_group_spans_the_nodes(network, key):
 
 @pytest.mark.parametrize(
     ("model", "more", "words"),
-    [(DEMO, ["--block-size", 32], ["block-size", "'32'", "'16'"]), (MIXTURE, [], ["model", "MixtralForCausalLM", "LlamaForCausalLM"])],
+    [(DEMO, ["--block-size", 32], ["block-size", "'32'", "'16'"]), (DEMO, ["--max-model-len", 512], ["max-model-len", "'512'", "'auto'"]),
+     (MIXTURE, [], ["model", "MixtralForCausalLM", "LlamaForCausalLM"])],
 )
 def test_other_configuration_is_refused_with_both_values(network, key, model, more, words):
     port = ["--master-port", 29601]  # Beside the cluster that still runs.

@@ -1,0 +1,30 @@
+// What members compare at HELLO: the same values as words a user would type.
+#include <gtest/gtest.h>
+
+#include "common/options/serve_options.h"
+#include "proto/member/member_link.h"
+
+namespace trireme::member {
+namespace {
+
+std::string value_of(const ServeOptions& options, std::string_view name) {
+  for (const wire::ConfigEntry& entry : cluster_config(options)) {
+    if (entry.name == name) return entry.value;
+  }
+  return "not compared";
+}
+
+TEST(ClusterConfig, a_length_that_was_not_given_is_auto_and_not_zero) {
+  ServeOptions options;
+  EXPECT_EQ(value_of(options, "max-model-len"), "auto");
+  options.model.model_tokens_max = 512;
+  EXPECT_EQ(value_of(options, "max-model-len"), "512");
+}
+
+TEST(ClusterConfig, what_only_front_ends_use_may_differ) {
+  EXPECT_EQ(value_of(ServeOptions{}, "seed"), "not compared");
+  EXPECT_EQ(value_of(ServeOptions{}, "model"), "not compared");
+}
+
+}  // namespace
+}  // namespace trireme::member
