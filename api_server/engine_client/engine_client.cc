@@ -93,6 +93,7 @@ void EngineClient::admit(std::string_view peer, const wire::EngineReady& ready) 
     engine.is_broken = false;
     engine.aborts.clear();
     balancer_.reset(rank);
+    if (!is_same_life) engine.shm = {};
   }
   balancer_.set_eligible(rank, !is_draining);
   update_capacity();
@@ -119,6 +120,7 @@ void EngineClient::on_outputs(std::string_view peer, wire::EngineOutputs& output
     return;
   }
   balancer_.update(rank, outputs.stats, outputs.requests_received);
+  if (outputs.shm) engines_[rank].shm = *outputs.shm;
   wave_ = std::max(wave_, outputs.stats.wave);
   step_tokens_ = 0;
   for (wire::EngineOutput& output : outputs.outputs) take_output(rank, output);

@@ -63,6 +63,7 @@ class EngineClient {
     Incarnation incarnation;
     std::string peer;
     wire::EngineReady ready;
+    wire::ShmStats shm;              // As last told.
     uint64_t sequence = 0;           // Of the last outputs of this connection.
     bool is_broken = false;          // This connection is not used any more.
     uint64_t routed = 0;             // Over all lives.

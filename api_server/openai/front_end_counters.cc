@@ -54,11 +54,17 @@ void each_of_engine(Visit visit, Row& row) {
   visit(row.incarnation.value);
   visit(row.routed);
   visit(row.lost);
-  std::apply([&](auto&... field) { (visit(field), ...); }, row.stats.fields(row.stats));
+  const auto visit_all = [&](auto&... field) { (visit(field), ...); };
+  std::apply(visit_all, row.stats.fields(row.stats));
+  std::apply(visit_all, row.shm.steps.fields(row.shm.steps));
+  std::apply(visit_all, row.shm.results.fields(row.shm.results));
 }
 
+template <typename Struct>
+constexpr std::size_t kFields =
+    std::tuple_size_v<decltype(Struct::fields(std::declval<Struct&>()))>;
 constexpr std::size_t kEngineWords =
-    3 + std::tuple_size_v<decltype(wire::EngineStats::fields(std::declval<wire::EngineStats&>()))>;
+    3 + kFields<wire::EngineStats> + 2 * kFields<wire::ShmQueueStats>;
 static_assert(kEngineWords <= CounterBoard::kWordsPerEngine);
 
 struct Writer {
@@ -116,6 +122,7 @@ FrontEndCounters FrontEndCounters::of(const Metrics& metrics, const EngineClient
     row.incarnation = engines[rank].incarnation;
     row.routed = engines[rank].routed;
     row.lost = engines[rank].lost;
+    row.shm = engines[rank].shm;
     if (rank < entries.size()) row.stats = entries[rank].stats;
   }
   return out;
@@ -153,9 +160,9 @@ void FrontEndCounters::add(const FrontEndCounters& other, bool is_alive) {
     row.routed += more.routed;
     // Each front end sees the same losses, a life of its own only those of its time.
     row.lost = is_alive ? std::max(row.lost, more.lost) : row.lost + more.lost;
-    if (row.incarnation == more.incarnation && row.stats.step < more.stats.step) {
-      row.stats = more.stats;
-    }
+    if (row.incarnation != more.incarnation) continue;
+    if (row.stats.step < more.stats.step) row.stats = more.stats;
+    if (row.shm.steps.messages < more.shm.steps.messages) row.shm = more.shm;
   }
 }
 

@@ -4,7 +4,8 @@
 //   counts      are added: over the front ends, and over the lives of one
 //   gauges      are added over the front ends that are alive
 //   engines     what an engine says of itself is taken from whoever heard it last (the later step
-//               of the same life), what we count about it is added
+//               of the same life; of its queues, who knows of more messages), what we count about
+//               it is added
 //
 // Pure. Threads: one owner.
 #pragma once
@@ -24,6 +25,7 @@ struct FrontEndCounters {
   struct EngineRow {
     Incarnation incarnation;
     wire::EngineStats stats;
+    wire::ShmStats shm;
     uint64_t routed = 0;
     uint64_t lost = 0;
   };

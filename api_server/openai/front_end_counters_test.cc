@@ -20,6 +20,7 @@ FrontEndCounters some(uint64_t n) {
   counters.engines[1].stats.step = StepId{n};
   counters.engines[1].stats.kv_usage = 0.25F;
   counters.engines[1].stats.prefix_hit_tokens = 100 + n;
+  counters.engines[1].shm = {.steps = {.messages = n}, .results = {.reader_parks = 10 * n}};
   return counters;
 }
 
@@ -37,6 +38,7 @@ TEST(FrontEndCounters, words_and_back_are_the_same) {
   EXPECT_EQ(back.metrics.replies[200], 14u);
   EXPECT_EQ(page_of(back.metrics.ttft_seconds), page_of(counters.metrics.ttft_seconds));
   EXPECT_EQ(back.engines[1].stats, counters.engines[1].stats);
+  EXPECT_EQ(back.engines[1].shm, counters.engines[1].shm);
 }
 
 TEST(FrontEndCounters, the_fixed_part_of_a_slot_has_room_for_all_but_the_engines) {
@@ -81,6 +83,7 @@ TEST(FrontEndCounters, an_engine_is_shown_as_who_heard_it_last_saw_it) {
   stale.engines[1].incarnation = Incarnation{8};
   sum.add(stale, /*is_alive=*/true);
   EXPECT_EQ(sum.engines[1].stats.prefix_hit_tokens, 105u);
+  EXPECT_EQ(sum.engines[1].shm.results.reader_parks, 50u);
 }
 
 }  // namespace

@@ -85,6 +85,32 @@ constexpr EngineRow kEngineRows[] = {
      [](const wire::EngineStats& s) { return double(s.prefill_tokens_waiting); }},
 };
 
+struct ShmRow {
+  std::string_view name;
+  std::string_view type;
+  std::string_view help;
+  uint64_t wire::ShmQueueStats::*value;
+};
+constexpr ShmRow kShmRows[] = {
+    {"trireme:shm_queue_messages_total", "counter", "Messages that went through the queue.",
+     &wire::ShmQueueStats::messages},
+    {"trireme:shm_queue_bytes_total", "counter", "Their bytes.", &wire::ShmQueueStats::bytes},
+    {"trireme:shm_queue_oversize_messages_total", "counter",
+     "Messages larger than a slot: they went in several chunks.",
+     &wire::ShmQueueStats::oversize_messages},
+    {"trireme:shm_queue_writer_waits_total", "counter",
+     "Times a writer found the queue full and waited.", &wire::ShmQueueStats::writer_waits},
+    {"trireme:shm_queue_writer_parks_total", "counter",
+     "Times a writer slept until there was room.", &wire::ShmQueueStats::writer_parks},
+    {"trireme:shm_queue_reader_parks_total", "counter",
+     "Times a reader slept until a message came; it spins before that.",
+     &wire::ShmQueueStats::reader_parks},
+    {"trireme:shm_queue_chunks_waiting", "gauge", "Chunks that the slowest reader has yet to take.",
+     &wire::ShmQueueStats::chunks_waiting},
+    {"trireme:shm_queue_chunks_max", "gauge", "Chunks that the queue holds; then its writer waits.",
+     &wire::ShmQueueStats::chunks_max},
+};
+
 std::string engine_label(std::size_t rank) { return absl::StrFormat(",engine=\"%u\"", rank); }
 
 // Nothing of ours defers a request that would have room.
@@ -96,6 +122,19 @@ void append_waiting(Page& page, std::span<const FrontEndCounters::EngineRow> eng
               double(engines[rank].stats.waiting));
     page.line("vllm:num_requests_waiting_by_reason", engine_label(rank) + ",reason=\"deferred\"",
               0);
+  }
+}
+
+void append_shm_queues(Page& page, std::span<const FrontEndCounters::EngineRow> engines,
+                       std::size_t first) {
+  for (const ShmRow& row : kShmRows) {
+    page.head(row.name, row.type, row.help);
+    for (std::size_t rank = first; rank < engines.size(); ++rank) {
+      const wire::ShmStats& shm = engines[rank].shm;
+      page.line(row.name, engine_label(rank) + ",queue=\"steps\"", double(shm.steps.*row.value));
+      page.line(row.name, engine_label(rank) + ",queue=\"results\"",
+                double(shm.results.*row.value));
+    }
   }
 }
 
@@ -125,6 +164,7 @@ void append_engines(Page& page, const MetricsSources& sources) {
     }
   }
   append_waiting(page, engines, first);
+  append_shm_queues(page, engines, first);
   append_cache_config(page, sources);
   page.head("trireme:engine_up", "gauge", "1: ready to take requests from this front end.");
   for (std::size_t rank = first; rank < client.engines().size(); ++rank) {

@@ -21,6 +21,10 @@ What a peer did that was dropped and harmed nobody: `*_handshakes_failed_total` 
 scan), `*_messages_undecodable_total`, `*_messages_not_in_view_total`, `*_messages_stale_total`. The coordinator's figures come with
 its load board and begin anew when it is restarted.
 
+`trireme:shm_queue_*` are the shared-memory queues between an engine and its workers on its node: `steps` to them, `results` from them
+(all zeros with the executor `sim`, which has none). They are told ten times a second at most, when the engine goes idle, and while a
+step is late; they begin anew with each life of the engine. A worker that hangs shows as `chunks_waiting` that stay.
+
 | metric | type | labels | meaning |
 | --- | --- | --- | --- |
 """
@@ -30,6 +34,8 @@ NAME = r'"((?:vllm|trireme):\w+)"'
 
 def labels_of(name: str, source: str, is_engine_row: bool) -> str:
     labels = ["engine"] if is_engine_row else []
+    if name.startswith("trireme:shm_queue_"):
+        labels = ["engine", "queue"]
     for call in re.findall(rf'line\("{name}",\s*([^;]*?);', source, re.S):
         if "engine_label(" in call:
             labels.append("engine")
