@@ -71,6 +71,7 @@ class WorkerCore final : public Worker {
   [[nodiscard]] StatusOr<wire::StepResult> execute(const wire::StepInput& step) override {
     if (!table_) return error(StatusCode::kInternal, "step %u before KV memory", step.step.value);
     const Instant begin = now();
+    life().begin_step(step.step);
     TRIREME_RETURN_IF_ERROR(table_->apply(step));
     wire::StepResult result{.step = step.step};
     result.row_token.assign(step.row_slot.size(), wire::kNoToken);
@@ -78,10 +79,12 @@ class WorkerCore final : public Worker {
     while (plan_.next()) TRIREME_RETURN_IF_ERROR(run_forward(step, result));
     const auto spent = std::chrono::duration_cast<std::chrono::microseconds>(now() - begin);
     result.compute_microseconds = static_cast<uint32_t>(spent.count());
+    life().enter(WorkerPhase::kDone);
     return result;
   }
 
  private:
+  [[nodiscard]] const LifeSigns& life() const { return parts_.links.life; }
   [[nodiscard]] bool is_first() const { return parts_.place.pp_rank == 0; }
   [[nodiscard]] bool is_last() const { return parts_.place.pp_rank + 1 == parts_.place.pp_size; }
 
@@ -96,6 +99,7 @@ class WorkerCore final : public Worker {
     std::span<float> logits;
     if (!is_first()) {
       hidden_in = hidden_in_.take(hidden_count);
+      life().enter(WorkerPhase::kReceiving);
       TRIREME_RETURN_IF_ERROR(parts_.links.from_previous->receive(hidden_in));
     }
     if (is_last()) {
@@ -105,6 +109,7 @@ class WorkerCore final : public Worker {
       batch.logits_tokens = {};
     }
     TRIREME_RETURN_IF_ERROR(parts_.model->forward(batch, hidden_in, hidden_out, logits));
+    life().enter(is_last() ? WorkerPhase::kSampling : WorkerPhase::kSending);
     if (!is_last()) return parts_.links.to_next->send(hidden_out);
     sample_all(step, logits);
     for (std::size_t i = 0; i < plan_.uses().size(); ++i) {

@@ -6,6 +6,7 @@
 #include "worker/comm/collective.h"
 #include "worker/comm/pipe.h"
 #include "worker/models/model.h"
+#include "worker/sign_of_life.h"
 #include "worker/thread_pool.h"
 #include "worker/worker.h"
 
@@ -16,6 +17,7 @@ struct WorkerLinks {
   std::unique_ptr<Collective> tensor_parallel;
   std::unique_ptr<HiddenPipe> from_previous;  // Required from the second stage on.
   std::unique_ptr<HiddenPipe> to_next;        // Required before the last stage.
+  LifeSigns life;                             // For its engine to see.
 };
 
 struct WorkerParts {

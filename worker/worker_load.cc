@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/clock.h"
+#include "worker/comm/watched_collective.h"
 #include "worker/cpu_binding.h"
 #include "worker/memory_budget.h"
 #include "worker/models/load_model.h"
@@ -32,6 +33,11 @@ StatusOr<std::unique_ptr<Worker>> Worker::load(const ServeOptions& options,
 StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const WorkerPlace& place,
                                              WorkerLinks links, const Progress& progress) {
   const Instant begin = now();
+  links.life.enter(WorkerPhase::kLoading, 0);
+  if (links.life.are_seen() && place.tp_size > 1) {
+    links.tensor_parallel =
+        std::make_unique<WatchedCollective>(std::move(links.tensor_parallel), links.life);
+  }
   TRIREME_ASSIGN_OR_RETURN(ModelDirectory directory,
                            ModelDirectory::open(options.model_directory()));
   const uint32_t ranks = place.tp_size * place.pp_size;
@@ -51,7 +57,8 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
       std::move(directory), std::max(1U, static_cast<uint32_t>(thread_count)), cpus);
 
   const LoadOptions load{.dtype = options.model.dtype,
-                         .block_tokens = options.scheduler.block_tokens};
+                         .block_tokens = options.scheduler.block_tokens,
+                         .life = links.life};
   TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Model> model,
                            load_model(foundation->directory, place, load, *links.tensor_parallel,
                                       foundation->pool, progress));

@@ -78,9 +78,10 @@ StatusOr<std::unique_ptr<Collective>> join_collective(const WorkerFlags& flags,
 }
 
 StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOptions& options,
-                                       const zmq::Context* context) {
+                                       const zmq::Context* context, LifeSigns life) {
   TRIREME_ASSIGN_OR_RETURN(const WorkerPlace place, place_of(options, flags.rank));
   TRIREME_ASSIGN_OR_RETURN(WorkerLinks links, join_peers(flags, place, context));
+  links.life = life;
   const Progress progress = [](std::string_view stage, double done) {
     log::debug("worker_loading", {{"stage", stage}, {"done", done}});
   };
@@ -93,8 +94,10 @@ StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOpti
   return worker;
 }
 
-Status run_far_from_engine(const WorkerFlags& flags, const zmq::Context& context,
-                           const LoadWorker& loader) {
+// The engine cannot see what a worker on another node is at.
+Status run_far_from_engine(const WorkerFlags& flags, const ServeOptions& options,
+                           const zmq::Context& context) {
+  const LoadWorker loader = [&] { return load(flags, options, &context, LifeSigns()); };
   TRIREME_ASSIGN_OR_RETURN(
       const auto steps,
       zmq::RemoteReceiver::connect(context, flags.steps_endpoint, flags.remote_index));
@@ -143,14 +146,16 @@ Status run_worker_process(const WorkerFlags& flags, const ServeOptions& options)
   if (flags.group != 0) {
     TRIREME_ASSIGN_OR_RETURN(context, member::make_cluster_context(options));
   }
-  const LoadWorker loader = [&] { return load(flags, options, context.get()); };
-  if (!flags.steps_endpoint.empty()) return run_far_from_engine(flags, *context, loader);
+  if (!flags.steps_endpoint.empty()) return run_far_from_engine(flags, options, *context);
   StatusOr<shm::QueueMemory> steps = shm::QueueMemory::attach(UniqueFd(flags.steps_fd));
   if (!steps.ok()) return annotate(steps.status(), "steps");
   StatusOr<shm::QueueMemory> results = shm::QueueMemory::attach(UniqueFd(flags.results_fd));
   if (!results.ok()) return annotate(results.status(), "results");
+  const uint32_t ring = flags.rank % results->shape().ring_count;
   shm::ShmReceiver receiver(*steps, flags.rank % steps->shape().reader_count);
-  shm::ShmSender sender(*results, flags.rank % results->shape().ring_count);
+  shm::ShmSender sender(*results, ring);
+  const LifeSigns life(sign_of_life_in(results->note(ring)));
+  const LoadWorker loader = [&] { return load(flags, options, context.get(), life); };
   return run_worker(flags.rank, loader, receiver, sender);
 }
 

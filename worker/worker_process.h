@@ -4,8 +4,8 @@
 //   steps    ring 0 of a queue; reader = rank % readers
 //   results  a queue with a ring per worker (or one of its own); ring = rank % rings
 // so that a node that runs some of an engine's ranks, in order, needs no more than their number.
-// An engine on another node is reached by its endpoints instead, and so are ranks there.
-// Threads: one.
+// Its sign of life is the note of that ring. An engine on another node is reached by its endpoints
+// instead, and so are ranks there. Threads: one.
 #pragma once
 
 #include <memory>

@@ -51,17 +51,20 @@ StatusOr<std::unique_ptr<Model>> DecoderModel::load(DecoderConfig config, ModelS
                     .head_size = sizes.head_dim,
                     .block_tokens = source.block_tokens};
   return std::unique_ptr<Model>(new DecoderModel(std::move(config), share, std::move(rope),
-                                                 std::move(weights), kv, std::move(source.device)));
+                                                 std::move(weights), kv, std::move(source.device),
+                                                 source.life));
 }
 
 DecoderModel::DecoderModel(DecoderConfig config, DecoderShare share, Rope rope,
-                           DecoderWeights weights, KvLayout kv, std::unique_ptr<Device> device)
+                           DecoderWeights weights, KvLayout kv, std::unique_ptr<Device> device,
+                           LifeSigns life)
     : config_(std::move(config)),
       share_(share),
       kv_(kv),
       device_(std::move(device)),
       rope_(std::move(rope)),
-      weights_(std::move(weights)) {}
+      weights_(std::move(weights)),
+      life_(life) {}
 
 KvShape DecoderModel::kv_shape() const {
   return {.block_tokens = kv_.block_tokens, .block_bytes = device_->kv_block_bytes(kv_)};
@@ -106,11 +109,14 @@ Status DecoderModel::forward(const ForwardBatch& batch, std::span<const float> h
   }
   const View delta = device_->scratch(kDelta, token_count, sizes().hidden_size);
   for (uint32_t layer = 0; layer < share_.layers.count; ++layer) {
+    life_.enter(WorkerPhase::kAttention, share_.layers.begin + layer);
     attention_block(layer, residual, layer == 0 ? nullptr : &delta, delta);
+    life_.enter(WorkerPhase::kMlp);
     mlp_block(layer, residual, delta, delta);
   }
   if (share_.layers.count > 0) device_->add(residual, delta);
   if (share_.is_last_stage) {
+    life_.enter(WorkerPhase::kLogits);
     write_logits(batch, residual, logits);
   } else {
     device_->read_back(residual, hidden_out);

@@ -33,7 +33,7 @@ class DecoderModel final : public Model {
 
  private:
   DecoderModel(DecoderConfig config, DecoderShare share, Rope rope, DecoderWeights weights,
-               KvLayout kv, std::unique_ptr<Device> device);
+               KvLayout kv, std::unique_ptr<Device> device, LifeSigns life);
   [[nodiscard]] const ModelConfig& sizes() const { return config_.sizes; }
   [[nodiscard]] Status check(const ForwardBatch& batch, std::span<const float> hidden_in,
                              std::span<float> hidden_out, std::span<float> logits) const;
@@ -50,6 +50,7 @@ class DecoderModel final : public Model {
   std::unique_ptr<Device> device_;
   Rope rope_;
   DecoderWeights weights_;
+  const LifeSigns life_;
   bool has_kv_ = false;
 };
 

@@ -36,7 +36,8 @@ StatusOr<std::unique_ptr<Model>> load_model(const ModelDirectory& directory,
                   .element = element,
                   .block_tokens = options.block_tokens,
                   .device = std::make_unique<cpu::CpuDevice>(element, pool, tensor_parallel),
-                  .progress = progress});
+                  .progress = progress,
+                  .life = options.life});
 }
 
 }  // namespace trireme::worker

@@ -6,6 +6,7 @@
 
 #include "worker/comm/collective.h"
 #include "worker/models/model.h"
+#include "worker/sign_of_life.h"
 #include "worker/thread_pool.h"
 #include "worker/weights/model_directory.h"
 #include "worker/worker.h"
@@ -17,6 +18,7 @@ struct LoadOptions {
   // too (its values are exact there, while bf16 would drop three bits).
   std::string dtype = "auto";  // auto | bfloat16 | float16 | float32
   uint32_t block_tokens = 16;
+  LifeSigns life;  // Where forwards say what they are at.
 };
 
 // Errors name the tensor, field or flag: an unknown architecture lists the supported ones, a size

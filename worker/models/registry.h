@@ -8,6 +8,7 @@
 
 #include "worker/device.h"
 #include "worker/models/model.h"
+#include "worker/sign_of_life.h"
 #include "worker/weights/model_directory.h"
 #include "worker/worker.h"
 
@@ -21,6 +22,7 @@ struct ModelSource {
   uint32_t block_tokens;
   std::unique_ptr<Device> device;
   const Progress& progress;
+  LifeSigns life;
 };
 
 using ModelFactory = StatusOr<std::unique_ptr<Model>> (*)(ModelSource source);

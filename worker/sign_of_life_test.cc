@@ -1,0 +1,38 @@
+#include "worker/sign_of_life.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+
+namespace trireme::worker {
+namespace {
+
+TEST(SignOfLife, what_a_worker_enters_is_what_its_engine_sees) {
+  alignas(SignOfLife) std::array<std::byte, 128> note{};
+  SignOfLife& shared = sign_of_life_in(note);
+  EXPECT_EQ(look_at(shared), LifeSighting{});
+  const LifeSigns signs(shared);
+  signs.begin_step(StepId{812});
+  signs.enter(WorkerPhase::kAttention, 3);
+  EXPECT_EQ(look_at(shared), (LifeSighting{StepId{812}, WorkerPhase::kAttention, 3, 2}));
+  signs.enter(WorkerPhase::kReducing);
+  EXPECT_EQ(look_at(shared), (LifeSighting{StepId{812}, WorkerPhase::kReducing, 3, 3}));
+}
+
+TEST(SignOfLife, the_count_of_changes_wraps_and_leaves_the_rest_alone) {
+  SignOfLife shared{};
+  shared.activity = 0xFFFFFFFFULL << 32;
+  LifeSigns(shared).enter(WorkerPhase::kMlp, 0xFFFFFF);
+  EXPECT_EQ(look_at(shared), (LifeSighting{StepId{0}, WorkerPhase::kMlp, 0xFFFFFF, 0}));
+}
+
+TEST(SignOfLife, signs_into_nowhere_do_nothing) {
+  const LifeSigns signs;
+  signs.begin_step(StepId{1});
+  signs.enter(WorkerPhase::kMlp, 1);
+  EXPECT_FALSE(signs.are_seen());
+  EXPECT_EQ(signs.phase(), WorkerPhase::kUnknown);
+}
+
+}  // namespace
+}  // namespace trireme::worker
