@@ -1,5 +1,6 @@
 #include "worker/models/decoder.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace trireme::worker {
@@ -14,34 +15,19 @@ enum Slot : uint32_t {
   kGateUp,
   kActivated,
   kDelta,
+  kAttentionDelta,
   kPicked,
   kRouted
 };
 
 }  // namespace
 
-std::vector<uint32_t> windows_of(const ModelConfig& config) {
-  std::vector<uint32_t> windows(config.layer_count);
-  for (uint32_t layer = 0; layer < config.layer_count; ++layer) {
-    windows[layer] = config.window_of_layer(layer);
-  }
-  return windows;
-}
-
-std::vector<uint32_t> no_windows(const ModelConfig& config) {
-  return std::vector<uint32_t>(config.layer_count, 0);
-}
-
 StatusOr<std::unique_ptr<Model>> DecoderModel::load(DecoderConfig config, ModelSource source) {
+  if (config.ropes.empty()) config.ropes = ropes_of(config.sizes);
   const ModelConfig& sizes = config.sizes;
-  if (sizes.hidden_act != "silu") {
-    return error(StatusCode::kInvalidArgument,
-                 "config.json: hidden_act \"%s\" is not supported for %s; supported is silu",
-                 sizes.hidden_act, sizes.architecture);
-  }
+  TRIREME_ASSIGN_OR_RETURN(const Activation activation, activation_of(sizes));
   TRIREME_ASSIGN_OR_RETURN(DecoderShare share, DecoderShare::of(sizes, source.place));
-  const auto rotary_size = static_cast<uint32_t>(sizes.head_dim * sizes.partial_rotary_factor);
-  TRIREME_ASSIGN_OR_RETURN(Rope rope, Rope::make(sizes, rotary_size));
+  TRIREME_ASSIGN_OR_RETURN(Ropes ropes, make_ropes(config));
   TRIREME_ASSIGN_OR_RETURN(DecoderWeights weights,
                            load_decoder_weights(config, share, source.directory.weights(),
                                                 *source.device, source.progress));
@@ -50,21 +36,38 @@ StatusOr<std::unique_ptr<Model>> DecoderModel::load(DecoderConfig config, ModelS
                     .kv_head_count = share.kv_heads.count,
                     .head_size = sizes.head_dim,
                     .block_tokens = source.block_tokens};
-  return std::unique_ptr<Model>(new DecoderModel(std::move(config), share, std::move(rope),
-                                                 std::move(weights), kv, std::move(source.device),
-                                                 source.life));
+  return std::unique_ptr<Model>(new DecoderModel(std::move(config), share, activation,
+                                                 std::move(ropes), std::move(weights), kv,
+                                                 std::move(source.device)));
 }
 
-DecoderModel::DecoderModel(DecoderConfig config, DecoderShare share, Rope rope,
-                           DecoderWeights weights, KvLayout kv, std::unique_ptr<Device> device,
-                           LifeSigns life)
+StatusOr<DecoderModel::Ropes> DecoderModel::make_ropes(const DecoderConfig& config) {
+  const ModelConfig& sizes = config.sizes;
+  const bool has_rope =
+      std::ranges::any_of(config.ropes, [](LayerRope rope) { return rope != LayerRope::kNone; });
+  const auto rotary_size =
+      static_cast<uint32_t>(sizes.head_dim * sizes.partial_rotary_factor.value_or(1.0));
+  TRIREME_ASSIGN_OR_RETURN(Rope global, Rope::make(sizes, has_rope ? rotary_size : 0));
+  if (std::ranges::find(config.ropes, LayerRope::kLocal) == config.ropes.end()) {
+    return Ropes{std::move(global), std::nullopt};
+  }
+  ModelConfig local_sizes = sizes;
+  local_sizes.rope_theta = sizes.local_rope_theta.value_or(sizes.rope_theta);
+  local_sizes.rope_scaling = {};
+  TRIREME_ASSIGN_OR_RETURN(Rope local, Rope::make(local_sizes, rotary_size));
+  return Ropes{std::move(global), std::move(local)};
+}
+
+DecoderModel::DecoderModel(DecoderConfig config, DecoderShare share, Activation activation,
+                           Ropes ropes, DecoderWeights weights, KvLayout kv,
+                           std::unique_ptr<Device> device)
     : config_(std::move(config)),
       share_(share),
+      activation_(activation),
       kv_(kv),
       device_(std::move(device)),
-      rope_(std::move(rope)),
-      weights_(std::move(weights)),
-      life_(life) {}
+      ropes_(std::move(ropes)),
+      weights_(std::move(weights)) {}
 
 KvShape DecoderModel::kv_shape() const {
   return {.block_tokens = kv_.block_tokens, .block_bytes = device_->kv_block_bytes(kv_)};
@@ -100,23 +103,22 @@ Status DecoderModel::forward(const ForwardBatch& batch, std::span<const float> h
   TRIREME_RETURN_IF_ERROR(check(batch, hidden_in, hidden_out, logits));
   const auto token_count = static_cast<uint32_t>(batch.tokens.size());
   if (token_count == 0) return absl::OkStatus();
-  device_->begin_step(batch, rope_.angles(batch.positions));
+  global_angles_ = ropes_.global.angles(batch.positions);
+  if (ropes_.local) local_angles_ = ropes_.local->angles(batch.positions);
+  rope_in_use_ = LayerRope::kGlobal;
+  device_->begin_step(batch, global_angles_);
   const View residual = device_->scratch(kResidual, token_count, sizes().hidden_size);
   if (share_.is_first_stage) {
-    device_->embed(*weights_.embedding, residual);
+    embed_tokens(residual);
   } else {
     device_->write_from(hidden_in, residual);
   }
   const View delta = device_->scratch(kDelta, token_count, sizes().hidden_size);
   for (uint32_t layer = 0; layer < share_.layers.count; ++layer) {
-    life_.enter(WorkerPhase::kAttention, share_.layers.begin + layer);
-    attention_block(layer, residual, layer == 0 ? nullptr : &delta, delta);
-    life_.enter(WorkerPhase::kMlp);
-    mlp_block(layer, residual, delta, delta);
+    run_layer(layer, residual, layer > 0, delta);
   }
   if (share_.layers.count > 0) device_->add(residual, delta);
   if (share_.is_last_stage) {
-    life_.enter(WorkerPhase::kLogits);
     write_logits(batch, residual, logits);
   } else {
     device_->read_back(residual, hidden_out);
@@ -124,60 +126,131 @@ Status DecoderModel::forward(const ForwardBatch& batch, std::span<const float> h
   return device_->end_step();
 }
 
-void DecoderModel::attention_block(uint32_t layer, const View& residual, const View* delta,
-                                   const View& out) {
+void DecoderModel::embed_tokens(const View& residual) {
+  device_->embed(*weights_.embedding, residual);
+  if (config_.embedding_scale != 1.0F) device_->scale(residual, config_.embedding_scale);
+  if (weights_.positions != nullptr) device_->add_positions(*weights_.positions, residual);
+}
+
+void DecoderModel::run_layer(uint32_t layer, const View& residual, bool has_delta,
+                             const View& delta) {
+  const DecoderLayer& weights = weights_.layers[layer];
+  const View normed = normalised(residual, has_delta ? &delta : nullptr, weights.attention_norm);
+  if (!config_.parallel_residual) {
+    attend(layer, normed, delta);
+    finish_block(delta, weights.attention_post_norm);
+    feed_forward(layer, normalised(residual, &delta, weights.mlp_norm), delta);
+    finish_block(delta, weights.mlp_post_norm);
+    return;
+  }
+  const View attended = device_->scratch(kAttentionDelta, residual.row_count, sizes().hidden_size);
+  attend(layer, normed, attended);
+  const bool shares_norm = !weights.mlp_norm;
+  feed_forward(layer, shares_norm ? normed : normalised(residual, nullptr, weights.mlp_norm),
+               delta);
+  device_->add(delta, attended);
+  finish_block(delta, weights.mlp_post_norm);
+}
+
+View DecoderModel::normalised(const View& x, const View* delta, const NormWeights& norm) {
+  const float epsilon = sizes().norm_eps;
+  const bool is_fused = norm && config_.norm == NormKind::kRms;
+  if (delta != nullptr && !is_fused) device_->add(x, *delta);
+  if (!norm) return x;
+  const View out = device_->scratch(kNormed, x.row_count, x.column_count);
+  if (config_.norm == NormKind::kLayer) {
+    device_->layer_norm(x, *norm.weight, norm.bias.get(), epsilon, out);
+  } else if (delta == nullptr) {
+    device_->rms_norm(x, *norm.weight, epsilon, out);
+  } else {
+    device_->add_rms_norm(x, *delta, *norm.weight, epsilon, out);
+  }
+  return out;
+}
+
+void DecoderModel::finish_block(const View& out, const NormWeights& norm) {
+  device_->all_reduce(out);
+  if (norm) device_->rms_norm(out, *norm.weight, sizes().norm_eps, out);
+  if (config_.residual_scale != 1.0F) device_->scale(out, config_.residual_scale);
+}
+
+void DecoderModel::norm_heads(const DecoderLayer& weights, const View& q, const View& k) {
+  const float epsilon = sizes().norm_eps;
+  const uint32_t head_size = sizes().head_dim;
+  for (const auto& [heads, weight] :
+       {std::pair(q, weights.q_norm.get()), std::pair(k, weights.k_norm.get())}) {
+    switch (config_.qk_norm) {
+      case QkNorm::kNone:
+        break;
+      case QkNorm::kHead:
+        device_->head_rms_norm(heads, head_size, *weight, epsilon);
+        break;
+      case QkNorm::kWide:
+        device_->wide_rms_norm(heads, *weight, epsilon);
+        break;
+      case QkNorm::kHeadLayer:
+        device_->head_layer_norm(heads, head_size, *weight, epsilon);
+        break;
+    }
+  }
+}
+
+void DecoderModel::turn_heads(uint32_t layer, const View& heads) {
+  const LayerRope rope = config_.ropes[share_.layers.begin + layer];
+  if (rope == LayerRope::kNone) return;
+  if (rope != rope_in_use_) {
+    device_->use_angles(rope == LayerRope::kLocal ? local_angles_ : global_angles_);
+    rope_in_use_ = rope;
+  }
+  device_->rotary(heads, sizes().head_dim);
+}
+
+void DecoderModel::attend(uint32_t layer, const View& x, const View& out) {
   const DecoderLayer& weights = weights_.layers[layer];
   const uint32_t head_size = sizes().head_dim;
   const uint32_t q_columns = share_.query_heads.count * head_size;
   const uint32_t kv_columns = share_.kv_heads.count * head_size;
-  const View normed = device_->scratch(kNormed, residual.row_count, sizes().hidden_size);
-  if (delta == nullptr) {
-    device_->rms_norm(residual, *weights.attention_norm, sizes().rms_norm_eps, normed);
-  } else {
-    device_->add_rms_norm(residual, *delta, *weights.attention_norm, sizes().rms_norm_eps, normed);
-  }
-  const View qkv = device_->scratch(kQkv, residual.row_count, q_columns + 2 * kv_columns);
-  device_->linear(*weights.qkv, normed, qkv);
+  const View qkv = device_->scratch(kQkv, x.row_count, q_columns + 2 * kv_columns);
+  device_->linear(*weights.qkv, x, qkv);
   const View q = qkv.columns(0, q_columns);
   const View k = qkv.columns(q_columns, kv_columns);
   const View v = qkv.columns(q_columns + kv_columns, kv_columns);
-  if (config_.qk_norm) {
-    device_->head_rms_norm(q, head_size, *weights.q_norm, sizes().rms_norm_eps);
-    device_->head_rms_norm(k, head_size, *weights.k_norm, sizes().rms_norm_eps);
-  }
-  device_->rotary(qkv.columns(0, q_columns + kv_columns), head_size);
+  norm_heads(weights, q, k);
+  turn_heads(layer, qkv.columns(0, q_columns + kv_columns));
   device_->append_kv(layer, k, v);
-  const View attended = device_->scratch(kAttended, residual.row_count, q_columns);
-  device_->attention(layer,
-                     {.query_head_count = share_.query_heads.count,
-                      .kv_head_count = share_.kv_heads.count,
-                      .head_size = head_size,
-                      .scale = 1.0F / std::sqrt(static_cast<float>(head_size)),
-                      .window_tokens = config_.window_tokens[share_.layers.begin + layer]},
-                     q, attended);
+  const View attended = device_->scratch(kAttended, x.row_count, q_columns);
+  const float plain_scale = 1.0F / std::sqrt(static_cast<float>(head_size));
+  device_->attention(
+      layer,
+      {.query_head_count = share_.query_heads.count,
+       .kv_head_count = share_.kv_heads.count,
+       .head_size = head_size,
+       .scale = config_.attention_scale == 0.0F ? plain_scale : config_.attention_scale,
+       .window_tokens = config_.window_tokens[share_.layers.begin + layer],
+       .soft_cap = config_.attention_soft_cap},
+      q, attended);
   device_->linear(*weights.output, attended, out);
-  device_->all_reduce(out);
 }
 
-void DecoderModel::mlp_block(uint32_t layer, const View& residual, const View& delta,
-                             const View& out) {
+void DecoderModel::feed_forward(uint32_t layer, const View& x, const View& out) {
   const DecoderLayer& weights = weights_.layers[layer];
   const uint32_t columns = share_.intermediate.count;
-  const View normed = device_->scratch(kNormed, residual.row_count, sizes().hidden_size);
-  device_->add_rms_norm(residual, delta, *weights.mlp_norm, sizes().rms_norm_eps, normed);
   if (!weights.experts.empty()) {
-    const View routed = device_->scratch(kRouted, residual.row_count, config_.expert_count);
-    device_->linear(*weights.router, normed, routed);
-    device_->mixture(weights.experts, routed, config_.experts_per_token, normed, out);
-    device_->all_reduce(out);
+    const View routed = device_->scratch(kRouted, x.row_count, config_.expert_count);
+    device_->linear(*weights.router, x, routed);
+    device_->mixture(weights.experts, routed, config_.experts_per_token, x, out);
     return;
   }
-  const View gate_up = device_->scratch(kGateUp, residual.row_count, 2 * columns);
-  device_->linear(*weights.gate_up, normed, gate_up);
-  const View activated = device_->scratch(kActivated, residual.row_count, columns);
-  device_->silu_mul(gate_up, activated);
+  const View activated = device_->scratch(kActivated, x.row_count, columns);
+  if (weights.gate_up->out_features() == columns) {
+    device_->linear(*weights.gate_up, x, activated);
+    device_->activate(activation_, activated);
+  } else {
+    const View gate_up = device_->scratch(kGateUp, x.row_count, 2 * columns);
+    device_->linear(*weights.gate_up, x, gate_up);
+    device_->activate_mul(activation_, gate_up, activated);
+  }
   device_->linear(*weights.down, activated, out);
-  device_->all_reduce(out);
 }
 
 void DecoderModel::write_logits(const ForwardBatch& batch, const View& residual,
@@ -186,9 +259,10 @@ void DecoderModel::write_logits(const ForwardBatch& batch, const View& residual,
   if (count == 0) return;
   const View picked = device_->scratch(kPicked, count, sizes().hidden_size);
   device_->gather_rows(residual, batch.logits_tokens, picked);
-  const View normed = device_->scratch(kNormed, count, sizes().hidden_size);
-  device_->rms_norm(picked, *weights_.final_norm, sizes().rms_norm_eps, normed);
+  const View normed = normalised(picked, nullptr, weights_.final_norm);
+  if (config_.logits_scale != 1.0F) device_->scale(normed, config_.logits_scale);
   device_->logits(*weights_.head, normed, sizes().vocabulary_size, logits);
+  if (config_.logits_soft_cap != 0.0F) device_->cap_logits(config_.logits_soft_cap, logits);
 }
 
 }  // namespace trireme::worker

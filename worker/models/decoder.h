@@ -1,10 +1,10 @@
-// DecoderModel: the pre-norm decoder that the Llama family shares: RMS norm, rope, grouped-query
-// attention, SwiGLU. An architecture is a DecoderConfig.
+// DecoderModel: the decoder that all architectures here share: grouped-query attention and an MLP
+// or a mixture, each between norms, over one residual stream. An architecture is a DecoderConfig.
 // Threads: one thread calls; the device works inside.
 #pragma once
 
 #include <memory>
-#include <vector>
+#include <optional>
 
 #include "worker/models/decoder_config.h"
 #include "worker/models/decoder_weights.h"
@@ -13,10 +13,6 @@
 #include "worker/models/rope.h"
 
 namespace trireme::worker {
-
-// window_tokens of a DecoderConfig: as config.json says, or none at all.
-[[nodiscard]] std::vector<uint32_t> windows_of(const ModelConfig& config);
-[[nodiscard]] std::vector<uint32_t> no_windows(const ModelConfig& config);
 
 class DecoderModel final : public Model {
  public:
@@ -32,25 +28,43 @@ class DecoderModel final : public Model {
                                std::span<float> hidden_out, std::span<float> logits) override;
 
  private:
-  DecoderModel(DecoderConfig config, DecoderShare share, Rope rope, DecoderWeights weights,
-               KvLayout kv, std::unique_ptr<Device> device, LifeSigns life);
+  struct Ropes {
+    Rope global;
+    std::optional<Rope> local;  // Where some layers turn by other angles.
+  };
+  DecoderModel(DecoderConfig config, DecoderShare share, Activation activation, Ropes ropes,
+               DecoderWeights weights, KvLayout kv, std::unique_ptr<Device> device);
+  [[nodiscard]] static StatusOr<Ropes> make_ropes(const DecoderConfig& config);
   [[nodiscard]] const ModelConfig& sizes() const { return config_.sizes; }
   [[nodiscard]] Status check(const ForwardBatch& batch, std::span<const float> hidden_in,
                              std::span<float> hidden_out, std::span<float> logits) const;
 
-  // `delta` is what the block before adds to the residual stream; null before the first.
-  void attention_block(uint32_t layer, const View& residual, const View* delta, const View& out);
-  void mlp_block(uint32_t layer, const View& residual, const View& delta, const View& out);
+  void embed_tokens(const View& residual);
+  // `delta` is what the layer before adds to the residual stream, and then what this one does. Not
+  // has_delta: there is none before.
+  void run_layer(uint32_t layer, const View& residual, bool has_delta, const View& delta);
+  // What x, after `delta` was added to it, is under the norm; x itself without a norm.
+  [[nodiscard]] View normalised(const View& x, const View* delta, const NormWeights& norm);
+  // What a block adds to the stream: summed over the ranks, normalised and scaled in place.
+  void finish_block(const View& out, const NormWeights& norm);
+  void attend(uint32_t layer, const View& x, const View& out);
+  void norm_heads(const DecoderLayer& weights, const View& q, const View& k);
+  void turn_heads(uint32_t layer, const View& heads);
+  void feed_forward(uint32_t layer, const View& x, const View& out);
   void write_logits(const ForwardBatch& batch, const View& residual, std::span<float> logits);
 
   const DecoderConfig config_;
   const DecoderShare share_;
+  const Activation activation_;
   const KvLayout kv_;
   // The device outlives the weights it made.
   std::unique_ptr<Device> device_;
-  Rope rope_;
+  Ropes ropes_;
+  // Of the step: which angles the device has now, and both kinds.
+  LayerRope rope_in_use_ = LayerRope::kGlobal;
+  RotaryAngles global_angles_;
+  RotaryAngles local_angles_;
   DecoderWeights weights_;
-  const LifeSigns life_;
   bool has_kv_ = false;
 };
 

@@ -30,23 +30,33 @@ struct DecoderShare {
                                                  const WorkerPlace& place);
 };
 
+struct NormWeights {
+  std::unique_ptr<VectorWeight> weight;  // Null where the architecture has no such norm.
+  std::unique_ptr<VectorWeight> bias;    // Null without.
+
+  explicit operator bool() const { return weight != nullptr; }
+};
+
 struct DecoderLayer {
-  std::unique_ptr<VectorWeight> attention_norm;
+  NormWeights attention_norm;
   std::unique_ptr<LinearWeight> qkv;
   std::unique_ptr<VectorWeight> q_norm;  // Null without.
   std::unique_ptr<VectorWeight> k_norm;
   std::unique_ptr<LinearWeight> output;
-  std::unique_ptr<VectorWeight> mlp_norm;
-  std::unique_ptr<LinearWeight> gate_up;  // Null in a mixture, as down.
+  NormWeights attention_post_norm;
+  NormWeights mlp_norm;
+  std::unique_ptr<LinearWeight> gate_up;  // Null in a mixture, as down; up alone without a gate.
   std::unique_ptr<LinearWeight> down;
+  NormWeights mlp_post_norm;
   std::unique_ptr<LinearWeight> router;  // Null without a mixture.
   std::vector<ExpertWeights> experts;
 };
 
 struct DecoderWeights {
-  std::unique_ptr<EmbeddingWeight> embedding;  // First stage.
+  std::unique_ptr<EmbeddingWeight> embedding;  // First stage, as the positions.
+  std::unique_ptr<EmbeddingWeight> positions;  // Null without learned ones.
   std::vector<DecoderLayer> layers;
-  std::unique_ptr<VectorWeight> final_norm;  // Last stage, as the head.
+  NormWeights final_norm;  // Last stage, as the head.
   std::unique_ptr<LinearWeight> head;
 
   [[nodiscard]] uint64_t bytes() const;

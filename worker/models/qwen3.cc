@@ -9,7 +9,7 @@ StatusOr<std::unique_ptr<Model>> make_qwen3(ModelSource source) {
   return DecoderModel::load({.sizes = config,
                              .qkv_bias = config.attention_bias,
                              .output_bias = config.attention_bias,
-                             .qk_norm = true,
+                             .qk_norm = QkNorm::kHead,
                              .window_tokens = windows_of(config)},
                             std::move(source));
 }

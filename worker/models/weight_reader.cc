@@ -28,6 +28,16 @@ StatusOr<MatrixSlice> WeightReader::matrix(const std::string& name, uint32_t row
   return MatrixSlice{tensor.bytes.data(), element, column_count, row_count, column_count};
 }
 
+StatusOr<MatrixSlice> WeightReader::transposed(const std::string& name, uint32_t row_count,
+                                               uint32_t column_count) const {
+  TRIREME_ASSIGN_OR_RETURN(MatrixSlice stored, matrix(name, column_count, row_count));
+  stored.row_count = row_count;
+  stored.column_count = column_count;
+  stored.column_stride = stored.row_stride;
+  stored.row_stride = 1;
+  return stored;
+}
+
 StatusOr<MatrixSlice> WeightReader::vector(const std::string& name, uint32_t count) const {
   TRIREME_ASSIGN_OR_RETURN(const TensorView tensor, weights_.require(name, {count}));
   TRIREME_ASSIGN_OR_RETURN(const Element element, element_of(tensor));
@@ -42,8 +52,8 @@ MatrixSlice rows_of(MatrixSlice matrix, Range rows) {
 }
 
 MatrixSlice columns_of(MatrixSlice matrix, Range columns) {
-  matrix.data =
-      static_cast<const std::byte*>(matrix.data) + columns.begin * element_bytes(matrix.element);
+  matrix.data = static_cast<const std::byte*>(matrix.data) +
+                columns.begin * matrix.column_stride * element_bytes(matrix.element);
   matrix.column_count = columns.count;
   return matrix;
 }

@@ -23,9 +23,14 @@ class WeightReader {
  public:
   explicit WeightReader(const Safetensors& weights) : weights_(weights) {}
 
+  [[nodiscard]] bool has(const std::string& name) const { return weights_.find(name) != nullptr; }
+
   // All of a [row_count][column_count] matrix.
   [[nodiscard]] StatusOr<MatrixSlice> matrix(const std::string& name, uint32_t row_count,
                                              uint32_t column_count) const;
+  // Likewise of one that is stored [column_count][row_count].
+  [[nodiscard]] StatusOr<MatrixSlice> transposed(const std::string& name, uint32_t row_count,
+                                                 uint32_t column_count) const;
   // A vector of `count`, as one row.
   [[nodiscard]] StatusOr<MatrixSlice> vector(const std::string& name, uint32_t count) const;
 

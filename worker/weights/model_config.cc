@@ -1,95 +1,30 @@
 #include "worker/weights/model_config.h"
 
-#include <cmath>
-#include <nlohmann/json.hpp>
 #include <utility>
+
+#include "worker/weights/config_json.h"
 
 namespace trireme::worker {
 namespace {
 
 using Json = nlohmann::json;
 
-constexpr uint32_t kCountMax = 1U << 30;
 constexpr uint32_t kLayersMax = 4096;
 
-// Reads typed fields of one object; the first thing wrong is kept and ends the parse.
-class Fields {
- public:
-  Fields(const Json& object, std::string path) : object_(object), path_(std::move(path)) {}
+const Json* find(const ConfigFields& fields, const char* name) {
+  return fields.object().find(name);
+}
 
-  [[nodiscard]] const Status& status() const { return status_; }
+std::string text_of(const Json& value) {
+  return value.dump(-1, ' ', true, Json::error_handler_t::replace);
+}
 
-  // Null counts as absent: transformers writes both.
-  [[nodiscard]] const Json* find(const char* name) const {
-    const auto it = object_.find(name);
-    return it == object_.end() || it->is_null() ? nullptr : &*it;
-  }
-
-  void read(const char* name, uint32_t& out, uint32_t least = 1) {
-    const Json* value = find(name);
-    if (value == nullptr) return;
-    const bool fits = value->is_number_unsigned() && value->get<uint64_t>() <= kCountMax &&
-                      value->get<uint64_t>() >= least;
-    if (!fits) return fail(name, *value, absl::StrFormat("a count in [%u, %u]", least, kCountMax));
-    out = value->get<uint32_t>();
-  }
-
-  void read(const char* name, double& out) {
-    const Json* value = find(name);
-    if (value == nullptr) return;
-    if (!value->is_number() || !std::isfinite(value->get<double>())) {
-      return fail(name, *value, "a number");
-    }
-    out = value->get<double>();
-  }
-
-  void read(const char* name, bool& out) {
-    const Json* value = find(name);
-    if (value == nullptr) return;
-    if (!value->is_boolean()) return fail(name, *value, "true or false");
-    out = value->get<bool>();
-  }
-
-  void read(const char* name, std::string& out) {
-    const Json* value = find(name);
-    if (value == nullptr) return;
-    if (!value->is_string()) return fail(name, *value, "a string");
-    out = value->get<std::string>();
-  }
-
-  void read(const char* name, std::vector<double>& out) {
-    const Json* value = find(name);
-    if (value == nullptr) return;
-    if (!value->is_array()) return fail(name, *value, "a list of numbers");
-    for (const Json& item : *value) {
-      if (!item.is_number()) return fail(name, item, "a list of numbers");
-      out.push_back(item.get<double>());
-    }
-  }
-
-  void require(const char* name, uint32_t& out) {
-    if (find(name) == nullptr) return fail(absl::StrFormat("%s is missing", name));
-    read(name, out);
-  }
-
-  void fail(const std::string& what) {
-    if (status_.ok()) status_ = error(StatusCode::kInvalidArgument, "%s: %s", path_, what);
-  }
-
- private:
-  void fail(const char* name, const Json& value, const std::string& wanted) {
-    constexpr std::size_t kShownMax = 60;
-    const std::string shown = value.dump(-1, ' ', true, Json::error_handler_t::replace);
-    fail(absl::StrFormat("%s is %s, not %s", name, shown.substr(0, kShownMax), wanted));
-  }
-
-  const Json& object_;
-  std::string path_;
-  Status status_ = absl::OkStatus();
-};
+ConfigFields fields_of(const Json& object, const std::string& path) {
+  return {std::make_shared<const ConfigJson>(ConfigJson{object}), path};
+}
 
 Status read_rope(const Json& object, const std::string& path, ModelConfig& config) {
-  Fields fields(object, path);
+  ConfigFields fields = fields_of(object, path);
   RopeScaling& rope = config.rope_scaling;
   fields.read("type", rope.type);  // The older spelling; rope_type wins.
   fields.read("rope_type", rope.type);
@@ -106,28 +41,60 @@ Status read_rope(const Json& object, const std::string& path, ModelConfig& confi
   fields.read("truncate", rope.truncate);
   fields.read("short_factor", rope.short_factor);
   fields.read("long_factor", rope.long_factor);
-  if (fields.find("attention_factor") != nullptr) {
-    fields.read("attention_factor", rope.attention_factor.emplace());
-  }
+  fields.read("attention_factor", rope.attention_factor);
+  rope.has_factor = fields.has("factor");
   if (rope.factor <= 0) fields.fail(absl::StrFormat("factor is %g, not above 0", rope.factor));
   return fields.status();
 }
 
-Status read_all_rope(Fields& fields, const std::string& path, ModelConfig& config) {
-  fields.read("rope_theta", config.rope_theta);
-  fields.read("partial_rotary_factor", config.partial_rotary_factor);
-  for (const char* name : {"rope_scaling", "rope_parameters"}) {
-    const Json* rope = fields.find(name);
-    if (rope == nullptr) continue;
-    if (!rope->is_object()) {
-      return error(StatusCode::kInvalidArgument, "%s: %s is not an object", path, name);
-    }
-    for (const auto& [key, value] : rope->items()) {
-      if (!value.is_object()) continue;
+// The rope of layers with a sliding window, where it has parameters of its own.
+Status read_local_rope(const Json& object, const std::string& path, ModelConfig& config) {
+  ConfigFields fields = fields_of(object, path);
+  std::string type = "default";
+  fields.read("rope_type", type);
+  if (type != "default") {
+    return error(StatusCode::kUnimplemented,
+                 "%s: rope_type \"%s\" is not supported for layers with a sliding window", path,
+                 type);
+  }
+  config.local_rope_theta = config.rope_theta;
+  fields.read("rope_theta", config.local_rope_theta);
+  return fields.status();
+}
+
+Status read_rope_object(const Json& rope, const std::string& path, ModelConfig& config) {
+  if (!rope.is_object()) {
+    return error(StatusCode::kInvalidArgument, "%s is not an object", path);
+  }
+  bool differs = false;
+  for (const auto& [key, value] : rope.items()) {
+    if (!value.is_object()) continue;
+    differs = true;
+    if (key != "full_attention" && key != "sliding_attention") {
       return error(StatusCode::kUnimplemented,
-                   "%s: %s differs by layer type (\"%s\"): not supported", path, name, key);
+                   "%s: layer type \"%s\" is not supported; supported are full_attention and "
+                   "sliding_attention",
+                   path, key);
     }
-    TRIREME_RETURN_IF_ERROR(read_rope(*rope, absl::StrFormat("%s: %s", path, name), config));
+  }
+  if (!differs) return read_rope(rope, path, config);
+  if (const auto it = rope.find("sliding_attention"); it != rope.end() && it->is_object()) {
+    TRIREME_RETURN_IF_ERROR(read_local_rope(*it, path + ": sliding_attention", config));
+  }
+  const auto it = rope.find("full_attention");
+  if (it == rope.end() || !it->is_object()) return absl::OkStatus();
+  return read_rope(*it, path + ": full_attention", config);
+}
+
+Status read_all_rope(ConfigFields& fields, ModelConfig& config) {
+  fields.read_any({"rotary_emb_base", "rope_theta"}, config.rope_theta);
+  fields.read_any({"rotary_pct", "partial_rotary_factor"}, config.partial_rotary_factor);
+  fields.read("rope_local_base_freq", config.local_rope_theta);
+  for (const char* name : {"rope_scaling", "rope_parameters"}) {
+    const Json* rope = find(fields, name);
+    if (rope == nullptr) continue;
+    TRIREME_RETURN_IF_ERROR(
+        read_rope_object(*rope, absl::StrFormat("%s: %s", fields.path(), name), config));
   }
   // Some directories keep it outside of the scaling.
   if (config.rope_scaling.original_positions_max == 0) {
@@ -140,14 +107,15 @@ Status read_all_rope(Fields& fields, const std::string& path, ModelConfig& confi
 }
 
 // Which layers use the window: the list if there is one; else all, from max_window_layers on.
-void read_window(Fields& fields, ModelConfig& config) {
+void read_window(ConfigFields& fields, ModelConfig& config) {
   config.layer_is_sliding.assign(config.layer_count, 0);
   bool is_used = true;
   fields.read("use_sliding_window", is_used);
   fields.read("sliding_window", config.sliding_window);
   if (!is_used) config.sliding_window = 0;
   if (config.sliding_window == 0) return;
-  if (const Json* types = fields.find("layer_types"); types != nullptr) {
+  config.has_layer_types = fields.has("layer_types");
+  if (const Json* types = find(fields, "layer_types"); types != nullptr) {
     if (!types->is_array() || types->size() != config.layer_count) {
       return fields.fail("layer_types is not a list with one entry per layer");
     }
@@ -156,8 +124,7 @@ void read_window(Fields& fields, ModelConfig& config) {
       const bool is_sliding = type == "sliding_attention";
       if (!is_sliding && type != "full_attention") {
         return fields.fail(
-            absl::StrFormat("layer_types[%u] is %s: not supported", layer,
-                            type.dump(-1, ' ', true, Json::error_handler_t::replace)));
+            absl::StrFormat("layer_types[%u] is %s: not supported", layer, text_of(type)));
       }
       config.layer_is_sliding[layer] = is_sliding ? 1 : 0;
     }
@@ -171,7 +138,7 @@ void read_window(Fields& fields, ModelConfig& config) {
   }
 }
 
-void read_experts(Fields& fields, ModelConfig& config) {
+void read_experts(ConfigFields& fields, ModelConfig& config) {
   fields.read("num_experts", config.expert_count);
   fields.read("num_local_experts", config.expert_count);
   fields.read("num_experts_per_tok", config.experts_per_token);
@@ -186,8 +153,8 @@ void read_experts(Fields& fields, ModelConfig& config) {
   }
 }
 
-Status refuse_quantized(const Fields& fields, const std::string& path) {
-  const Json* quantization = fields.find("quantization_config");
+Status refuse_quantized(const ConfigFields& fields) {
+  const Json* quantization = find(fields, "quantization_config");
   if (quantization == nullptr) return absl::OkStatus();
   std::string method = "unknown";
   if (quantization->is_object() && quantization->contains("quant_method") &&
@@ -197,11 +164,11 @@ Status refuse_quantized(const Fields& fields, const std::string& path) {
   return error(StatusCode::kUnimplemented,
                "%s: quantization_config (quant_method \"%s\") is not supported: use the model's "
                "bf16, fp16 or fp32 weights",
-               path, method);
+               fields.path(), method);
 }
 
-void read_architecture(Fields& fields, ModelConfig& config) {
-  const Json* names = fields.find("architectures");
+void read_architecture(ConfigFields& fields, ModelConfig& config) {
+  const Json* names = find(fields, "architectures");
   if (names == nullptr || !names->is_array() || names->empty() || !names->front().is_string()) {
     return fields.fail("architectures does not name one");
   }
@@ -209,14 +176,14 @@ void read_architecture(Fields& fields, ModelConfig& config) {
   fields.read("model_type", config.model_type);
 }
 
-void read_dtype(Fields& fields, ModelConfig& config) {
+void read_dtype(ConfigFields& fields, ModelConfig& config) {
   fields.read("torch_dtype", config.dtype);
   fields.read("dtype", config.dtype);
   constexpr std::string_view kPrefix = "torch.";
   if (config.dtype.starts_with(kPrefix)) config.dtype.erase(0, kPrefix.size());
 }
 
-void check_sizes(Fields& fields, const ModelConfig& config) {
+void check_sizes(ConfigFields& fields, const ModelConfig& config) {
   if (config.layer_count > kLayersMax) {
     fields.fail(absl::StrFormat("num_hidden_layers is %u, over the limit of %u", config.layer_count,
                                 kLayersMax));
@@ -228,46 +195,61 @@ void check_sizes(Fields& fields, const ModelConfig& config) {
   if (config.head_dim == 0 || config.head_dim % 2 != 0) {
     fields.fail(absl::StrFormat("head_dim %u is not even and above 0", config.head_dim));
   }
-  if (!(config.rms_norm_eps >= 0)) {
-    fields.fail(absl::StrFormat("rms_norm_eps is %g", config.rms_norm_eps));
+  if (!(config.norm_eps >= 0)) {
+    fields.fail(absl::StrFormat("the norms' epsilon is %g", config.norm_eps));
   }
+}
+
+// The last spelling is the one that most architectures have; an error names it.
+void require(ConfigFields& fields, std::initializer_list<const char*> names, uint32_t& out) {
+  fields.read_any(names, out);
+  if (out == 0) fields.fail(absl::StrFormat("%s is missing", *(names.end() - 1)));
+}
+
+void read_sizes(ConfigFields& fields, ModelConfig& config) {
+  // What transformers assumes where these leave it out.
+  const bool is_falcon = config.model_type == "falcon";
+  if (is_falcon) config.positions_max = 2048;
+  require(fields, {"vocab_size"}, config.vocabulary_size);
+  require(fields, {"n_embd", "hidden_size"}, config.hidden_size);
+  if (is_falcon || config.model_type == "gpt2") config.intermediate_size = 4 * config.hidden_size;
+  require(fields, {"n_inner", "ffn_hidden_size", "intermediate_size"}, config.intermediate_size);
+  require(fields, {"n_layer", "num_hidden_layers"}, config.layer_count);
+  require(fields, {"n_head", "num_attention_heads"}, config.head_count);
+  require(fields, {"n_positions", "max_position_embeddings"}, config.positions_max);
+  config.kv_head_count = config.head_count;
+  fields.read_any({"num_kv_heads", "num_key_value_heads"}, config.kv_head_count);
+  config.head_dim = config.head_count == 0 ? 0 : config.hidden_size / config.head_count;
+  fields.read("head_dim", config.head_dim);
+  fields.read_any({"layer_norm_epsilon", "layer_norm_eps", "rms_norm_eps"}, config.norm_eps);
+  fields.read_any({"activation", "activation_function", "hidden_act", "hidden_activation"},
+                  config.hidden_act);
 }
 
 }  // namespace
 
 StatusOr<ModelConfig> parse_model_config(std::string_view text, const std::string& path) {
-  const Json json = Json::parse(text, nullptr, false);
-  if (json.is_discarded() || !json.is_object()) {
+  auto json = std::make_shared<const ConfigJson>(ConfigJson{Json::parse(text, nullptr, false)});
+  if (json->value.is_discarded() || !json->value.is_object()) {
     return error(StatusCode::kInvalidArgument, "%s is not a JSON object", path);
   }
   ModelConfig config;
-  Fields fields(json, path);
+  config.json = json;
+  config.path = path;
+  ConfigFields fields = config.fields();
   read_architecture(fields, config);
   TRIREME_RETURN_IF_ERROR(fields.status());
-  TRIREME_RETURN_IF_ERROR(refuse_quantized(fields, path));
-  fields.require("vocab_size", config.vocabulary_size);
-  fields.require("hidden_size", config.hidden_size);
-  fields.require("intermediate_size", config.intermediate_size);
-  fields.require("num_hidden_layers", config.layer_count);
-  fields.require("num_attention_heads", config.head_count);
-  fields.require("max_position_embeddings", config.positions_max);
-  config.kv_head_count = config.head_count;
-  fields.read("num_key_value_heads", config.kv_head_count);
-  config.head_dim = config.head_count == 0 ? 0 : config.hidden_size / config.head_count;
-  fields.read("head_dim", config.head_dim);
-  double eps = static_cast<double>(config.rms_norm_eps);
-  fields.read("rms_norm_eps", eps);
-  config.rms_norm_eps = static_cast<float>(eps);
+  TRIREME_RETURN_IF_ERROR(refuse_quantized(fields));
+  read_sizes(fields, config);
   fields.read("tie_word_embeddings", config.tie_word_embeddings);
   fields.read("attention_bias", config.attention_bias);
   fields.read("mlp_bias", config.mlp_bias);
-  fields.read("hidden_act", config.hidden_act);
   read_dtype(fields, config);
   read_experts(fields, config);
   check_sizes(fields, config);
   TRIREME_RETURN_IF_ERROR(fields.status());
   read_window(fields, config);
-  TRIREME_RETURN_IF_ERROR(read_all_rope(fields, path, config));
+  TRIREME_RETURN_IF_ERROR(read_all_rope(fields, config));
   return config;
 }
 

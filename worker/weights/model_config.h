@@ -1,18 +1,21 @@
 // ModelConfig: what config.json of a Hugging Face directory says about the network.
 //
-// Reads the fields of the Llama family and of Mixtral-like mixtures, in the spelling of
-// transformers 4 (rope_theta, rope_scaling, torch_dtype) and 5 (rope_parameters, dtype). A field of
-// the wrong type, a count out of range or numbers that do not fit together are errors that name the
-// field and the value. Which architectures and rope types can run is the model registry's matter.
+// Reads what all decoders have, in the spellings of GPT-2 (n_embd), Falcon and the Llama family and
+// of transformers 4 (rope_theta, rope_scaling, torch_dtype) and 5 (rope_parameters, dtype). What
+// only one architecture has its own file reads through fields(). A field of the wrong type, a count
+// out of range or numbers that do not fit together are errors that name the field and the value.
+// Which architectures and rope types can run is the model registry's matter.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "common/status.h"
+#include "worker/weights/config_fields.h"
 
 namespace trireme::worker {
 
@@ -21,6 +24,7 @@ namespace trireme::worker {
 struct RopeScaling {
   std::string type = "default";  // default, linear, dynamic, yarn, longrope, llama3, or unknown.
   double factor = 1;
+  bool has_factor = false;              // Given, not assumed.
   uint32_t original_positions_max = 0;  // original_max_position_embeddings; 0: not given.
   // llama3
   double low_freq_factor = 1;
@@ -49,11 +53,13 @@ struct ModelConfig {
   uint32_t kv_head_count = 0;
   uint32_t head_dim = 0;
   uint32_t positions_max = 0;  // max_position_embeddings
-  float rms_norm_eps = 1e-6F;
+  float norm_eps = 1e-6F;      // rms_norm_eps, layer_norm_eps, layer_norm_epsilon
   double rope_theta = 10000;
   RopeScaling rope_scaling;
-  double partial_rotary_factor = 1;
-  bool tie_word_embeddings = false;
+  // Layers with a sliding window turn by this theta, unscaled (Gemma 3).
+  std::optional<double> local_rope_theta;
+  std::optional<double> partial_rotary_factor;  // Absent: as the architecture has it.
+  std::optional<bool> tie_word_embeddings;      // Absent: as the checkpoint has it.
   bool attention_bias = false;  // As written; Qwen2's q, k and v biases are not written there.
   bool mlp_bias = false;
   std::string hidden_act = "silu";
@@ -62,6 +68,7 @@ struct ModelConfig {
   // Sliding window attention: a token sees itself and window - 1 tokens before. 0: all tokens.
   uint32_t sliding_window = 0;            // Already 0 when use_sliding_window is false.
   std::vector<uint8_t> layer_is_sliding;  // [layer_count]
+  bool has_layer_types = false;           // Written, not assumed.
 
   // Mixture of experts; 0: dense.
   uint32_t expert_count = 0;              // num_local_experts
@@ -71,6 +78,10 @@ struct ModelConfig {
   [[nodiscard]] uint32_t window_of_layer(uint32_t layer) const {
     return layer_is_sliding[layer] != 0 ? sliding_window : 0;
   }
+
+  [[nodiscard]] ConfigFields fields() const { return {json, path}; }
+  std::shared_ptr<const ConfigJson> json;  // All of it.
+  std::string path;
 };
 
 // `text` is config.json's; `path` only names it in errors.

@@ -31,7 +31,7 @@ TEST(ModelConfig, defaults_are_those_of_transformers) {
   EXPECT_EQ(config->rope_scaling.type, "default");
   EXPECT_EQ(config->sliding_window, 0u);
   EXPECT_EQ(config->expert_count, 0u);
-  EXPECT_FALSE(config->tie_word_embeddings);
+  EXPECT_FALSE(config->tie_word_embeddings.has_value());
 }
 
 TEST(ModelConfig, reads_rope_as_transformers_4_writes_it) {
@@ -107,6 +107,53 @@ TEST(ModelConfig, layer_types_decide_the_window) {
             std::string::npos);
 }
 
+TEST(ModelConfig, layers_with_a_window_may_turn_by_a_theta_of_their_own) {
+  for (
+      const std::string_view written :
+      {R"("rope_theta":1e6,"rope_local_base_freq":1e4,"rope_scaling":{"type":"linear","factor":8})",
+       R"("rope_parameters":{"sliding_attention":{"rope_theta":1e4},)"
+       R"("full_attention":{"rope_type":"linear","factor":8,"rope_theta":1e6}})"}) {
+    const StatusOr<ModelConfig> config = parse(written);
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_EQ(config->rope_theta, 1e6);
+    EXPECT_EQ(config->rope_scaling.factor, 8);
+    EXPECT_EQ(config->local_rope_theta, 1e4);
+  }
+}
+
+TEST(ModelConfig, reads_the_sizes_as_gpt2_spells_them) {
+  const StatusOr<ModelConfig> config = parse_model_config(
+      R"({"architectures":["GPT2LMHeadModel"],"model_type":"gpt2","vocab_size":50257,"n_embd":768,)"
+      R"("n_layer":12,"n_head":12,"n_positions":1024,"layer_norm_epsilon":1e-5,)"
+      R"("activation_function":"gelu_new","n_inner":null})",
+      "config.json");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->hidden_size, 768u);
+  EXPECT_EQ(config->intermediate_size, 3072u);
+  EXPECT_EQ(config->layer_count, 12u);
+  EXPECT_EQ(config->head_dim, 64u);
+  EXPECT_EQ(config->positions_max, 1024u);
+  EXPECT_EQ(config->hidden_act, "gelu_new");
+}
+
+TEST(ModelConfig, fields_of_one_architecture_are_read_by_name_with_the_same_errors) {
+  const StatusOr<ModelConfig> config =
+      parse(R"("logits_scaling":8,"no_rope_layers":[1,0],"parallel_attn":"yes")");
+  ASSERT_TRUE(config.ok()) << config.status();
+  ConfigFields fields = config->fields();
+  float scaling = 1;
+  fields.read("logits_scaling", scaling);
+  EXPECT_EQ(scaling, 8);
+  std::vector<uint32_t> layers;
+  fields.read("no_rope_layers", layers);
+  EXPECT_EQ(layers, (std::vector<uint32_t>{1, 0}));
+  EXPECT_TRUE(fields.status().ok());
+  bool is_parallel = false;
+  fields.read("parallel_attn", is_parallel);
+  EXPECT_EQ(std::string(fields.status().message()),
+            "config.json: parallel_attn is \"yes\", not true or false");
+}
+
 TEST(ModelConfig, reads_experts) {
   const StatusOr<ModelConfig> config = parse(R"("num_local_experts":8,"num_experts_per_tok":2)");
   ASSERT_TRUE(config.ok()) << config.status();
@@ -136,8 +183,12 @@ TEST(ModelConfig, wrong_values_are_refused_by_field_and_value) {
   EXPECT_EQ(refusal(R"("rope_scaling":{"factor":0})"),
             "config.json: rope_scaling: factor is 0, not above 0");
   EXPECT_EQ(refusal(R"("rope_scaling":[])"), "config.json: rope_scaling is not an object");
-  EXPECT_NE(refusal(R"("rope_parameters":{"full_attention":{}})").find("full_attention"),
-            std::string::npos);
+  EXPECT_EQ(refusal(R"("rope_parameters":{"linear_attention":{}})"),
+            "config.json: rope_parameters: layer type \"linear_attention\" is not supported; "
+            "supported are full_attention and sliding_attention");
+  EXPECT_EQ(refusal(R"("rope_parameters":{"sliding_attention":{"rope_type":"yarn"}})"),
+            "config.json: rope_parameters: sliding_attention: rope_type \"yarn\" is not supported "
+            "for layers with a sliding window");
 }
 
 TEST(ModelConfig, missing_field_is_named) {
