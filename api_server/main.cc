@@ -13,6 +13,7 @@
 #include "common/process/death_pipe.h"
 #include "common/process/last_word.h"
 #include "common/process/sibling_binary.h"
+#include "common/random.h"
 #include "common/signals.h"
 
 namespace trireme::api {
@@ -35,7 +36,10 @@ Status run(std::span<const char* const> arguments) {
   // Everybody on the machine can read command lines.
   give_api_keys_to_children(options);
   std::vector<const char*> for_children = without_flag(arguments, "api-key");
-  for_children.insert(for_children.end(), {"--internal-model-directory", directory.c_str()});
+  options.internal.launch = entropy64();
+  const std::string launch = std::to_string(options.internal.launch);
+  for_children.insert(for_children.end(), {"--internal-model-directory", directory.c_str(),
+                                           "--internal-launch", launch.c_str()});
   return run_launcher(options, for_children, stop);
 }
 

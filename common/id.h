@@ -23,6 +23,10 @@ using Epoch = Id<struct EpochTag, uint64_t>;  // Of the coordinator's view; only
 // One life of one process: drawn at its start, compared for equality only. What an older life
 // of the same rank sends is dropped.
 using Incarnation = Id<struct IncarnationTag, uint64_t>;
+// One start of a node, drawn by its launcher or headless node agent and told to all they start; 0:
+// a process that stands alone. Of two processes with one number, the later one is the successor
+// only within a launch.
+using LaunchId = Id<struct LaunchIdTag, uint64_t>;
 // A request as one front end's life knows it. Unique there; (front end, key) is unique in the
 // cluster.
 using RequestKey = Id<struct RequestKeyTag, uint64_t>;

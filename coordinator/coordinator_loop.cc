@@ -61,7 +61,8 @@ StatusOr<std::unique_ptr<CoordinatorLoop>> CoordinatorLoop::create(zmq::Context&
   // The members ping, seldom: leases tell who is alive, and 1,024 pings a second cost 5 % of a
   // core.
   TRIREME_ASSIGN_OR_RETURN(zmq::Router router,
-                           zmq::Router::create(context, {.heartbeat_interval = Duration::zero()}));
+                           zmq::Router::create(context, {.heartbeat_interval = Duration::zero(),
+                                                         .listen_fd = options.internal.listen_fd}));
   TRIREME_RETURN_IF_ERROR(annotate(router.bind(member::control_endpoint(options)),
                                    "--data-parallel-address, --data-parallel-rpc-port"));
   TRIREME_ASSIGN_OR_RETURN(zmq::Poller poller, zmq::Poller::create());

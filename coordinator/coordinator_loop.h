@@ -1,6 +1,7 @@
 // CoordinatorLoop: the coordinator's process around CoordinatorState: one ROUTER, one thread.
 //
-// Binds control_endpoint(options): beyond loopback only with a cluster key or --insecure-cluster.
+// Listens at control_endpoint(options), by the launcher's socket if it was given one: beyond
+// loopback only with a cluster key or --insecure-cluster.
 // Bytes that are no message of a member are dropped and counted; the counts are logged at most
 // every kReportInterval. A Hello that we cannot decode because its sender is newer is refused with
 // both versions. What a slow member does not take (its queue is full) is dropped: the protocol

@@ -192,7 +192,7 @@ TEST_F(CoordinatorLoopTest, what_was_dropped_is_told_to_the_front_ends) {
     const UniqueFd raw(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_in address{};
     address.sin_family = AF_INET;
-    address.sin_port = ::htons(static_cast<uint16_t>(options_.parallel.data_parallel_rpc_port));
+    address.sin_port = ::htons(*options_.parallel.data_parallel_rpc_port);
     address.sin_addr.s_addr = ::htonl(INADDR_LOOPBACK);
     ASSERT_EQ(::connect(raw.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
     ASSERT_EQ(::send(raw.get(), "\xff garbage", 9, MSG_NOSIGNAL), 9);

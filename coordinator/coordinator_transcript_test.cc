@@ -1,7 +1,7 @@
 // Golden transcripts: tests/golden/coordinator/*.txt hold commands, "----", and what the
 // coordinator said. TRIREME_REWRITE_GOLDEN=1 writes them anew; the diff is reviewed.
 //
-//   hello <role> <index> life=<n> [epoch=] [wave=] [node=] [dtype=]     ready | leave ...
+//   hello <role> <index> life=<n> [epoch=] [wave=] [node=] [launch=] [dtype=]     ready | leave ...
 //   alive <role> <index> life=<n> [epoch=] [state=starting|ready|draining]
 //   load engine <i> life=<n> sequence= waiting=     wave engine <i> life=<n> start=|complete=
 //   ack engine <i> life=<n> sequence=               died agent <i> life=<n> rank= of= restarts=
@@ -152,7 +152,8 @@ class Transcript {
                        .pid = static_cast<uint32_t>(1000 + from.incarnation.value),
                        .config = {{"dtype", text("dtype", "bfloat16")}},
                        .epoch_seen = Epoch{number("epoch")},
-                       .wave_seen = WaveId{number("wave")}};
+                       .wave_seen = WaveId{number("wave")},
+                       .launch = LaunchId{number("launch")}};
   }
 
   void wait(Duration time) {

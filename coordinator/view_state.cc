@@ -42,7 +42,8 @@ wire::Member new_member(const wire::Hello& hello) {
           .incarnation = hello.incarnation,
           .state = MemberState::kStarting,
           .node = bounded(hello.node),
-          .pid = hello.pid};
+          .pid = hello.pid,
+          .launch = hello.launch};
 }
 
 }  // namespace
@@ -86,7 +87,7 @@ std::optional<wire::Refuse> ViewState::refusal(Instant now, const wire::Hello& h
   }
   Place& place = found->second;
   if (!place.is_live() || place.member.incarnation == hello.incarnation) return std::nullopt;
-  const bool is_successor = hello.role != Role::kEngine && hello.node == place.member.node;
+  const bool is_successor = hello.role != Role::kEngine && hello.launch == place.member.launch;
   if (is_successor) return std::nullopt;
   if (place.rival != hello.incarnation) {
     place.rival = hello.incarnation;

@@ -16,9 +16,9 @@
 // Refused: an index out of range, a rank whose other incarnation still holds its lease (final when
 // that one was heard a lease after the rival had come: two nodes have the same rank),
 // and a configuration that differs, each with both values. The first of two equals wins for
-// engines; an api-server or node agent gives way to its successor on the same node (its parent
-// started it). Total: messages of those who are not in the view change nothing. Threads: one owner.
-// Bounds: kMembersMax places. Time never goes back.
+// engines; an api-server or node agent gives way to its successor of the same launch (their parent
+// saw the first one die). Total: messages of those who are not in the view change nothing. Threads:
+// one owner. Bounds: kMembersMax places. Time never goes back.
 #pragma once
 
 #include <cstdint>

@@ -19,7 +19,8 @@ class ViewStateTest : public testing::Test {
             .incarnation = Incarnation{life},
             .node = "front",
             .pid = static_cast<uint32_t>(4000 + life),
-            .config = {{"dtype", "bfloat16"}}};
+            .config = {{"dtype", "bfloat16"}},
+            .launch = LaunchId{1}};
   }
   wire::MemberKey engine(uint32_t rank, uint64_t life) {
     return {Role::kEngine, rank, Incarnation{life}};
@@ -167,13 +168,25 @@ TEST_F(ViewStateTest, a_report_on_an_older_life_does_not_touch_the_new_one) {
   EXPECT_TRUE(state_.is_live(engine(2, 5)));
 }
 
-TEST_F(ViewStateTest, an_api_server_gives_way_to_its_successor_on_the_same_node) {
+TEST_F(ViewStateTest, an_api_server_gives_way_to_its_successor_of_the_same_launch) {
   ASSERT_TRUE(join(hello(Role::kApiServer, 0, 1)));
   EXPECT_TRUE(join(hello(Role::kApiServer, 0, 2)));
   EXPECT_FALSE(state_.is_live({Role::kApiServer, 0, Incarnation{1}}));
-  wire::Hello elsewhere = hello(Role::kApiServer, 0, 3);
-  elsewhere.node = "other";
-  EXPECT_FALSE(refusal(elsewhere).is_final);
+  wire::Hello second_launch = hello(Role::kApiServer, 0, 3);
+  second_launch.launch = LaunchId{2};  // On the same host, or on one of the same name.
+  EXPECT_FALSE(refusal(second_launch).is_final);
+}
+
+TEST_F(ViewStateTest, a_node_started_twice_is_told_to_end_while_the_first_lives) {
+  ASSERT_TRUE(join(hello(Role::kNodeAgent, 0, 1)));
+  wire::Hello second_launch = hello(Role::kNodeAgent, 0, 2);
+  second_launch.launch = LaunchId{2};
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_FALSE(refusal(second_launch).is_final) << i;
+    (void)after(seconds(1));
+    keep_alive({Role::kNodeAgent, 0, Incarnation{1}}, MemberState::kReady, 1);
+  }
+  EXPECT_TRUE(refusal(second_launch).is_final);
 }
 
 TEST_F(ViewStateTest, a_hello_said_twice_changes_nothing) {

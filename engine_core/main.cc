@@ -13,6 +13,7 @@
 #include "common/process/death_pipe.h"
 #include "common/process/last_word.h"
 #include "common/process/parent_watch.h"
+#include "common/random.h"
 #include "common/signals.h"
 #include "engine_core/node_agent/node_agent.h"
 #include "engine_core/node_agent/worker_node.h"
@@ -52,7 +53,7 @@ Status run(int argc, char** argv) {
   // API keys are for front ends; here they would only show on the command lines of our children.
   const std::vector<const char*> arguments = without_flag({argv + 1, argv + argc}, "api-key");
   std::vector<std::string> notices;
-  TRIREME_ASSIGN_OR_RETURN(const ServeOptions options, parse_serve_flags(arguments, &notices));
+  TRIREME_ASSIGN_OR_RETURN(ServeOptions options, parse_serve_flags(arguments, &notices));
   TRIREME_ASSIGN_OR_RETURN(StopSignal stop, StopSignal::install());
   TRIREME_RETURN_IF_ERROR(process::arm_inherited_death_pipe());
   if (options.parallel.executor == Executor::kExternalLauncher) {
@@ -61,10 +62,14 @@ Status run(int argc, char** argv) {
   if (options.internal.is_engine_rank) return run_one_rank(options, arguments, stop, {});
   std::vector<const char*> for_ranks(arguments.begin(), arguments.end());
   std::string directory = options.internal.model_directory;
+  std::string launch;
   if (directory.empty()) {
     for (const std::string& notice : notices) log::tell("flag_notice", notice);
     TRIREME_ASSIGN_OR_RETURN(directory, hub::resolve_model(options.model));
-    for_ranks.insert(for_ranks.end(), {"--internal-model-directory", directory.c_str()});
+    options.internal.launch = entropy64();
+    launch = std::to_string(options.internal.launch);
+    for_ranks.insert(for_ranks.end(), {"--internal-model-directory", directory.c_str(),
+                                       "--internal-launch", launch.c_str()});
   }
   const bool has_engine = options.parallel.node_rank == 0;
   return has_engine ? run_node_agent(options, for_ranks, stop)

@@ -39,7 +39,7 @@ struct ConfigEntry {
 
 struct Hello {
   static constexpr MessageKind kKind = MessageKind::kHello;
-  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kVersion = 2;
   static constexpr uint8_t kCompat = 1;
 
   Role role{};
@@ -52,10 +52,11 @@ struct Hello {
   Epoch epoch_seen;  // The highest epoch this process has seen: a restarted coordinator goes above
                      // it.
   WaveId wave_seen;
+  LaunchId launch;  // Since version 2.
 
   static auto fields(auto& m) {
     return std::tie(m.role, m.index, m.incarnation, m.node, m.pid, m.version, m.config,
-                    m.epoch_seen, m.wave_seen);
+                    m.epoch_seen, m.wave_seen, m.launch);
   }
   friend bool operator==(const Hello&, const Hello&) = default;
 };
@@ -117,17 +118,18 @@ struct Member {
   MemberReady ready;      // Empty while starting.
   uint32_t restarts = 0;  // Of this place (role, index) since the cluster started.
   std::string reason;     // Lost, or restarted: why, as far as known.
+  LaunchId launch;        // Since version 2 of the view.
 
   static auto fields(auto& m) {
     return std::tie(m.role, m.index, m.incarnation, m.state, m.node, m.pid, m.ready, m.restarts,
-                    m.reason);
+                    m.reason, m.launch);
   }
   friend bool operator==(const Member&, const Member&) = default;
 };
 
 struct View {
   static constexpr MessageKind kKind = MessageKind::kView;
-  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kVersion = 2;
   static constexpr uint8_t kCompat = 1;
 
   Epoch epoch;
@@ -142,7 +144,7 @@ struct View {
 // one with a KeepAlive.
 struct ViewChange {
   static constexpr MessageKind kKind = MessageKind::kViewChange;
-  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kVersion = 2;
   static constexpr uint8_t kCompat = 1;
 
   Epoch base;

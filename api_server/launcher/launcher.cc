@@ -44,10 +44,12 @@ void say(const std::string& line) {
 
 class Launcher {
  public:
-  Launcher(const ServeOptions& options, ListenSocket http, process::Supervisor children,
-           member::MemberLink link, zmq::Poller poller, StopSignal& stop)
+  Launcher(const ServeOptions& options, ListenSocket http, std::optional<ListenSocket> control,
+           process::Supervisor children, member::MemberLink link, zmq::Poller poller,
+           StopSignal& stop)
       : options_(options),
         http_(std::move(http)),
+        control_(std::move(control)),
         children_(std::move(children)),
         link_(std::move(link)),
         poller_(std::move(poller)),
@@ -67,10 +69,12 @@ class Launcher {
   void report_ranks_of_dead_agent(const std::string& reason);
   Status on_event(const member::Event& event);
   void on_view(const wire::View& view);
+  [[nodiscard]] bool is_ours(const wire::Member& member) const;
   [[nodiscard]] bool is_complete(const wire::View& view) const;
   void announce(const wire::View& view);
   void say_who_is_missing();
   void follow_stop();
+  void force_stop();
   void stop_stage(Kind kind, int signal);
   [[nodiscard]] uint32_t pid_of(Kind kind) const;
   [[nodiscard]] bool is_over() const;
@@ -78,6 +82,7 @@ class Launcher {
 
   const ServeOptions& options_;
   ListenSocket http_;
+  std::optional<ListenSocket> control_;   // None: the coordinator is another node's.
   std::optional<CounterBoard> counters_;  // Outlives the lives of the api-servers.
   process::Supervisor children_;
   member::MemberLink link_;
@@ -97,9 +102,10 @@ class Launcher {
 
 Status Launcher::start(std::span<const char* const> arguments) {
   say("http: listening on " + http_.address);
-  if (member::starts_coordinator(options_)) {
-    TRIREME_RETURN_IF_ERROR(
-        add(Kind::kCoordinator, "coordinator", "coordinator", arguments, {}, {}));
+  if (control_) {
+    const int fd = control_->fd.get();
+    TRIREME_RETURN_IF_ERROR(add(Kind::kCoordinator, "coordinator", "coordinator", arguments,
+                                {"--internal-listen-fd", std::to_string(fd)}, {fd}));
   }
   const member::RankRange local = member::local_ranks(options_);
   if (local.count > 0) {
@@ -205,7 +211,7 @@ void Launcher::report_ranks_of_dead_agent(const std::string& reason) {
   for (uint32_t rank = local.first; rank < local.first + local.count; ++rank) {
     const auto* member = member::find_member(view_, wire::Role::kEngine, rank);
     if (member == nullptr || member->state == wire::MemberState::kLost) continue;
-    if (member->node != host_name()) continue;  // The same number elsewhere: not the one that died.
+    if (!is_ours(*member)) continue;  // Another holds that number.
     link_.report_rank({.engine = EngineId{rank},
                        .incarnation = member->incarnation,
                        .reason = "node agent: " + reason,
@@ -248,6 +254,10 @@ void Launcher::on_view(const wire::View& view) {
   announce(view);
 }
 
+bool Launcher::is_ours(const wire::Member& member) const {
+  return member.launch.value == options_.internal.launch;
+}
+
 bool Launcher::is_complete(const wire::View& view) const {
   const auto is_ready = [&](wire::Role role, uint32_t index) {
     const wire::Member* const member = member::find_member(view, role, index);
@@ -257,9 +267,9 @@ bool Launcher::is_complete(const wire::View& view) const {
   const member::RankRange local = member::local_ranks(options_);
   for (uint32_t rank = served.first; rank < served.first + served.count; ++rank) {
     if (!is_ready(wire::Role::kEngine, rank)) return false;
-    // Another node may hold a rank that belongs here: then ours cannot start.
+    // Another launch may hold a rank that belongs here: then ours cannot start.
     const auto* member = member::find_member(view, wire::Role::kEngine, rank);
-    if (local.contains(rank) && member->node != host_name()) return false;
+    if (local.contains(rank) && !is_ours(*member)) return false;
   }
   const uint32_t servers = std::max(1U, options_.server.api_server_count);
   for (uint32_t i = 0; i < servers; ++i) {
@@ -309,17 +319,24 @@ void Launcher::follow_stop() {
     say("stopping: running requests finish, a second signal ends them");
     stop_stage(Kind::kApiServer, SIGTERM);
   }
-  const bool kills = level == StopSignal::Level::kForce && level_ != StopSignal::Level::kForce;
+  const bool is_new_force = level == StopSignal::Level::kForce && level_ != level;
   level_ = level;
-  if (kills) {
-    for (const Kind kind : {Kind::kApiServer, Kind::kNodeAgent, Kind::kCoordinator}) {
-      stop_stage(kind, SIGKILL);
-    }
-  }
+  if (is_new_force) force_stop();
   if (now() >= kill_at_) stop_stage(stage_, SIGKILL);
+  const int signal = level == StopSignal::Level::kForce ? SIGKILL : SIGTERM;
   while (stage_ < Kind::kCoordinator && pid_of(stage_) == 0) {
-    stop_stage(static_cast<Kind>(static_cast<int>(stage_) + 1), SIGTERM);
+    stop_stage(static_cast<Kind>(static_cast<int>(stage_) + 1), signal);
   }
+}
+
+void Launcher::force_stop() {
+  if (stage_ != Kind::kApiServer) {
+    stop_stage(stage_, SIGKILL);
+    return;
+  }
+  // Not SIGTERM: one that still waits to be read would take a second one in.
+  stop_stage(Kind::kApiServer, SIGINT);
+  kill_at_ = now() + kForceGrace;
 }
 
 void Launcher::stop_stage(Kind kind, int signal) {
@@ -345,13 +362,23 @@ long Launcher::milliseconds() const {
   return std::chrono::duration_cast<std::chrono::milliseconds>(now() - started_at_).count();
 }
 
-Status check_ports(const ServeOptions& options, const zmq::ContextOptions& context) {
-  if (!member::starts_coordinator(options)) return absl::OkStatus();
-  const std::string endpoint = member::control_endpoint(options);
+// Held for our whole life, so that a restarted coordinator has the same one.
+StatusOr<std::optional<ListenSocket>> take_control_port(const ServeOptions& options,
+                                                        const zmq::ContextOptions& context) {
+  if (!member::starts_coordinator(options)) return std::nullopt;
   TRIREME_RETURN_IF_ERROR(
-      annotate(zmq::check_bind_is_safe(endpoint, context.key.has_value(), context.insecure),
+      annotate(zmq::check_bind_is_safe(member::control_endpoint(options), context.key.has_value(),
+                                       context.insecure),
                "--data-parallel-address"));
-  return check_control_port(member::control_host(options), options.parallel.data_parallel_rpc_port);
+  const bool is_found_by_others = !member::is_one_node(options);
+  const uint16_t port = is_found_by_others ? member::control_port(options)
+                                           : options.parallel.data_parallel_rpc_port.value_or(0);
+  if (is_found_by_others && port == 0) {
+    return error(StatusCode::kInvalidArgument,
+                 "--data-parallel-rpc-port 0: the other nodes cannot find a port that is not said; "
+                 "give one");
+  }
+  return listen_for_control(member::control_host(options), port);
 }
 
 }  // namespace
@@ -360,18 +387,25 @@ Status run_launcher(const ServeOptions& options, std::span<const char* const> ar
                     StopSignal& stop) {
   TRIREME_ASSIGN_OR_RETURN(ListenSocket http, listen_on(options.server.host, options.server.port));
   TRIREME_ASSIGN_OR_RETURN(const auto context, member::make_cluster_context(options));
-  TRIREME_RETURN_IF_ERROR(check_ports(options, context->options()));
+  TRIREME_ASSIGN_OR_RETURN(auto control, take_control_port(options, context->options()));
+  ServeOptions ours = options;
+  std::vector<const char*> for_children(arguments.begin(), arguments.end());
+  const std::string port = control ? std::to_string(control->port) : "";
+  if (control && options.parallel.data_parallel_rpc_port != control->port) {
+    ours.parallel.data_parallel_rpc_port = control->port;
+    for_children.insert(for_children.end(), {"--data-parallel-rpc-port", port.c_str()});
+  }
   TRIREME_ASSIGN_OR_RETURN(auto link,
-                           member::MemberLink::open(*context, options,
+                           member::MemberLink::open(*context, ours,
                                                     {.role = wire::Role::kNodeAgent,
-                                                     .index = member::launcher_index(options),
+                                                     .index = member::launcher_index(ours),
                                                      .incarnation = Incarnation{entropy64()},
-                                                     .config = member::cluster_config(options)}));
+                                                     .config = member::cluster_config(ours)}));
   TRIREME_ASSIGN_OR_RETURN(auto poller, zmq::Poller::create());
   TRIREME_ASSIGN_OR_RETURN(auto children, process::Supervisor::create({}));
-  Launcher launcher(options, std::move(http), std::move(children), std::move(link),
+  Launcher launcher(ours, std::move(http), std::move(control), std::move(children), std::move(link),
                     std::move(poller), stop);
-  TRIREME_RETURN_IF_ERROR(launcher.start(arguments));
+  TRIREME_RETURN_IF_ERROR(launcher.start(for_children));
   return launcher.run();
 }
 

@@ -35,7 +35,7 @@ struct ParallelOptions {
   std::optional<uint32_t> data_parallel_start_rank;
   std::optional<uint32_t> data_parallel_rank;
   std::string data_parallel_address = "127.0.0.1";
-  uint16_t data_parallel_rpc_port = 29550;
+  std::optional<uint16_t> data_parallel_rpc_port;  // None: proto/member/cluster_shape.h says.
   LoadBalancing load_balancing = LoadBalancing::kInternal;
   Executor executor = Executor::kAuto;
   uint32_t node_count = 1;  // --nnodes
@@ -102,6 +102,7 @@ struct InternalOptions {
   uint32_t engine_rank = 0;       // --internal-engine-rank: this process is this one rank
   bool is_engine_rank = false;    // set with it: engine-core as a rank, not as node agent
   std::string model_directory;    // --internal-model-directory: what the parent resolved --model to
+  uint64_t launch = 0;            // --internal-launch: LaunchId of this node's start
   int death_fd = -1;              // --internal-death-fd: closed by the parent's death
   int counters_fd = -1;           // --internal-counters-fd: shared by a node's api-servers
   int listen_fd = -1;             // --internal-listen-fd: the coordinator's bound socket, or HTTP's

@@ -24,14 +24,15 @@ constexpr int kMessagesPerTurnMax = 256;
 // Only to give up a connection that the network has lost: the lease tells who is alive.
 constexpr Duration kHeartbeatInterval = std::chrono::seconds(5);
 
-wire::Hello make_hello(const MemberIdentity& identity) {
+wire::Hello make_hello(const MemberIdentity& identity, const ServeOptions& options) {
   return {.role = identity.role,
           .index = identity.index,
           .incarnation = identity.incarnation,
           .node = host_name(),
           .pid = static_cast<uint32_t>(::getpid()),
           .version = kVersion,
-          .config = identity.config};
+          .config = identity.config,
+          .launch = LaunchId{options.internal.launch}};
 }
 
 }  // namespace
@@ -40,8 +41,8 @@ struct MemberLink::Parts {
   Parts(zmq::Dealer dealer, MemberIdentity self, const ServeOptions& options, Instant start)
       : socket(std::move(dealer)),
         identity(std::move(self)),
-        state(make_hello(identity), std::chrono::milliseconds(options.cluster.lease_milliseconds),
-              start),
+        state(make_hello(identity, options),
+              std::chrono::milliseconds(options.cluster.lease_milliseconds), start),
         endpoint(control_endpoint(options)),
         warn_at(start + kFirstWarning) {}
 

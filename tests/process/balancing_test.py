@@ -88,20 +88,23 @@ def test_hybrid_each_node_serves_its_own_ranks():
         assert_routes_only_to(first, ["0", "1"])
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a host name of its own needs root")
-def test_a_node_with_a_rank_of_another_ends_and_disturbs_nobody():
+@pytest.mark.parametrize("start_rank", [1, 2], ids=["one rank too many", "the same node twice"])
+def test_a_node_with_a_rank_of_another_ends_and_disturbs_nobody(start_rank):
     rpc_port = free_port()
     flags = ["--data-parallel-hybrid-lb", "--data-parallel-size", 4, "--data-parallel-size-local", 2]
-    elsewhere = ("unshare", "--uts", "sh", "-c", 'hostname elsewhere && exec "$@"', "sh")
-    with node(rpc_port, *flags) as first:
-        first.wait_ready()
-        first.wait_engines(2)
-        before = pids_of(first)
-        with node(rpc_port, *flags, "--data-parallel-start-rank", 1, prefix=elsewhere) as wrong:
+    with node(rpc_port, *flags) as first, node(rpc_port, *flags, "--data-parallel-start-rank", 2) as second:
+        for one in (first, second):
+            one.wait_ready()
+            one.wait_engines(2)
+        before = pids_of(first), pids_of(second)
+        with node(rpc_port, *flags, "--data-parallel-start-rank", start_rank) as wrong:
             assert wrong.process.wait(timeout=60) == 1
-            assert "rank 1 is held by" in wrong.log_text().splitlines()[-1]
-        assert pids_of(first) == before and first.metric("trireme:engine_losses_total") == 0
+            assert "is held by" in wrong.log_text().splitlines()[-1]
+        assert (pids_of(first), pids_of(second)) == before
+        for one in (first, second):
+            assert one.metric("trireme:engine_losses_total") == 0
         assert_routes_only_to(first, ["0", "1"])
+        assert_routes_only_to(second, ["2", "3"])
 
 
 @pytest.mark.parametrize("flag", [["--data-parallel-external-lb"], []], ids=["external-lb", "rank alone"])

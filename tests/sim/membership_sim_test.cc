@@ -38,7 +38,6 @@ constexpr uint32_t kCoordinator = 1'000'000;  // A link end; processes are 0, 1,
 
 struct Process {
   MemberKey key;
-  std::string node;
   member::MemberState state;
   bool is_alive = true;
   bool is_frozen = false;
@@ -106,11 +105,15 @@ class Cluster {
 
   void start(Role role, uint32_t index) {
     const MemberKey key{role, index, Incarnation{++lives_}};
-    const std::string node = world_.random(5) == 0 ? "other" : "front";
-    wire::Hello hello{
-        .role = role, .index = index, .incarnation = key.incarnation, .node = node, .pid = 1};
-    processes_.push_back(std::make_unique<Process>(
-        Process{.key = key, .node = node, .state = {std::move(hello), kLease, now()}}));
+    const LaunchId launch{world_.random(5) == 0 ? 2U : 1U};
+    wire::Hello hello{.role = role,
+                      .index = index,
+                      .incarnation = key.incarnation,
+                      .node = "front",
+                      .pid = 1,
+                      .launch = launch};
+    processes_.push_back(
+        std::make_unique<Process>(Process{.key = key, .state = {std::move(hello), kLease, now()}}));
     const auto id = static_cast<uint32_t>(processes_.size() - 1);
     world_.after(world_.random(1'000),
                  [this, id] { processes_[id]->state.set_ready({.block_count = 1 + id}); });
