@@ -38,7 +38,7 @@ StatusOr<std::unique_ptr<Model>> DecoderModel::load(DecoderConfig config, ModelS
                     .block_tokens = source.block_tokens};
   return std::unique_ptr<Model>(new DecoderModel(std::move(config), share, activation,
                                                  std::move(ropes), std::move(weights), kv,
-                                                 std::move(source.device)));
+                                                 std::move(source.device), source.life));
 }
 
 StatusOr<DecoderModel::Ropes> DecoderModel::make_ropes(const DecoderConfig& config) {
@@ -60,14 +60,15 @@ StatusOr<DecoderModel::Ropes> DecoderModel::make_ropes(const DecoderConfig& conf
 
 DecoderModel::DecoderModel(DecoderConfig config, DecoderShare share, Activation activation,
                            Ropes ropes, DecoderWeights weights, KvLayout kv,
-                           std::unique_ptr<Device> device)
+                           std::unique_ptr<Device> device, LifeSigns life)
     : config_(std::move(config)),
       share_(share),
       activation_(activation),
       kv_(kv),
       device_(std::move(device)),
       ropes_(std::move(ropes)),
-      weights_(std::move(weights)) {}
+      weights_(std::move(weights)),
+      life_(life) {}
 
 KvShape DecoderModel::kv_shape() const {
   return {.block_tokens = kv_.block_tokens, .block_bytes = device_->kv_block_bytes(kv_)};
@@ -115,10 +116,12 @@ Status DecoderModel::forward(const ForwardBatch& batch, std::span<const float> h
   }
   const View delta = device_->scratch(kDelta, token_count, sizes().hidden_size);
   for (uint32_t layer = 0; layer < share_.layers.count; ++layer) {
+    life_.enter(WorkerPhase::kAttention, share_.layers.begin + layer);
     run_layer(layer, residual, layer > 0, delta);
   }
   if (share_.layers.count > 0) device_->add(residual, delta);
   if (share_.is_last_stage) {
+    life_.enter(WorkerPhase::kLogits);
     write_logits(batch, residual, logits);
   } else {
     device_->read_back(residual, hidden_out);
@@ -139,12 +142,14 @@ void DecoderModel::run_layer(uint32_t layer, const View& residual, bool has_delt
   if (!config_.parallel_residual) {
     attend(layer, normed, delta);
     finish_block(delta, weights.attention_post_norm);
+    life_.enter(WorkerPhase::kMlp);
     feed_forward(layer, normalised(residual, &delta, weights.mlp_norm), delta);
     finish_block(delta, weights.mlp_post_norm);
     return;
   }
   const View attended = device_->scratch(kAttentionDelta, residual.row_count, sizes().hidden_size);
   attend(layer, normed, attended);
+  life_.enter(WorkerPhase::kMlp);
   const bool shares_norm = !weights.mlp_norm;
   feed_forward(layer, shares_norm ? normed : normalised(residual, nullptr, weights.mlp_norm),
                delta);

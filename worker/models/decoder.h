@@ -33,7 +33,7 @@ class DecoderModel final : public Model {
     std::optional<Rope> local;  // Where some layers turn by other angles.
   };
   DecoderModel(DecoderConfig config, DecoderShare share, Activation activation, Ropes ropes,
-               DecoderWeights weights, KvLayout kv, std::unique_ptr<Device> device);
+               DecoderWeights weights, KvLayout kv, std::unique_ptr<Device> device, LifeSigns life);
   [[nodiscard]] static StatusOr<Ropes> make_ropes(const DecoderConfig& config);
   [[nodiscard]] const ModelConfig& sizes() const { return config_.sizes; }
   [[nodiscard]] Status check(const ForwardBatch& batch, std::span<const float> hidden_in,
@@ -65,6 +65,7 @@ class DecoderModel final : public Model {
   RotaryAngles global_angles_;
   RotaryAngles local_angles_;
   DecoderWeights weights_;
+  const LifeSigns life_;
   bool has_kv_ = false;
 };
 
