@@ -188,11 +188,10 @@ Status Process::open() {
   TRIREME_ASSIGN_OR_RETURN(tokenizer_, std::move(tokenizer));
   TRIREME_ASSIGN_OR_RETURN(template_, load_template(options_, tokenizer_directory(options_)));
   TRIREME_ASSIGN_OR_RETURN(zmq_, member::make_cluster_context(options_));
-  const auto& parallel = options_.parallel;
   std::string host = "127.0.0.1";
   if (!member::is_one_node(options_)) {
     TRIREME_ASSIGN_OR_RETURN(
-        host, address_towards(member::control_host(options_), parallel.data_parallel_rpc_port));
+        host, address_towards(member::control_host(options_), member::control_port(options_)));
   }
   TRIREME_ASSIGN_OR_RETURN(engines_,
                            EngineLoop::open(io_, *zmq_, host, client_options(options_, model)));

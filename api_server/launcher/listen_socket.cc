@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 
@@ -18,16 +19,16 @@ struct Bound {
   std::string lookup_error;
 };
 
-Bound bind_to(const std::string& host, uint16_t port) {
+Bound bind_to(const std::string& host, uint16_t port, int family) {
   addrinfo hints{}, *found = nullptr;
-  hints.ai_family = AF_UNSPEC;
+  hints.ai_family = family;
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
   const int code = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found);
   if (code != 0) return {.lookup_error = ::gai_strerror(code)};
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, &::freeaddrinfo);
-  Bound bound{
-      .fd = UniqueFd(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, found->ai_protocol))};
+  constexpr int kType = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+  Bound bound{.fd = UniqueFd(::socket(found->ai_family, kType, found->ai_protocol))};
   const int on = 1;
   // Connections of an earlier life that linger in the kernel do not count as taken.
   (void)::setsockopt(bound.fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
@@ -41,35 +42,37 @@ std::string without_brackets(const std::string& host) {
   return has_brackets ? host.substr(1, host.size() - 2) : host;
 }
 
-Status bind_error(const Bound& bound, const std::string& host, uint16_t port, const char* host_flag,
-                  const char* port_flag) {
+struct Flags {
+  const char* host;
+  const char* port;
+};
+
+Status bind_error(const Bound& bound, const std::string& host, uint16_t port, const Flags& flags) {
   if (!bound.lookup_error.empty()) {
-    return error(StatusCode::kInvalidArgument, "%s %s: %s", host_flag, host, bound.lookup_error);
+    return error(StatusCode::kInvalidArgument, "%s %s: %s", flags.host, host, bound.lookup_error);
   }
   if (bound.error_number == EADDRINUSE) {
     return error(StatusCode::kUnavailable,
                  "%s %u on %s is taken by another process; choose another port, or find it with: "
                  "ss -ltnp 'sport = :%u'",
-                 port_flag, port, host, port);
+                 flags.port, port, host, port);
   }
   if (bound.error_number == EADDRNOTAVAIL) {
-    return error(StatusCode::kInvalidArgument, "%s %s is not an address of this node", host_flag,
+    return error(StatusCode::kInvalidArgument, "%s %s is not an address of this node", flags.host,
                  host);
   }
-  return error(StatusCode::kUnavailable, "%s %u on %s: %s", port_flag, port, host,
+  return error(StatusCode::kUnavailable, "%s %u on %s: %s", flags.port, port, host,
                std::strerror(bound.error_number));
 }
 
-}  // namespace
-
-StatusOr<ListenSocket> listen_on(const std::string& host, uint16_t port) {
-  const std::string name = host.empty() ? "0.0.0.0" : without_brackets(host);
-  Bound bound = bind_to(name, port);
-  if (bound.error_number != 0 || !bound.lookup_error.empty()) {
-    return bind_error(bound, name, port, "--host", "--port");
+StatusOr<ListenSocket> listening(Bound bound, const std::string& host, uint16_t port,
+                                 const Flags& flags) {
+  if (bound.error_number == 0 && bound.lookup_error.empty() &&
+      ::listen(bound.fd.get(), SOMAXCONN) != 0) {
+    bound.error_number = errno;
   }
-  if (::listen(bound.fd.get(), SOMAXCONN) != 0) {
-    return error(StatusCode::kUnavailable, "--port %u: listen: %s", port, std::strerror(errno));
+  if (bound.error_number != 0 || !bound.lookup_error.empty()) {
+    return bind_error(bound, host, port, flags);
   }
   sockaddr_storage address{};
   socklen_t size = sizeof(address);
@@ -78,23 +81,32 @@ StatusOr<ListenSocket> listen_on(const std::string& host, uint16_t port) {
   if (::getsockname(bound.fd.get(), generic, &size) != 0 ||
       ::getnameinfo(generic, size, digits, sizeof(digits), service, sizeof(service),
                     NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
-    return error(StatusCode::kInternal, "--port %u: cannot read the bound address", port);
+    return error(StatusCode::kInternal, "%s %u: cannot read the bound address", flags.port, port);
   }
   const bool is_ipv6 = address.ss_family == AF_INET6;
   const std::string text(digits);
   const std::string reach = text == "0.0.0.0" ? "127.0.0.1" : text == "::" ? "::1" : text;
   return ListenSocket{.fd = std::move(bound.fd),
+                      .port = static_cast<uint16_t>(std::atoi(service)),
                       .address = is_ipv6 ? absl::StrFormat("[%s]:%s", text, service)
                                          : absl::StrFormat("%s:%s", text, service),
                       .reach_at = is_ipv6 ? absl::StrFormat("[%s]:%s", reach, service)
                                           : absl::StrFormat("%s:%s", reach, service)};
 }
 
-Status check_control_port(const std::string& host, uint16_t port) {
+}  // namespace
+
+StatusOr<ListenSocket> listen_on(const std::string& host, uint16_t port) {
+  const std::string name = host.empty() ? "0.0.0.0" : without_brackets(host);
+  return listening(bind_to(name, port, AF_UNSPEC), name, port, {"--host", "--port"});
+}
+
+StatusOr<ListenSocket> listen_for_control(const std::string& host, uint16_t port) {
   const std::string name = without_brackets(host);
-  const Bound bound = bind_to(name, port);
-  if (bound.error_number == 0 && bound.lookup_error.empty()) return absl::OkStatus();
-  return bind_error(bound, name, port, "--data-parallel-address", "--data-parallel-rpc-port");
+  Bound bound = bind_to(name, port, AF_INET);
+  if (!bound.lookup_error.empty()) bound = bind_to(name, port, AF_UNSPEC);
+  return listening(std::move(bound), name, port,
+                   {"--data-parallel-address", "--data-parallel-rpc-port"});
 }
 
 }  // namespace trireme::api

@@ -3,22 +3,14 @@
 
 #include <gtest/gtest.h>
 
-#include <charconv>
-
 namespace trireme::api {
 namespace {
-
-uint16_t port_of(const std::string& address) {
-  const std::size_t colon = address.rfind(':');
-  uint16_t port = 0;
-  std::from_chars(address.data() + colon + 1, address.data() + address.size(), port);
-  return port;
-}
 
 TEST(ListenSocket, port_zero_takes_a_free_one_and_says_which) {
   const auto socket = listen_on("127.0.0.1", 0);
   ASSERT_TRUE(socket.ok()) << socket.status();
-  EXPECT_NE(port_of(socket->address), 0);
+  EXPECT_NE(socket->port, 0);
+  EXPECT_EQ(socket->address, "127.0.0.1:" + std::to_string(socket->port));
   EXPECT_EQ(socket->reach_at, socket->address);
 }
 
@@ -32,29 +24,38 @@ TEST(ListenSocket, no_host_is_every_address_and_reached_at_loopback) {
 TEST(ListenSocket, a_taken_port_is_named_with_its_flag) {
   const auto first = listen_on("127.0.0.1", 0);
   ASSERT_TRUE(first.ok());
-  const uint16_t port = port_of(first->address);
+  const uint16_t port = first->port;
   const std::string taken = std::to_string(port) + " on 127.0.0.1 is taken";
   EXPECT_NE(listen_on("127.0.0.1", port).status().message().find("--port " + taken),
             std::string_view::npos);
-  EXPECT_NE(
-      check_control_port("127.0.0.1", port).message().find("--data-parallel-rpc-port " + taken),
-      std::string_view::npos);
+  EXPECT_NE(listen_for_control("127.0.0.1", port)
+                .status()
+                .message()
+                .find("--data-parallel-rpc-port " + taken),
+            std::string_view::npos);
 }
 
 TEST(ListenSocket, an_address_of_another_node_is_refused) {
-  EXPECT_EQ(check_control_port("192.0.2.1", 5).message(),
+  EXPECT_EQ(listen_for_control("192.0.2.1", 5).status().message(),
             "--data-parallel-address 192.0.2.1 is not an address of this node");
 }
 
-TEST(ListenSocket, a_free_control_port_stays_free) {
+TEST(ListenSocket, the_control_port_is_held_and_free_again_afterwards) {
   uint16_t port = 0;
   {
-    const auto socket = listen_on("127.0.0.1", 0);
-    ASSERT_TRUE(socket.ok());
-    port = port_of(socket->address);
+    const auto socket = listen_for_control("127.0.0.1", 0);
+    ASSERT_TRUE(socket.ok()) << socket.status();
+    port = socket->port;
+    EXPECT_NE(port, 0);
+    EXPECT_FALSE(listen_for_control("127.0.0.1", port).ok());
   }
-  EXPECT_TRUE(check_control_port("127.0.0.1", port).ok());
-  EXPECT_TRUE(check_control_port("127.0.0.1", port).ok());
+  EXPECT_TRUE(listen_for_control("127.0.0.1", port).ok());
+}
+
+TEST(ListenSocket, a_name_for_the_control_port_means_its_ipv4_address) {
+  const auto socket = listen_for_control("localhost", 0);
+  ASSERT_TRUE(socket.ok()) << socket.status();
+  EXPECT_TRUE(socket->address.starts_with("127.0.0.1:")) << socket->address;
 }
 
 }  // namespace

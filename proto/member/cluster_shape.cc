@@ -39,8 +39,12 @@ std::string control_host(const ServeOptions& options) {
   return is_one_node(options) ? "127.0.0.1" : options.parallel.data_parallel_address;
 }
 
+uint16_t control_port(const ServeOptions& options) {
+  return options.parallel.data_parallel_rpc_port.value_or(kControlPortDefault);
+}
+
 std::string control_endpoint(const ServeOptions& options) {
-  return tcp_endpoint(control_host(options), options.parallel.data_parallel_rpc_port);
+  return tcp_endpoint(control_host(options), control_port(options));
 }
 
 std::string tcp_endpoint(const std::string& host, uint16_t port) {

@@ -33,6 +33,10 @@ struct RankRange {
 // Where the coordinator is bound and found: --data-parallel-address, or loopback when every rank is
 // on this node, so that a one-node cluster is never open to the network.
 [[nodiscard]] std::string control_host(const ServeOptions& options);
+// --data-parallel-rpc-port, or where the nodes of a cluster look without it. The launcher of one
+// node takes any port then, and tells its children by the flag.
+inline constexpr uint16_t kControlPortDefault = 29550;
+[[nodiscard]] uint16_t control_port(const ServeOptions& options);
 [[nodiscard]] std::string control_endpoint(const ServeOptions& options);
 // "tcp://10.0.0.1:13345", IPv6 in brackets.
 [[nodiscard]] std::string tcp_endpoint(const std::string& host, uint16_t port);

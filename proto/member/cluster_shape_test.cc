@@ -21,6 +21,13 @@ TEST(ClusterShape, all_ranks_are_local_unless_said_otherwise) {
   EXPECT_EQ(control_endpoint(options), "tcp://127.0.0.1:13345");
 }
 
+TEST(ClusterShape, without_its_flag_the_control_port_is_one_that_all_nodes_know) {
+  ServeOptions options = cluster_of(4);
+  options.parallel.data_parallel_rpc_port.reset();
+  options.parallel.headless = true;
+  EXPECT_EQ(control_endpoint(options), "tcp://10.0.0.1:29550");
+}
+
 TEST(ClusterShape, the_front_node_of_two_is_found_at_its_address) {
   ServeOptions options = cluster_of(4);
   options.parallel.data_parallel_size_local = 2;

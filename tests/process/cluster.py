@@ -160,6 +160,7 @@ class Cluster:
     environment: dict = field(default_factory=dict)
     prefix: tuple = ()  # e.g. ("ip", "netns", "exec", NAME)
     host: str = "127.0.0.1"
+    takes_any_rpc_port: bool = False  # The launcher's choice; rpc_port is not its.
 
     def __post_init__(self):
         self.port = free_port()
@@ -173,7 +174,7 @@ class Cluster:
 
     def command(self) -> list:
         words = [*self.prefix, str(BIN / self.program), *map(str, self.arguments)]
-        if "--data-parallel-rpc-port" not in self.arguments:
+        if "--data-parallel-rpc-port" not in self.arguments and not self.takes_any_rpc_port:
             words += ["--data-parallel-rpc-port", str(self.rpc_port)]
         if self.program == "api-server":
             words += ["--host", self.host, "--port", str(self.port)]

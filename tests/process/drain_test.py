@@ -1,4 +1,4 @@
-"""How a cluster ends: running streams finish, new requests are refused, a second signal does not wait; TLS and API keys."""
+"""How a cluster ends: running streams finish, new requests are refused, a second signal answers what is open at once; TLS and API keys."""
 
 import fcntl
 import http.client
@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import termios
 import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -19,10 +20,11 @@ LONG = {"model": "demo", "prompt": "Count:", "max_tokens": 1500, "ignore_eos": T
 
 
 class Streams:
-    """Clients that read long streams; `done` holds the whole bodies."""
+    """Clients that read long streams; `done` holds the whole bodies, `told` those that end with an error event."""
 
     def __init__(self, cluster, count, **fields):
-        self.cluster, self.body, self.done, self.broken, self.started = cluster, {**LONG, **fields}, [], [], 0
+        self.cluster, self.body, self.started = cluster, {**LONG, **fields}, 0
+        self.done, self.told, self.broken = [], [], []
         self.lock = threading.Lock()
         self.threads = [threading.Thread(target=self.run) for _ in range(count)]
         for thread in self.threads:
@@ -38,7 +40,12 @@ class Streams:
                 with self.lock:
                     self.started += 1
                 body = (first + answer.read()).decode()
-            (self.done if body.rstrip().endswith("data: [DONE]") else self.broken).append(body)
+            if not body.rstrip().endswith("data: [DONE]"):
+                self.broken.append(body)
+            elif '{"error":' in body:
+                self.told.append(body)
+            else:
+                self.done.append(body)
         except (OSError, http.client.HTTPException) as failure:
             self.broken.append(str(failure))
 
@@ -72,26 +79,59 @@ def test_streams_finish_while_new_requests_are_refused():
         assert cluster.get("/live").status == 200
         assert not streams.done
         streams.join()
-        assert len(streams.done) == 8 and not streams.broken
+        assert len(streams.done) == 8 and not streams.broken and not streams.told
         assert all(body.count("data: ") > 100 and '"finish_reason":"length"' in body for body in streams.done)
         assert cluster.process.wait(timeout=40) == 0
         assert not (family & set(all_processes()))
         wait_for("ports are free", lambda: not (ports & listening()), 5)
 
 
-def test_second_signal_ends_within_a_second():
+STOPPED = "the server was stopped before this request was done"
+
+
+def assert_all_are_told(streams, count):
+    assert len(streams.told) == count and not streams.done and not streams.broken, streams.broken
+    for body in streams.told:
+        events = [line for line in body.splitlines() if line]
+        assert STOPPED in json.loads(events[-2].removeprefix("data: "))["error"]["message"]
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+def test_second_signal_answers_what_is_open_and_ends_within_a_second(servers):
+    with cluster_of("--api-server-count", str(servers), step_us=50000) as cluster:
+        cluster.wait_ready()
+        wait_for("all is up", lambda: "ready after" in cluster.log_text())
+        family = {p.pid for p in cluster.family()}
+        streams = Streams(cluster, 4)
+        replies = []
+        whole = threading.Thread(target=lambda: replies.append(cluster.complete("Count:", tokens=1500, ignore_eos=True)))
+        whole.start()
+        wait_for("all run", lambda: cluster.metric("trireme:requests_open") == 5)
+        cluster.process.send_signal(signal.SIGTERM)
+        wait_for("readiness turns", lambda: cluster.get("/ready").status == 503)
+        began = time.monotonic()
+        cluster.process.send_signal(signal.SIGTERM)
+        assert cluster.process.wait(timeout=5) == 0
+        assert time.monotonic() - began < 2.0
+        wait_for("all have gone", lambda: not (family & set(all_processes())), 1.0)
+        streams.join()
+        whole.join(timeout=10)
+        assert_all_are_told(streams, 4)
+        assert replies[0].status == 503 and STOPPED in replies[0].json()["error"]["message"]
+        assert int(replies[0].headers["Retry-After"]) >= 1
+
+
+def test_forced_end_does_not_wait_for_an_api_server_that_is_stuck():
     with cluster_of(step_us=50000) as cluster:
         cluster.wait_ready()
         cluster.wait_engines(2)
         family = {p.pid for p in cluster.family()}
-        streams = Streams(cluster, 4)
+        os.kill(cluster.find("api-server 0").pid, signal.SIGSTOP)
         cluster.process.send_signal(signal.SIGTERM)
-        wait_for("readiness turns", lambda: cluster.get("/ready").status == 503)
+        wait_for("it stops", lambda: "stopping:" in cluster.log_text())
         cluster.process.send_signal(signal.SIGTERM)
         cluster.process.wait(timeout=5)
         wait_for("all have gone", lambda: not (family & set(all_processes())), 1.0)
-        streams.join()
-        assert len(streams.broken) == 4
 
 
 def test_shutdown_timeout_bounds_the_drain():
@@ -102,7 +142,7 @@ def test_shutdown_timeout_bounds_the_drain():
         cluster.process.send_signal(signal.SIGTERM)
         assert cluster.process.wait(timeout=20) == 0
         streams.join()
-        assert not streams.done
+        assert_all_are_told(streams, 4)
 
 
 def test_control_c_in_a_terminal_is_clean():
