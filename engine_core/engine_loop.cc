@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "common/log.h"
+#include "engine_core/worker_watch.h"
 
 namespace trireme::engine {
 namespace {
@@ -14,6 +15,10 @@ constexpr int kEventsPerTurnMax = 1024;
 constexpr Duration kSignalInterval = std::chrono::milliseconds(5);
 // How old the figures of the shared-memory queues may be while the engine is busy.
 constexpr Duration kShmInterval = std::chrono::milliseconds(100);
+
+int64_t in_seconds(Duration duration) {
+  return std::chrono::duration_cast<std::chrono::seconds>(duration).count();
+}
 
 }  // namespace
 
@@ -48,7 +53,7 @@ void EngineLoop::heed(StopSignal& stop, Instant now) {
 
 void EngineLoop::sleep() {
   const Instant until =
-      std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_, step_warning_at_});
+      std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_, step_look_at_});
   channel_.main_bell.wait(Deadline(until), watched_,
                           [this] { return !channel_.input.is_empty() || executor_.has_result(); });
   look_at_signals_ = Instant{};
@@ -172,7 +177,7 @@ int EngineLoop::collect(Instant now) {
     if (scheduler_.steps_in_flight() > 1) {
       step_begins(now);
     } else {
-      step_began_ = step_warning_at_ = Instant::max();
+      step_began_ = step_look_at_ = step_warning_at_ = Instant::max();
     }
     if (const Status status = scheduler_.on_result(result_, now, publisher_.outputs());
         !status.ok()) {
@@ -182,34 +187,49 @@ int EngineLoop::collect(Instant now) {
   if (count == 0 && !is_over_) {
     if (const Status status = executor_.health(); !status.ok()) end(status);
   }
-  if (now >= step_warning_at_ && !is_over_) watch_step(now);
+  if (now >= step_look_at_ && !is_over_) watch_step(now);
   return count;
 }
 
 void EngineLoop::step_begins(Instant now) {
   step_began_ = now;
-  step_warning_at_ = now + std::min(config_.step_warning, config_.step_timeout);
+  step_look_at_ = now + WorkerWatch::kInterval;
+  step_warning_at_ = now + config_.step_warning;
 }
 
 // Its workers live, or health() had said so: they compute, or wait for each other, or are stopped.
 void EngineLoop::watch_step(Instant now) {
-  const Duration taken = now - step_began_;
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(taken).count();
   const wire::EngineStats stats = scheduler_.stats();
-  if (taken >= config_.step_timeout) {
-    end(error(StatusCode::kDeadlineExceeded, "step %u has not ended for %d s", stats.step.value,
-              seconds));
-    return;
+  const StepId step{stats.step.value - (scheduler_.steps_in_flight() - 1)};
+  const LateStep late = executor_.watch_step(step, now);
+  step_look_at_ = now + WorkerWatch::kInterval;
+  if (end_if_stuck(step, late, now) || now < step_warning_at_) return;
+  const Duration taken = now - step_began_;
+  log::warning("step_slow", {{"engine", config_.engine.value},
+                             {"step", step.value},
+                             {"seconds", in_seconds(taken)},
+                             {"running", stats.running},
+                             {"phase", late.text}});
+  step_warning_at_ = step_began_ + 2 * taken;
+  publisher_.tell_shm(executor_.shm_stats(), /*at_once=*/true);
+  publisher_.publish(stats, false, now);
+}
+
+bool EngineLoop::end_if_stuck(StepId step, const LateStep& late, Instant now) {
+  const Duration taken = now - step_began_;
+  if (late.behind) {
+    const bool is_stuck =
+        late.motionless >= config_.worker_timeout || late.still >= config_.step_timeout;
+    if (!is_stuck) return false;
+    const std::string name = executor_.kill_worker(*late.behind);
+    end(error(StatusCode::kUnavailable, "%s was killed, as it made no progress: %s", name,
+              late.text));
+    return true;
   }
-  log::warning("step_slow",
-               {{"engine", config_.engine.value},
-                {"step", stats.step.value},
-                {"seconds", seconds},
-                {"running", stats.running},
-                {"phase", "the workers have it and have not answered"},
-                {"fails_after_seconds",
-                 std::chrono::duration_cast<std::chrono::seconds>(config_.step_timeout).count()}});
-  step_warning_at_ = std::min(step_began_ + 2 * taken, step_began_ + config_.step_timeout);
+  if (taken < config_.step_timeout) return false;
+  end(error(StatusCode::kDeadlineExceeded, "step %u has not ended for %d s: %s", step.value,
+            in_seconds(taken), late.text));
+  return true;
 }
 
 int EngineLoop::make_steps(Instant now) {

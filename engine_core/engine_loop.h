@@ -31,9 +31,13 @@ struct EngineLoopConfig {
   EngineId engine;
   Incarnation incarnation;
   Duration drain_timeout = std::chrono::seconds(30);
-  // A step that takes longer than the one is named in the log (again after twice the time, and so
-  // on), than the other is stuck.
+  // A step that takes longer is named in the log, with who is behind; again after twice the time,
+  // and so on.
   Duration step_warning = std::chrono::seconds(5);
+  // The worker that is behind is killed when it has neither shown progress nor used any CPU time
+  // for the one, or has shown no progress for the other; the engine ends, to be started again.
+  // Where nobody can be named, the other is for the step.
+  Duration worker_timeout = std::chrono::seconds(60);
   Duration step_timeout = std::chrono::seconds(300);
 };
 
@@ -73,6 +77,7 @@ class EngineLoop {
   int make_steps(Instant now);
   void step_begins(Instant now);
   void watch_step(Instant now);
+  [[nodiscard]] bool end_if_stuck(StepId step, const LateStep& late, Instant now);
   void look_for_the_end(Instant now);
   void publish(Instant now);
   void end(const Status& why);
@@ -92,6 +97,7 @@ class EngineLoop {
   Status why_;
   Instant drain_until_ = Instant::max();
   Instant step_began_ = Instant::max();  // The oldest in flight; max: none.
+  Instant step_look_at_ = Instant::max();
   Instant step_warning_at_ = Instant::max();
   Instant look_at_signals_{};
   Instant shm_due_at_{};

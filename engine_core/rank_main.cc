@@ -62,10 +62,13 @@ Status serve(const ServeOptions& options, Executor& executor, Incarnation incarn
   TRIREME_ASSIGN_OR_RETURN(const uint32_t model_tokens_max, fit_model_tokens(options, capacity));
   Scheduler scheduler(scheduler_config(options, capacity, model_tokens_max, executor));
   const EngineId rank{options.internal.engine_rank};
-  EngineLoop loop({.engine = rank,
-                   .incarnation = incarnation,
-                   .drain_timeout = std::chrono::seconds(options.server.shutdown_timeout_seconds)},
-                  scheduler, executor, channel);
+  EngineLoopConfig config{
+      .engine = rank,
+      .incarnation = incarnation,
+      .drain_timeout = std::chrono::seconds(options.server.shutdown_timeout_seconds),
+      .worker_timeout = std::chrono::seconds(options.worker.timeout_seconds)};
+  config.step_timeout = std::max(config.step_timeout, config.worker_timeout);
+  EngineLoop loop(config, scheduler, executor, channel);
   io.set_ready({.engine = rank,
                 .incarnation = incarnation,
                 .block_count = capacity.block_count,

@@ -134,6 +134,9 @@ Status validate(const ServeOptions& options) {
   if (options.cluster.lease_milliseconds < 200) {
     return error(kBad, "--lease-ms %u: at least 200", options.cluster.lease_milliseconds);
   }
+  if (options.worker.timeout_seconds == 0) {
+    return error(kBad, "--distributed-timeout-seconds 0: must be at least 1");
+  }
   return absl::OkStatus();
 }
 

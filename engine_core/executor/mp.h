@@ -26,6 +26,7 @@ class MpExecutor final : public QueueExecutor {
   void on_started() override;
   [[nodiscard]] Status check_workers() override;
   void stop_workers(const Status& health) noexcept override;
+  void send_kill(uint32_t rank) noexcept override { local_.kill(rank); }
 
   std::vector<std::string> command_line_;
   WorkerSpan span_;

@@ -55,7 +55,9 @@ StatusOr<uint32_t> model_length(const ServeOptions& options) {
 }
 
 QueueExecutor::QueueExecutor(const ServeOptions& options, uint32_t local_count)
-    : options_(options), local_count_(local_count) {}
+    : options_(options),
+      local_count_(local_count),
+      watch_(EngineId{options.internal.engine_rank}, options.parallel.tensor_parallel_size) {}
 
 uint32_t QueueExecutor::worker_count() const {
   return options_.parallel.tensor_parallel_size * options_.parallel.pipeline_parallel_size;
@@ -75,6 +77,7 @@ StatusOr<KvCapacity> QueueExecutor::start(Bell& bell, StopSignal& stop) {
   TRIREME_ASSIGN_OR_RETURN(const auto ready, wait_for_workers(stop));
   TRIREME_ASSIGN_OR_RETURN(const KvCapacity capacity, size_kv(ready, length));
   TRIREME_RETURN_IF_ERROR(allocate_kv(capacity.block_count, stop));
+  worker_pids_ = capacity.worker_pids;
   collector_thread_ = std::thread([this] { collect_results(); });
   on_started();
   return capacity;
@@ -201,6 +204,36 @@ Instant QueueExecutor::next_result_at() const {
 std::optional<wire::ShmStats> QueueExecutor::shm_stats() const {
   if (!is_started_) return std::nullopt;
   return wire::ShmStats{.steps = stats_of(*steps_), .results = stats_of(*results_memory_)};
+}
+
+LateStep QueueExecutor::watch_step(StepId late, Instant now) {
+  std::vector<WorkerSighting> seen(worker_count());
+  for (uint32_t rank = 0; rank < seen.size(); ++rank) {
+    seen[rank].pid = worker_pids_[rank];
+    seen[rank].life = worker::look_at(worker::sign_of_life_in(results_memory_->note(rank)));
+    if (seen[rank].life.phase == worker::WorkerPhase::kUnknown) continue;
+    if (const auto process = process::read_process_state(seen[rank].pid)) {
+      seen[rank].process = *process;
+    }
+  }
+  watch_.look(seen, now);
+  const bool is_dark = std::all_of(seen.begin(), seen.end(), [](const WorkerSighting& worker) {
+    return worker.life.phase == worker::WorkerPhase::kUnknown;
+  });
+  LateStep step;
+  if (is_dark) return step;
+  step.text = watch_.describe(late);
+  if (const auto behind = watch_.find_behind(late)) {
+    step.behind = behind->rank;
+    step.still = behind->still;
+    step.motionless = behind->motionless;
+  }
+  return step;
+}
+
+std::string QueueExecutor::kill_worker(uint32_t rank) noexcept {
+  send_kill(rank);
+  return watch_.name_of(rank);
 }
 
 Status QueueExecutor::health() {

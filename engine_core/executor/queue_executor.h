@@ -4,11 +4,12 @@
 //   main thread ◀── ring ◀── eng<rank>/res ◀── results (a ring per worker) ◀── workers
 //
 // Workers at other places (nodes) get their steps by another sender beside the ring; their answers
-// come into the same result rings. Every worker answers every step; the tokens are those of the
-// first TP rank of the last stage, an error of any worker is the engine's. A collector thread waits
-// for the answers, because the main thread waits for descriptors. Derived classes start, watch and
-// stop the workers. Threads: the engine's main thread, and the collector, which only touches the
-// results.
+// come into the same result rings. Beside its ring a worker of this place keeps its sign of life,
+// which is looked at when a step is late. Every worker answers every step; the tokens are those of
+// the first TP rank of the last stage, an error of any worker is the engine's. A collector thread
+// waits for the answers, because the main thread waits for descriptors. Derived classes start,
+// watch and stop the workers. Threads: the engine's main thread, and the collector, which only
+// touches the results.
 #pragma once
 
 #include <atomic>
@@ -21,6 +22,7 @@
 #include "common/shm/shm_queue.h"
 #include "engine_core/executor.h"
 #include "engine_core/spsc_ring.h"
+#include "engine_core/worker_watch.h"
 #include "proto/messages.h"
 
 namespace trireme::engine {
@@ -35,6 +37,8 @@ class QueueExecutor : public Executor {
   [[nodiscard]] Status health() final;
   [[nodiscard]] Instant next_result_at() const final;
   [[nodiscard]] std::optional<wire::ShmStats> shm_stats() const final;
+  [[nodiscard]] LateStep watch_step(StepId late, Instant now) final;
+  [[nodiscard]] std::string kill_worker(uint32_t rank) noexcept final;
   void stop() noexcept final;
 
  protected:
@@ -57,6 +61,8 @@ class QueueExecutor : public Executor {
   // They have been told to stop. `health` not OK: one has ended or failed, and those that wait for
   // it will not hear. Returns when every worker has ended.
   virtual void stop_workers(const Status& health) noexcept = 0;
+  // Of those that have a process of their own at this place.
+  virtual void send_kill(uint32_t) noexcept {}
 
  private:
   [[nodiscard]] Status make_queues();
@@ -84,6 +90,8 @@ class QueueExecutor : public Executor {
   std::atomic<bool> has_failed_{false};
   Status failure_;  // Written before has_failed_.
   std::thread collector_thread_;
+  std::vector<uint32_t> worker_pids_;
+  WorkerWatch watch_;
   bool is_started_ = false;
   int steps_uncollected_ = 0;
 };

@@ -138,6 +138,11 @@ Status LocalWorkers::check(bool* clean) {
   return absl::OkStatus();
 }
 
+void LocalWorkers::kill(uint32_t rank) noexcept {
+  if (rank < first_rank_ || rank - first_rank_ >= workers_.size()) return;
+  workers_[rank - first_rank_].send_signal(SIGKILL);
+}
+
 void LocalWorkers::stop(Deadline deadline) noexcept {
   for (process::ChildProcess& worker : workers_) {
     if (!worker.wait(deadline).ok()) worker.send_signal(SIGKILL);

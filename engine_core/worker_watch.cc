@@ -1,0 +1,178 @@
+#include "engine_core/worker_watch.h"
+
+#include <algorithm>
+
+#include "common/status.h"
+
+namespace trireme::engine {
+namespace {
+
+using worker::LifeSighting;
+using worker::WorkerPhase;
+
+const char* name_of_phase(WorkerPhase phase) {
+  switch (phase) {
+    case WorkerPhase::kUnknown:
+      return "out of sight";
+    case WorkerPhase::kLoading:
+      return "loading";
+    case WorkerPhase::kStarting:
+      return "the start";
+    case WorkerPhase::kReceiving:
+      return "a wait for the stage before";
+    case WorkerPhase::kAttention:
+      return "attention";
+    case WorkerPhase::kMlp:
+      return "mlp";
+    case WorkerPhase::kReducing:
+      return "all-reduce";
+    case WorkerPhase::kLogits:
+      return "logits";
+    case WorkerPhase::kSampling:
+      return "sampling";
+    case WorkerPhase::kSending:
+      return "a wait for the stage after";
+    case WorkerPhase::kDone:
+      return "done";
+  }
+  return "an unknown phase";
+}
+
+bool is_waiting(WorkerPhase phase) {
+  return phase == WorkerPhase::kReceiving || phase == WorkerPhase::kReducing ||
+         phase == WorkerPhase::kSending;
+}
+
+bool has_layer(WorkerPhase phase) {
+  return phase == WorkerPhase::kAttention || phase == WorkerPhase::kMlp ||
+         phase == WorkerPhase::kReducing;
+}
+
+std::string describe_activity(const LifeSighting& life, StepId late) {
+  if (life.phase == WorkerPhase::kUnknown) return "out of sight";
+  if (life.step < late) {
+    return absl::StrFormat("idle with step %u before it", late.value);
+  }
+  if (has_layer(life.phase)) {
+    return absl::StrFormat("in layer %u (%s) of step %u", life.layer, name_of_phase(life.phase),
+                           life.step.value);
+  }
+  return absl::StrFormat("in %s of step %u", name_of_phase(life.phase), life.step.value);
+}
+
+double in_seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+}  // namespace
+
+void WorkerWatch::look(const std::vector<WorkerSighting>& workers, Instant now) {
+  const bool is_first = workers_.size() != workers.size();
+  workers_.resize(workers.size());
+  const Duration passed = is_first ? Duration{} : std::min(now - looked_at_, kGapMax);
+  looked_at_ = now;
+  for (std::size_t rank = 0; rank < workers.size(); ++rank) {
+    Worker& worker = workers_[rank];
+    const bool is_still = worker.seen.life == workers[rank].life;
+    const bool is_motionless =
+        is_still && worker.seen.process.cpu_ticks == workers[rank].process.cpu_ticks;
+    worker.still = is_still ? worker.still + passed : Duration{};
+    worker.motionless = is_motionless ? worker.motionless + passed : Duration{};
+    worker.seen = workers[rank];
+  }
+}
+
+bool WorkerWatch::is_behind(const Worker& worker, StepId late) {
+  const LifeSighting& life = worker.seen.life;
+  if (life.phase == WorkerPhase::kUnknown || life.step > late) return false;
+  return life.step < late || life.phase != WorkerPhase::kDone;
+}
+
+bool WorkerWatch::is_farther_behind(uint32_t rank, uint32_t other) const {
+  const Worker& a = workers_[rank];
+  const Worker& b = workers_[other];
+  const bool a_stopped = a.seen.process.is_stopped();
+  const bool b_stopped = b.seen.process.is_stopped();
+  if (a_stopped != b_stopped) return a_stopped;
+  const bool a_waits = is_waiting(a.seen.life.phase);
+  const bool b_waits = is_waiting(b.seen.life.phase);
+  if (a_waits != b_waits) return b_waits;
+  if (a.seen.life.step != b.seen.life.step) return a.seen.life.step < b.seen.life.step;
+  if (rank / tp_size_ == other / tp_size_ && a.seen.life.changes != b.seen.life.changes) {
+    return static_cast<int32_t>(a.seen.life.changes - b.seen.life.changes) < 0;
+  }
+  return a.still > b.still;
+}
+
+bool WorkerWatch::has_peer_ahead(uint32_t rank) const {
+  const LifeSighting& own = workers_[rank].seen.life;
+  for (uint32_t other = 0; other < workers_.size(); ++other) {
+    const LifeSighting& life = workers_[other].seen.life;
+    if (other / tp_size_ != rank / tp_size_ || life.phase == WorkerPhase::kUnknown) continue;
+    if (life.step > own.step) return true;
+    if (life.step == own.step && static_cast<int32_t>(life.changes - own.changes) > 0) return true;
+  }
+  return false;
+}
+
+std::optional<WorkerWatch::Behind> WorkerWatch::find_behind(StepId late) const {
+  std::optional<uint32_t> behind;
+  for (uint32_t rank = 0; rank < workers_.size(); ++rank) {
+    if (!is_behind(workers_[rank], late)) continue;
+    if (!behind || is_farther_behind(rank, *behind)) behind = rank;
+  }
+  if (!behind) return std::nullopt;
+  const Worker& worker = workers_[*behind];
+  const bool is_clear = worker.seen.process.is_stopped() || !is_waiting(worker.seen.life.phase) ||
+                        has_peer_ahead(*behind);
+  if (!is_clear) return std::nullopt;
+  return Behind{*behind, worker.still, worker.motionless};
+}
+
+std::string WorkerWatch::place_of(uint32_t rank) const {
+  const bool has_stages = workers_.size() > tp_size_;
+  const std::string tp = "tp" + std::to_string(rank % tp_size_);
+  return has_stages ? "pp" + std::to_string(rank / tp_size_) + " " + tp : tp;
+}
+
+std::string WorkerWatch::name_of(uint32_t rank) const {
+  return absl::StrFormat("rank %u worker %s (pid %u)", engine_.value, place_of(rank),
+                         workers_[rank].seen.pid);
+}
+
+std::string WorkerWatch::describe(StepId late) const {
+  const std::optional<Behind> behind = find_behind(late);
+  if (!behind) {
+    std::string text = "no worker in sight is behind the others";
+    for (uint32_t rank = 0; rank < workers_.size(); ++rank) {
+      text += (rank == 0 ? ": " : ", ") + place_of(rank) + " is " +
+              describe_activity(workers_[rank].seen.life, late);
+    }
+    return text;
+  }
+  const Worker& worker = workers_[behind->rank];
+  std::string text = name_of(behind->rank);
+  if (worker.seen.process.is_stopped()) {
+    text += absl::StrFormat(" is stopped (process state %c) and", worker.seen.process.letter);
+  }
+  text += absl::StrFormat(" has been %s for %.1f s", describe_activity(worker.seen.life, late),
+                          in_seconds(worker.still));
+  return text + describe_others(behind->rank, late);
+}
+
+std::string WorkerWatch::describe_others(uint32_t behind, StepId late) const {
+  std::string waiting;
+  uint32_t count = 0;
+  for (uint32_t rank = 0; rank < workers_.size(); ++rank) {
+    const LifeSighting& life = workers_[rank].seen.life;
+    if (rank == behind || !is_waiting(life.phase)) continue;
+    ++count;
+    waiting +=
+        (waiting.empty() ? "; " : ", ") + place_of(rank) + " is " + describe_activity(life, late);
+  }
+  const bool all_reduce = std::all_of(workers_.begin(), workers_.end(), [&](const Worker& other) {
+    return &other == &workers_[behind] || other.seen.life.phase == WorkerPhase::kReducing;
+  });
+  if (count > 0 && all_reduce) return "; the others wait for it in all-reduce";
+  return waiting;
+}
+
+}  // namespace trireme::engine

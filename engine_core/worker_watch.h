@@ -1,0 +1,74 @@
+// WorkerWatch: which worker a late step waits for, what that one is at, and how long it has not
+// moved. Pure: what was seen of the workers, and when, come in.
+//
+//   behind   a stopped process before all others; else who computes before who waits for another;
+//            else, of one stage, who has come less far. Who has the step's result is not behind;
+//            of those that cannot be seen (other nodes) nothing is said, and when all in sight
+//            wait, and none is farther than its peers, nobody is named.
+//   still       how long its sign of life has not changed
+//   motionless  and meanwhile its process has used no CPU time either
+// Time counts only while somebody looks: the engine may have been stopped as well.
+// Threads: one owner.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/id.h"
+#include "common/process/process_state.h"
+#include "worker/sign_of_life.h"
+
+namespace trireme::engine {
+
+struct WorkerSighting {
+  uint32_t pid = 0;
+  worker::LifeSighting life;  // kUnknown: out of sight.
+  process::ProcessState process;
+};
+
+class WorkerWatch {
+ public:
+  // How often a late step is to be looked at. A pause longer than kGapMax counts as that.
+  static constexpr Duration kInterval = std::chrono::milliseconds(250);
+  static constexpr Duration kGapMax = std::chrono::seconds(1);
+
+  struct Behind {
+    uint32_t rank;
+    Duration still;
+    Duration motionless;
+  };
+
+  WorkerWatch(EngineId engine, uint32_t tp_size) : engine_(engine), tp_size_(tp_size) {}
+
+  // All workers, by rank.
+  void look(const std::vector<WorkerSighting>& workers, Instant now);
+  [[nodiscard]] std::optional<Behind> find_behind(StepId late) const;
+  // "rank 1 worker tp0 (pid 4711) has been in layer 3 (attention) of step 812 for 5.0 s; the others
+  // wait for it in an all-reduce"
+  [[nodiscard]] std::string describe(StepId late) const;
+  // "rank 1 worker tp0 (pid 4711)"
+  [[nodiscard]] std::string name_of(uint32_t rank) const;
+
+ private:
+  struct Worker {
+    WorkerSighting seen;
+    Duration still{};
+    Duration motionless{};
+  };
+
+  [[nodiscard]] static bool is_behind(const Worker& worker, StepId late);
+  [[nodiscard]] bool is_farther_behind(uint32_t rank, uint32_t other) const;
+  [[nodiscard]] bool has_peer_ahead(uint32_t rank) const;
+  [[nodiscard]] std::string place_of(uint32_t rank) const;
+  [[nodiscard]] std::string describe_others(uint32_t behind, StepId late) const;
+
+  EngineId engine_;
+  uint32_t tp_size_;
+  std::vector<Worker> workers_;
+  Instant looked_at_{};
+};
+
+}  // namespace trireme::engine

@@ -1,0 +1,131 @@
+// Goal: of a late step the right worker is named, with what it is at and for how long.
+// Method: sightings written by hand, times too.
+#include "engine_core/worker_watch.h"
+
+#include <gtest/gtest.h>
+
+namespace trireme::engine {
+namespace {
+
+using std::chrono::milliseconds;
+using worker::WorkerPhase;
+
+constexpr StepId kLate{812};
+
+WorkerSighting at(WorkerPhase phase, uint32_t layer, uint32_t changes, uint64_t step = kLate.value,
+                  char state = 'R', uint64_t cpu_ticks = 7) {
+  return {.pid = 4711,
+          .life = {.step = StepId{step}, .phase = phase, .layer = layer, .changes = changes},
+          .process = {.letter = state, .cpu_ticks = cpu_ticks}};
+}
+
+struct Fixture {
+  explicit Fixture(uint32_t tp_size) : watch(EngineId{1}, tp_size) {}
+  // Looked at again and again for so long, nothing changing.
+  void look_for(Duration time, const std::vector<WorkerSighting>& workers) {
+    for (const Instant end = now + time; now <= end; now += WorkerWatch::kInterval) {
+      watch.look(workers, now);
+    }
+  }
+  std::optional<uint32_t> behind() const {
+    const auto found = watch.find_behind(kLate);
+    return found ? std::optional(found->rank) : std::nullopt;
+  }
+  WorkerWatch watch;
+  Instant now{std::chrono::hours(1)};
+};
+
+TEST(WorkerWatch, who_computes_is_named_before_who_waits_for_it) {
+  Fixture f(2);
+  f.look_for(milliseconds(5000),
+             {at(WorkerPhase::kAttention, 3, 20), at(WorkerPhase::kReducing, 3, 21)});
+  EXPECT_EQ(f.behind(), 0u);
+  EXPECT_EQ(f.watch.describe(kLate),
+            "rank 1 worker tp0 (pid 4711) has been in layer 3 (attention) of step 812 for 5.0 s; "
+            "the others wait for it in all-reduce");
+}
+
+TEST(WorkerWatch, a_stopped_process_is_named_before_all_others_whatever_it_is_at) {
+  Fixture f(2);
+  f.look_for(milliseconds(1000),
+             {at(WorkerPhase::kMlp, 2, 20), at(WorkerPhase::kReducing, 3, 21, kLate.value, 'T')});
+  EXPECT_EQ(f.behind(), 1u);
+  EXPECT_EQ(f.watch.describe(kLate),
+            "rank 1 worker tp1 (pid 4711) is stopped (process state T) and has been in layer 3 "
+            "(all-reduce) of step 812 for 1.0 s");
+}
+
+TEST(WorkerWatch, a_worker_that_has_not_taken_the_step_is_behind) {
+  Fixture f(2);
+  f.look_for(milliseconds(1000),
+             {at(WorkerPhase::kReducing, 0, 22), at(WorkerPhase::kDone, 0, 20, 811)});
+  EXPECT_EQ(f.behind(), 1u);
+  EXPECT_EQ(f.watch.describe(kLate),
+            "rank 1 worker tp1 (pid 4711) has been idle with step 812 before it for 1.0 s; the "
+            "others wait for it in all-reduce");
+}
+
+TEST(WorkerWatch, who_has_the_result_or_is_out_of_sight_is_not_behind) {
+  Fixture f(1);
+  f.look_for(milliseconds(500), {at(WorkerPhase::kDone, 0, 20), WorkerSighting{},
+                                 at(WorkerPhase::kMlp, 9, 5), at(WorkerPhase::kMlp, 1, 9, 813)});
+  EXPECT_EQ(f.behind(), 2u);
+  EXPECT_EQ(f.watch.name_of(2), "rank 1 worker pp2 tp0 (pid 4711)");
+}
+
+TEST(WorkerWatch, of_peers_that_all_wait_the_one_that_came_less_far_is_named) {
+  Fixture f(2);
+  const auto ahead = at(WorkerPhase::kReducing, 3, 21);
+  f.look_for(milliseconds(500), {ahead, at(WorkerPhase::kReducing, 3, 20)});
+  EXPECT_EQ(f.behind(), 1u);
+  f.look_for(milliseconds(500), {ahead, ahead});
+  EXPECT_EQ(f.behind(), std::nullopt);
+  EXPECT_EQ(f.watch.describe(kLate),
+            "no worker in sight is behind the others: tp0 is in layer 3 (all-reduce) of step 812, "
+            "tp1 is in layer 3 (all-reduce) of step 812");
+}
+
+TEST(WorkerWatch, the_count_of_changes_may_wrap) {
+  Fixture f(2);
+  f.look_for(milliseconds(500),
+             {at(WorkerPhase::kMlp, 3, 1), at(WorkerPhase::kMlp, 2, UINT32_MAX)});
+  EXPECT_EQ(f.behind(), 1u);
+}
+
+TEST(WorkerWatch, a_pipeline_stage_that_waits_is_not_blamed_for_the_one_before) {
+  Fixture f(1);
+  f.look_for(milliseconds(500),
+             {at(WorkerPhase::kLogits, 4, 90), at(WorkerPhase::kReceiving, 0, 3)});
+  EXPECT_EQ(f.behind(), 0u);
+  EXPECT_EQ(f.watch.describe(kLate),
+            "rank 1 worker pp0 tp0 (pid 4711) has been in logits of step 812 for 0.5 s; pp1 tp0 is "
+            "in a wait for the stage before of step 812");
+}
+
+TEST(WorkerWatch, cpu_time_keeps_a_still_worker_from_being_motionless) {
+  Fixture f(1);
+  f.look_for(milliseconds(2000), {at(WorkerPhase::kMlp, 3, 20, kLate.value, 'R', 7)});
+  f.look_for(milliseconds(1000), {at(WorkerPhase::kMlp, 3, 20, kLate.value, 'R', 8)});
+  const auto behind = f.watch.find_behind(kLate);
+  ASSERT_TRUE(behind.has_value());
+  EXPECT_EQ(behind->still, milliseconds(3250));
+  EXPECT_EQ(behind->motionless, milliseconds(1000));
+}
+
+TEST(WorkerWatch, a_change_begins_the_time_anew) {
+  Fixture f(1);
+  f.look_for(milliseconds(9000), {at(WorkerPhase::kMlp, 3, 20)});
+  f.look_for(milliseconds(0), {at(WorkerPhase::kAttention, 4, 21)});
+  EXPECT_EQ(f.watch.find_behind(kLate)->still, Duration{});
+}
+
+TEST(WorkerWatch, time_in_which_nobody_looked_is_not_held_against_a_worker) {
+  Fixture f(1);
+  const std::vector<WorkerSighting> workers = {at(WorkerPhase::kMlp, 3, 20)};
+  f.watch.look(workers, f.now);
+  f.watch.look(workers, f.now + std::chrono::hours(8));
+  EXPECT_EQ(f.watch.find_behind(kLate)->motionless, WorkerWatch::kGapMax);
+}
+
+}  // namespace
+}  // namespace trireme::engine
