@@ -27,11 +27,22 @@ struct ModelSource {
 
 using ModelFactory = StatusOr<std::unique_ptr<Model>> (*)(ModelSource source);
 
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_falcon(ModelSource source);
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_gemma(ModelSource source);
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_gemma2(ModelSource source);
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_gemma3(ModelSource source);
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_gpt2(ModelSource source);
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_gpt_neox(ModelSource source);
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_granite(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_llama(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_mistral(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_mixtral(ModelSource source);
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_olmo2(ModelSource source);
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_phi3(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_qwen2(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_qwen3(ModelSource source);
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_smollm3(ModelSource source);
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_stablelm(ModelSource source);
 
 // kInvalidArgument naming the architecture and all that are supported.
 [[nodiscard]] StatusOr<ModelFactory> find_model_factory(std::string_view architecture);

@@ -60,6 +60,25 @@ void scale_yarn(const RopeScaling& scaling, double theta, double positions, uint
   }
 }
 
+Status scale_longrope(const RopeScaling& scaling, bool is_long, std::vector<float>& frequencies) {
+  const std::vector<double>& factors = is_long ? scaling.long_factor : scaling.short_factor;
+  if (factors.size() != frequencies.size()) {
+    return error(StatusCode::kInvalidArgument,
+                 "config.json: longrope's %s has %d factors, not one for each of the %d pairs",
+                 is_long ? "long_factor" : "short_factor", factors.size(), frequencies.size());
+  }
+  for (std::size_t i = 0; i < factors.size(); ++i) {
+    frequencies[i] = static_cast<float>(static_cast<double>(frequencies[i]) / factors[i]);
+  }
+  return absl::OkStatus();
+}
+
+double longrope_attention_factor(const RopeScaling& scaling, double positions, double original) {
+  if (scaling.attention_factor.has_value()) return *scaling.attention_factor;
+  const double factor = scaling.has_factor ? scaling.factor : positions / original;
+  return factor <= 1 ? 1.0 : std::sqrt(1 + std::log(factor) / std::log(original));
+}
+
 double yarn_attention_factor(const RopeScaling& scaling) {
   if (scaling.attention_factor.has_value()) return *scaling.attention_factor;
   const auto magnitude = [&](double mscale) {
@@ -77,6 +96,11 @@ StatusOr<Rope> Rope::make(const ModelConfig& config, uint32_t rotary_size) {
   const RopeScaling& scaling = config.rope_scaling;
   const uint32_t original =
       scaling.original_positions_max > 0 ? scaling.original_positions_max : config.positions_max;
+  if (rotary_size % 2 != 0) {
+    return error(StatusCode::kInvalidArgument,
+                 "config.json: %d of a head's %d values would turn: not an even number",
+                 rotary_size, config.head_dim);
+  }
   Rope rope;
   rope.rotary_size_ = rotary_size;
   rope.theta_ = config.rope_theta;
@@ -93,10 +117,15 @@ StatusOr<Rope> Rope::make(const ModelConfig& config, uint32_t rotary_size) {
   } else if (scaling.type == "yarn") {
     scale_yarn(scaling, config.rope_theta, original, rotary_size, rope.inverse_frequencies_);
     rope.attention_factor_ = static_cast<float>(yarn_attention_factor(scaling));
+  } else if (scaling.type == "longrope") {
+    TRIREME_RETURN_IF_ERROR(
+        scale_longrope(scaling, config.positions_max > original, rope.inverse_frequencies_));
+    rope.attention_factor_ =
+        static_cast<float>(longrope_attention_factor(scaling, config.positions_max, original));
   } else if (scaling.type != "default") {
     return error(StatusCode::kInvalidArgument,
                  "config.json: rope type \"%s\" is not supported; supported are default, linear, "
-                 "dynamic, llama3, yarn",
+                 "dynamic, llama3, longrope, yarn",
                  scaling.type);
   }
   return rope;

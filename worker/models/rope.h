@@ -1,9 +1,12 @@
 // Rope: the angles by which queries and keys turn, by position, with the scalings of transformers
-// (default, linear, dynamic, yarn, llama3). Another type is refused by name.
+// (default, linear, dynamic, yarn, llama3, longrope). Another type is refused by name.
 //
 // Angles are a function of the position alone. For `dynamic`, transformers computes them from the
 // length of the sequence so far; here a token at position p always gets those of length p + 1,
-// which is what transformers gives when it decodes token by token.
+// which is what transformers gives when it decodes token by token. For `longrope`, transformers
+// changes from the short to the long factors for a whole sequence when it outgrows the original
+// context; here, as in vLLM, a model whose max_position_embeddings lie beyond that context always
+// turns by the long ones.
 //
 // Threads: one. Cosines and sines are kept for all positions seen so far.
 #pragma once
@@ -19,7 +22,7 @@ namespace trireme::worker {
 
 class Rope {
  public:
-  // rotary_size: the leading part of a head that turns; even.
+  // rotary_size: the leading part of a head that turns; even, 0 for none.
   [[nodiscard]] static StatusOr<Rope> make(const ModelConfig& config, uint32_t rotary_size);
 
   // Valid until the next call.

@@ -1,0 +1,22 @@
+// Gemma 3 (text): Gemma 2 without caps, with normalised queries and keys, and a rope of its own for
+// the layers with a window.
+#include "worker/models/gemma.h"
+
+namespace trireme::worker {
+
+StatusOr<std::unique_ptr<Model>> make_gemma3(ModelSource source) {
+  constexpr double kLocalTheta = 10000;
+  DecoderConfig decoder = gemma_decoder(source.directory.config(), source.element);
+  TRIREME_RETURN_IF_ERROR(make_gemma2_like(0, 0, decoder));
+  ConfigFields fields = decoder.sizes.fields();
+  uint32_t period = 6;
+  fields.read_any({"_sliding_window_pattern", "sliding_window_pattern"}, period);
+  TRIREME_RETURN_IF_ERROR(fields.status());
+  set_window_pattern(period, decoder.sizes);
+  decoder.window_tokens = windows_of(decoder.sizes);
+  if (!decoder.sizes.local_rope_theta) decoder.sizes.local_rope_theta = kLocalTheta;
+  decoder.qk_norm = QkNorm::kHead;
+  return DecoderModel::load(std::move(decoder), std::move(source));
+}
+
+}  // namespace trireme::worker
