@@ -126,7 +126,7 @@ const FlagRow kRows[] = {
     {"data-parallel-start-rank", "-dpr", kParallel, "N", "rank of this node's first engine", kWorks, STORE(parallel.data_parallel_start_rank)},
     {"data-parallel-rank", "-dpn", kParallel, "N", "this one rank only, balanced from outside", kWorks, store_external_rank},
     {"data-parallel-address", "-dpa", kParallel, "HOST", "address of the front node (coordinator)", kWorks, STORE(parallel.data_parallel_address)},
-    {"data-parallel-rpc-port", "-dpp", kParallel, "PORT", "the one fixed port of the cluster; default: 29550, or any free one when all ranks are on this node", kWorks, STORE(parallel.data_parallel_rpc_port)},
+    {"data-parallel-rpc-port", "-dpp", kParallel, "PORT", "the one fixed port of the cluster; default 29550, on a single node any free one", kWorks, STORE(parallel.data_parallel_rpc_port)},
     {"data-parallel-backend", "-dpb", kParallel, "mp", "how ranks are started", kWorks, store_data_parallel_backend},
     {"data-parallel-hybrid-lb", "-dph", kParallel, "", "this node's api-server serves this node's ranks only", kWorks, store_hybrid},
     {"data-parallel-external-lb", "-dpe", kParallel, "", "one server per rank, balanced from outside", kWorks, store_external},
