@@ -8,6 +8,8 @@ namespace trireme::worker {
 namespace {
 
 constexpr float kFp32Tolerance = 1e-4F;  // Of the largest logit.
+// Of the largest error that transformers makes in bf16: both round, at different places.
+constexpr float kBf16Tolerance = 1.25F;
 constexpr uint32_t kBlocks = 8;
 
 class Golden : public testing::TestWithParam<std::string> {
@@ -40,7 +42,7 @@ TEST_P(Golden, fp32_logits_are_those_of_transformers) {
 TEST_P(Golden, bf16_is_as_close_as_transformers_and_picks_the_same_tokens) {
   const SoloModel model(GetParam(), "auto", kBlocks);
   const auto got = run_sequence(*model, tokens_, static_cast<uint32_t>(tokens_.size()));
-  EXPECT_LT(largest_difference(got, logits_), bf16_error_);
+  EXPECT_LT(largest_difference(got, logits_), kBf16Tolerance * bf16_error_);
   const std::size_t vocabulary = model->vocabulary_size();
   for (std::size_t token = 0; token < tokens_.size(); ++token) {
     const auto expected = std::span(logits_).subspan(token * vocabulary, vocabulary);

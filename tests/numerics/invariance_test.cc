@@ -24,7 +24,7 @@ INSTANTIATE_TEST_SUITE_P(All, Invariance,
 
 std::vector<int32_t> random_tokens(Random& random, uint32_t count) {
   std::vector<int32_t> tokens(count);
-  for (int32_t& token : tokens) token = static_cast<int32_t>(random.below(120));
+  for (int32_t& token : tokens) token = static_cast<int32_t>(random.below(60));
   return tokens;
 }
 

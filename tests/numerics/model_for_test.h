@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/numerics/generated_weights_for_test.h"
 #include "worker/models/load_model.h"
 
 namespace trireme::worker {
@@ -28,7 +29,12 @@ inline const std::filesystem::path kGoldenFolder = "tests/numerics/golden";
 }
 
 [[nodiscard]] inline ModelDirectory open_golden(const std::string& name) {
-  auto directory = ModelDirectory::open((kGoldenFolder / name).string());
+  const std::filesystem::path golden = kGoldenFolder / name;
+  // What is open stays mapped without its directory.
+  const TestDirectory written;
+  std::filesystem::copy_file(golden / "config.json", written.path() + "/config.json");
+  write_generated_weights((golden / "weights.txt").string(), written);
+  auto directory = ModelDirectory::open(written.path());
   EXPECT_TRUE(directory.ok()) << directory.status();
   return std::move(directory).value();
 }

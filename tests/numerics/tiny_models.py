@@ -1,14 +1,23 @@
-"""Random tiny models of every architecture we run. Adding an architecture is one row of CASES."""
+"""Random tiny models of every architecture we run. Adding an architecture is one row of CASES.
+
+Weights are not random numbers but a hash of the tensor's name (values_of), which
+generated_weights_for_test.h computes too: a golden model is its list of tensors.
+"""
 
 import json
 import pathlib
 
+import numpy
+import safetensors
+import safetensors.torch
 import torch
 import transformers
 
 transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
 
-VOCABULARY = 120
+VOCABULARY = 60
+PROMPT_TOKENS = 32
 SHARED = dict(
     vocab_size=VOCABULARY,
     hidden_size=64,
@@ -17,18 +26,46 @@ SHARED = dict(
     num_attention_heads=4,
     num_key_value_heads=2,
     max_position_embeddings=64,
+    pad_token_id=None,
     tie_word_embeddings=False,
-    initializer_range=0.2,
 )
+SHORT_FACTORS = [1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0]
+LONG_FACTORS = [1.0, 2.0, 4.0, 6.0, 9.0, 13.0, 20.0, 32.0]
+# These have other names for them, or none.
+OTHER_NAMES = dict(intermediate_size=None, num_key_value_heads=None)
+LONGROPE = dict(rope_type="longrope", short_factor=SHORT_FACTORS, long_factor=LONG_FACTORS)
 
 # name: (configuration class, what differs from SHARED)
 CASES = {
+    "falcon_7b": ("FalconConfig", dict(**OTHER_NAMES, alibi=False, bias=False)),
+    "falcon_40b": ("FalconConfig", dict(**OTHER_NAMES, new_decoder_architecture=True, num_kv_heads=2)),
+    "falcon_11b": ("FalconConfig", dict(
+        **OTHER_NAMES, new_decoder_architecture=True, num_kv_heads=2, num_ln_in_parallel_attn=1, ffn_hidden_size=96)),
+    "falcon_sequential": ("FalconConfig", dict(
+        **OTHER_NAMES, multi_query=False, parallel_attn=False, bias=True, tie_word_embeddings=True)),
+    "gemma": ("GemmaConfig", dict(head_dim=24, num_key_value_heads=1, tie_word_embeddings=True)),
+    "gemma2": ("Gemma2Config", dict(
+        head_dim=16, sliding_window=7, query_pre_attn_scalar=24, attn_logit_softcapping=2.0,
+        final_logit_softcapping=10.0, tie_word_embeddings=True)),
+    "gemma3": ("Gemma3TextConfig", dict(
+        head_dim=16, sliding_window=7, query_pre_attn_scalar=24, tie_word_embeddings=True,
+        layer_types=["sliding_attention", "full_attention"],
+        rope_parameters=dict(
+            full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1e6),
+            sliding_attention=dict(rope_type="default", rope_theta=1e4)))),
+    "gpt2": ("GPT2Config", dict(**OTHER_NAMES, tie_word_embeddings=True)),
+    "gpt_neox": ("GPTNeoXConfig", dict(num_key_value_heads=None, rotary_pct=0.5)),
+    "gpt_neox_sequential": ("GPTNeoXConfig", dict(
+        num_key_value_heads=None, use_parallel_residual=False, attention_bias=False)),
+    "granite": ("GraniteConfig", dict(
+        embedding_multiplier=3.0, residual_multiplier=0.5, attention_multiplier=0.125, logits_scaling=4.0)),
     "llama": ("LlamaConfig", {}),
     "llama_head_dim": ("LlamaConfig", dict(head_dim=24, num_attention_heads=3, num_key_value_heads=1, hidden_size=48)),
     "llama_bias": ("LlamaConfig", dict(attention_bias=True, mlp_bias=True, num_key_value_heads=4)),
-    "llama_tied": ("LlamaConfig", dict(tie_word_embeddings=True, vocab_size=123)),
+    "llama_tied": ("LlamaConfig", dict(tie_word_embeddings=True, vocab_size=61)),
     "llama_linear": ("LlamaConfig", dict(rope_scaling=dict(rope_type="linear", factor=4.0))),
-    "llama_dynamic": ("LlamaConfig", dict(rope_scaling=dict(rope_type="dynamic", factor=4.0))),
+    "llama_dynamic": ("LlamaConfig", dict(
+        rope_scaling=dict(rope_type="dynamic", factor=4.0), max_position_embeddings=20)),
     "llama_llama3": ("LlamaConfig", dict(rope_scaling=dict(
         rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
         original_max_position_embeddings=16))),
@@ -39,54 +76,89 @@ CASES = {
     # no such token.
     "mixtral": ("MixtralConfig", dict(
         num_local_experts=4, num_experts_per_tok=2, intermediate_size=32, sliding_window=11)),
+    "olmo2": ("Olmo2Config", {}),
+    "phi3": ("Phi3Config", dict(
+        sliding_window=9, rope_parameters=dict(rope_type="default", partial_rotary_factor=0.75))),
+    # A prompt beyond the original context and one within it.
+    "phi3_long": ("Phi3Config", dict(original_max_position_embeddings=16, rope_scaling=LONGROPE)),
+    "phi3_short": ("Phi3Config", dict(
+        original_max_position_embeddings=64, rope_scaling=dict(LONGROPE, attention_factor=1.25))),
     "qwen2": ("Qwen2Config", dict(num_attention_heads=7, num_key_value_heads=1, hidden_size=56)),
     "qwen2_window": ("Qwen2Config", dict(use_sliding_window=True, sliding_window=9, max_window_layers=1)),
     "qwen3": ("Qwen3Config", dict(head_dim=32)),
     "qwen3_bias": ("Qwen3Config", dict(head_dim=16, attention_bias=True, tie_word_embeddings=True)),
+    "smollm3": ("SmolLM3Config", dict(no_rope_layers=[1, 0], tie_word_embeddings=True)),
+    "stablelm": ("StableLmConfig", dict(use_qkv_bias=True, partial_rotary_factor=0.5)),
+    "stablelm_12b": ("StableLmConfig", dict(qk_layernorm=True, use_parallel_residual=True)),
 }
 
 
-def randomise_small_weights(model):
-    """Biases start at 0 and norms at 1: a loader that forgot them would not be noticed."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):
-                parameter.normal_(0, 0.3)
-            elif parameter.dim() == 1:
-                parameter.uniform_(0.5, 1.5)
+def hash_of(text):
+    """FNV-1a, 64 bits."""
+    value = 0xCBF29CE484222325
+    for byte in text.encode():
+        value = (value ^ byte) * 0x100000001B3 % 2**64
+    return value
 
 
-def convert_parameters(model, dtype):
-    """Not model.to(): that would round the rope's frequencies too."""
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(torch.bfloat16).to(dtype)
-    model.config.dtype = dtype
+def values_of(name, shape, centre, spread):
+    """centre + spread · k / 64 with k in [-64, 63] from splitmix64 of the name and the index."""
+    count = int(numpy.prod(shape))
+    with numpy.errstate(over="ignore"):
+        mixed = numpy.uint64(hash_of(name)) + numpy.arange(1, count + 1, dtype=numpy.uint64) * numpy.uint64(
+            0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> numpy.uint64(31)
+    steps = (mixed >> numpy.uint64(57)).astype(numpy.float32) - 64
+    return torch.from_numpy(centre + spread * steps / 64).reshape(shape)
 
 
-def make_model(name, dtype=torch.float32):
-    """The model of a row, deterministic. Weights are representable in bf16."""
+def spread_of(name, shape):
+    """Norms lie around 1 and biases around 0: a loader that forgot them would be noticed. All values
+    are exact in bf16."""
+    if len(shape) > 1:
+        return 0.0, 0.375
+    return (0.0, 0.5) if name.endswith("bias") else (1.0, 0.5)
+
+
+def configuration_of(name):
     config_class, changes = CASES[name]
-    config = getattr(transformers, config_class)(**{**SHARED, **changes})
-    torch.manual_seed(sum(map(ord, name)))
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    randomise_small_weights(model)
-    convert_parameters(model, dtype)
+    return getattr(transformers, config_class)(**{**SHARED, **changes})
+
+
+def save_model(name, directory):
+    """Writes the model of a row, in bf16; returns its tensors as (name, shape, centre, spread)."""
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(configuration_of(name))
+    model.to(torch.bfloat16).save_pretrained(directory)
+    path = pathlib.Path(directory, "model.safetensors")
+    with safetensors.safe_open(path, "pt") as stored:
+        shapes = {tensor: stored.get_slice(tensor).get_shape() for tensor in sorted(stored.keys())}
+    tensors = [(tensor, shape, *spread_of(tensor, shape)) for tensor, shape in shapes.items()]
+    weights = {tensor: values_of(tensor, *rest).to(torch.bfloat16) for tensor, *rest in tensors}
+    safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
+    pathlib.Path(directory, "generation_config.json").unlink(missing_ok=True)
+    return tensors
+
+
+def load_model(directory, dtype=torch.float32):
+    """What transformers makes of it."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        directory, attn_implementation="eager", dtype=torch.float32)
+    for parameter in model.parameters():  # Not model.to(): that would round the rope's frequencies too.
+        parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype
     return model.eval()
 
 
-def save_model(model, directory):
-    model.save_pretrained(directory)
-    pathlib.Path(directory, "generation_config.json").unlink(missing_ok=True)
-
-
-def prompt_of(name, count):
-    generator = torch.Generator().manual_seed(len(name))
-    return torch.randint(0, VOCABULARY, (count,), generator=generator).tolist()
+def prompt_of(name):
+    return numpy.random.default_rng(hash_of(name)).integers(0, VOCABULARY, PROMPT_TOKENS).tolist()
 
 
 def logits_of(model, ids):
     """[ids][vocabulary] as a decode of one token after the other gives them."""
-    if "dynamic" not in json.dumps(model.config.to_dict().get("rope_parameters", {})):
+    if "dynamic" not in json.dumps(model.config.to_dict().get("rope_parameters")):
         with torch.no_grad():
             return model(torch.tensor([ids])).logits[0].float()
     rows, cache = [], transformers.DynamicCache(config=model.config)
