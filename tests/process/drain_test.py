@@ -236,3 +236,20 @@ def test_tls_with_api_keys_serves_streams_and_drains(certificate):
         thread.join(timeout=60)
         assert results[0][0] == 200 and results[0][1].decode().rstrip().endswith("data: [DONE]")
         assert cluster.process.wait(timeout=40) == 0
+
+
+def test_second_signal_answers_a_stream_over_tls(certificate):
+    cert, key = certificate
+    with cluster_of("--ssl-certfile", str(cert), "--ssl-keyfile", str(key), step_us=50000) as cluster:
+        wait_for("all is up", lambda: "ready after" in cluster.log_text(), 60)
+        context = ssl.create_default_context(cafile=str(cert))
+        connection = http.client.HTTPSConnection(cluster.host, cluster.port, timeout=30, context=context)
+        connection.request("POST", "/v1/completions", json.dumps(LONG), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        answer.readline()
+        cluster.process.send_signal(signal.SIGTERM)
+        wait_for("it stops", lambda: "stopping:" in cluster.log_text())
+        cluster.process.send_signal(signal.SIGTERM)
+        rest = answer.read().decode()
+        assert STOPPED in rest and rest.rstrip().endswith("data: [DONE]")
+        assert cluster.process.wait(timeout=5) == 0
