@@ -101,7 +101,7 @@ def test_broken_config(model, text, words):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("architectures", ["GPT2LMHeadModel"], ["GPT2LMHeadModel", "not supported", "LlamaForCausalLM"]),
+        ("architectures", ["MambaForCausalLM"], ["MambaForCausalLM", "not supported", "LlamaForCausalLM"]),
         ("architectures", None, ["architectures"]),
         ("hidden_size", "wide", ["hidden_size"]),
         ("hidden_size", -1, ["hidden_size"]),
