@@ -53,6 +53,13 @@ CASES = {
         rope_parameters=dict(
             full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1e6),
             sliding_attention=dict(rope_type="default", rope_theta=1e4)))),
+    # The language model within a model that sees images.
+    "gemma3_images": ("Gemma3Config", dict(
+        text_config=dict(SHARED, head_dim=16, sliding_window=7, query_pre_attn_scalar=24,
+                         tie_word_embeddings=True, layer_types=["sliding_attention", "full_attention"]),
+        vision_config=dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+                           num_attention_heads=2, image_size=28, patch_size=14),
+        mm_tokens_per_image=4)),
     "gpt2": ("GPT2Config", dict(**OTHER_NAMES, tie_word_embeddings=True)),
     "gpt_neox": ("GPTNeoXConfig", dict(num_key_value_heads=None, rotary_pct=0.5)),
     "gpt_neox_sequential": ("GPTNeoXConfig", dict(
@@ -69,6 +76,8 @@ CASES = {
     "llama_llama3": ("LlamaConfig", dict(rope_scaling=dict(
         rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
         original_max_position_embeddings=16))),
+    "llama_longrope": ("LlamaConfig", dict(rope_scaling=dict(
+        LONGROPE, factor=4.0, original_max_position_embeddings=16))),
     "llama_yarn": ("LlamaConfig", dict(rope_scaling=dict(
         rope_type="yarn", factor=4.0, original_max_position_embeddings=16))),
     "mistral": ("MistralConfig", dict(sliding_window=7)),
@@ -124,13 +133,20 @@ def spread_of(name, shape):
 
 def configuration_of(name):
     config_class, changes = CASES[name]
-    return getattr(transformers, config_class)(**{**SHARED, **changes})
+    own = changes if "text_config" in changes else {**SHARED, **changes}
+    return getattr(transformers, config_class)(**own)
+
+
+def class_of(config):
+    sees_images = hasattr(config, "text_config")
+    return transformers.AutoModelForImageTextToText if sees_images else transformers.AutoModelForCausalLM
 
 
 def save_model(name, directory):
     """Writes the model of a row, in bf16; returns its tensors as (name, shape, centre, spread)."""
     torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(configuration_of(name))
+    config = configuration_of(name)
+    model = class_of(config).from_config(config)
     model.to(torch.bfloat16).save_pretrained(directory)
     path = pathlib.Path(directory, "model.safetensors")
     with safetensors.safe_open(path, "pt") as stored:
@@ -144,7 +160,8 @@ def save_model(name, directory):
 
 def load_model(directory, dtype=torch.float32):
     """What transformers makes of it."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(
+    config = transformers.AutoConfig.from_pretrained(directory)
+    model = class_of(config).from_pretrained(
         directory, attn_implementation="eager", dtype=torch.float32)
     for parameter in model.parameters():  # Not model.to(): that would round the rope's frequencies too.
         parameter.data = parameter.data.to(dtype)

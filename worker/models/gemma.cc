@@ -15,8 +15,10 @@ DecoderConfig gemma_decoder(const ModelConfig& config, Element element) {
                         .norm_added = 1.0F,
                         .window_tokens = no_windows(config)};
   decoder.embedding_scale = element == Element::kBfloat16 ? rounded_to_bfloat16(scale) : scale;
-  // The first checkpoints say "gelu" and mean this one.
-  if (config.hidden_act == "gelu") decoder.sizes.hidden_act = "gelu_pytorch_tanh";
+  // The first checkpoints say "gelu" and mean this one; some say nothing.
+  const ConfigFields fields = config.fields();
+  const bool is_written = fields.has("hidden_act") || fields.has("hidden_activation");
+  if (!is_written || config.hidden_act == "gelu") decoder.sizes.hidden_act = "gelu_pytorch_tanh";
   return decoder;
 }
 
@@ -31,6 +33,9 @@ Status make_gemma2_like(float attention_cap, float logits_cap, DecoderConfig& de
   fields.read("final_logit_softcapping", decoder.logits_soft_cap);
   double scalar = 256;
   fields.read("query_pre_attn_scalar", scalar);
+  if (scalar <= 0) {
+    fields.fail(absl::StrFormat("query_pre_attn_scalar is %g, not above 0", scalar));
+  }
   decoder.attention_scale = static_cast<float>(1 / std::sqrt(scalar));
   bool is_bidirectional = false;
   fields.read("use_bidirectional_attention", is_bidirectional);

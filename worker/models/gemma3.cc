@@ -1,13 +1,25 @@
 // Gemma 3 (text): Gemma 2 without caps, with normalised queries and keys, and a rope of its own for
-// the layers with a window.
+// the layers with a window. Of the models that see images, the language model.
 #include "worker/models/gemma.h"
 
 namespace trireme::worker {
+namespace {
+
+// The larger ones are published with an image encoder, which text does not need.
+std::string prefix_in(const Safetensors& weights) {
+  for (const std::string prefix : {"language_model.model.", "model.language_model."}) {
+    if (weights.find(prefix + "embed_tokens.weight") != nullptr) return prefix;
+  }
+  return "model.";
+}
+
+}  // namespace
 
 StatusOr<std::unique_ptr<Model>> make_gemma3(ModelSource source) {
   constexpr double kLocalTheta = 10000;
   DecoderConfig decoder = gemma_decoder(source.directory.config(), source.element);
   TRIREME_RETURN_IF_ERROR(make_gemma2_like(0, 0, decoder));
+  decoder.names.prefix = prefix_in(source.directory.weights());
   ConfigFields fields = decoder.sizes.fields();
   uint32_t period = 6;
   fields.read_any({"_sliding_window_pattern", "sliding_window_pattern"}, period);

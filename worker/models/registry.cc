@@ -12,14 +12,23 @@ struct Entry {
 
 // By name, as the error lists them.
 constexpr std::array kEntries = {
-    Entry{"FalconForCausalLM", make_falcon},    Entry{"GPT2LMHeadModel", make_gpt2},
-    Entry{"GPTNeoXForCausalLM", make_gpt_neox}, Entry{"Gemma2ForCausalLM", make_gemma2},
-    Entry{"Gemma3ForCausalLM", make_gemma3},    Entry{"GemmaForCausalLM", make_gemma},
-    Entry{"GraniteForCausalLM", make_granite},  Entry{"LlamaForCausalLM", make_llama},
-    Entry{"MistralForCausalLM", make_mistral},  Entry{"MixtralForCausalLM", make_mixtral},
-    Entry{"Olmo2ForCausalLM", make_olmo2},      Entry{"Phi3ForCausalLM", make_phi3},
-    Entry{"Qwen2ForCausalLM", make_qwen2},      Entry{"Qwen3ForCausalLM", make_qwen3},
-    Entry{"SmolLM3ForCausalLM", make_smollm3},  Entry{"StableLmForCausalLM", make_stablelm},
+    Entry{"FalconForCausalLM", make_falcon},
+    Entry{"GPT2LMHeadModel", make_gpt2},
+    Entry{"GPTNeoXForCausalLM", make_gpt_neox},
+    Entry{"Gemma2ForCausalLM", make_gemma2},
+    Entry{"Gemma3ForCausalLM", make_gemma3},
+    Entry{"Gemma3ForConditionalGeneration", make_gemma3},
+    Entry{"GemmaForCausalLM", make_gemma},
+    Entry{"GraniteForCausalLM", make_granite},
+    Entry{"LlamaForCausalLM", make_llama},
+    Entry{"MistralForCausalLM", make_mistral},
+    Entry{"MixtralForCausalLM", make_mixtral},
+    Entry{"Olmo2ForCausalLM", make_olmo2},
+    Entry{"Phi3ForCausalLM", make_phi3},
+    Entry{"Qwen2ForCausalLM", make_qwen2},
+    Entry{"Qwen3ForCausalLM", make_qwen3},
+    Entry{"SmolLM3ForCausalLM", make_smollm3},
+    Entry{"StableLmForCausalLM", make_stablelm},
 };
 
 }  // namespace

@@ -201,25 +201,52 @@ void check_sizes(ConfigFields& fields, const ModelConfig& config) {
 }
 
 // The last spelling is the one that most architectures have; an error names it.
-void require(ConfigFields& fields, std::initializer_list<const char*> names, uint32_t& out) {
+void require(ConfigFields& fields, std::initializer_list<const char*> names, ModelConfig& config,
+             uint32_t& out) {
   fields.read_any(names, out);
-  if (out == 0) fields.fail(absl::StrFormat("%s is missing", *(names.end() - 1)));
+  if (out > 0) return;
+  fields.fail(absl::StrFormat("%s is missing (architecture \"%s\")", *(names.end() - 1),
+                              config.architecture));
+}
+
+// What transformers assumes where published directories leave it out.
+void assume_defaults(ModelConfig& config) {
+  if (config.model_type == "falcon") config.positions_max = 2048;
+  if (config.model_type != "gemma3_text") return;
+  config.vocabulary_size = 262208;
+  config.head_count = 8;
+  config.kv_head_count = 4;
+  config.head_dim = 256;
+  config.positions_max = 131072;
+  config.rope_theta = 1e6;
+}
+
+// A multimodal model keeps its language model's fields in an object of their own.
+void merge_text_config(Json& json) {
+  const auto it = json.find("text_config");
+  if (it == json.end() || !it->is_object()) return;
+  Json text = *it;
+  text.erase("architectures");
+  json.update(text);
 }
 
 void read_sizes(ConfigFields& fields, ModelConfig& config) {
-  // What transformers assumes where these leave it out.
-  const bool is_falcon = config.model_type == "falcon";
-  if (is_falcon) config.positions_max = 2048;
-  require(fields, {"vocab_size"}, config.vocabulary_size);
-  require(fields, {"n_embd", "hidden_size"}, config.hidden_size);
-  if (is_falcon || config.model_type == "gpt2") config.intermediate_size = 4 * config.hidden_size;
-  require(fields, {"n_inner", "ffn_hidden_size", "intermediate_size"}, config.intermediate_size);
-  require(fields, {"n_layer", "num_hidden_layers"}, config.layer_count);
-  require(fields, {"n_head", "num_attention_heads"}, config.head_count);
-  require(fields, {"n_positions", "max_position_embeddings"}, config.positions_max);
-  config.kv_head_count = config.head_count;
+  assume_defaults(config);
+  require(fields, {"vocab_size"}, config, config.vocabulary_size);
+  require(fields, {"n_embd", "hidden_size"}, config, config.hidden_size);
+  if (config.model_type == "falcon" || config.model_type == "gpt2") {
+    config.intermediate_size = 4 * config.hidden_size;
+  }
+  require(fields, {"n_inner", "ffn_hidden_size", "intermediate_size"}, config,
+          config.intermediate_size);
+  require(fields, {"n_layer", "num_hidden_layers"}, config, config.layer_count);
+  require(fields, {"n_head", "num_attention_heads"}, config, config.head_count);
+  require(fields, {"n_positions", "max_position_embeddings"}, config, config.positions_max);
+  if (config.kv_head_count == 0) config.kv_head_count = config.head_count;
   fields.read_any({"num_kv_heads", "num_key_value_heads"}, config.kv_head_count);
-  config.head_dim = config.head_count == 0 ? 0 : config.hidden_size / config.head_count;
+  if (config.head_dim == 0 && config.head_count > 0) {
+    config.head_dim = config.hidden_size / config.head_count;
+  }
   fields.read("head_dim", config.head_dim);
   fields.read_any({"layer_norm_epsilon", "layer_norm_eps", "rms_norm_eps"}, config.norm_eps);
   fields.read_any({"activation", "activation_function", "hidden_act", "hidden_activation"},
@@ -229,12 +256,13 @@ void read_sizes(ConfigFields& fields, ModelConfig& config) {
 }  // namespace
 
 StatusOr<ModelConfig> parse_model_config(std::string_view text, const std::string& path) {
-  auto json = std::make_shared<const ConfigJson>(ConfigJson{Json::parse(text, nullptr, false)});
-  if (json->value.is_discarded() || !json->value.is_object()) {
+  Json json = Json::parse(text, nullptr, false);
+  if (json.is_discarded() || !json.is_object()) {
     return error(StatusCode::kInvalidArgument, "%s is not a JSON object", path);
   }
+  merge_text_config(json);
   ModelConfig config;
-  config.json = json;
+  config.json = std::make_shared<const ConfigJson>(ConfigJson{std::move(json)});
   config.path = path;
   ConfigFields fields = config.fields();
   read_architecture(fields, config);

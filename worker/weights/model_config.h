@@ -1,7 +1,8 @@
 // ModelConfig: what config.json of a Hugging Face directory says about the network.
 //
 // Reads what all decoders have, in the spellings of GPT-2 (n_embd), Falcon and the Llama family and
-// of transformers 4 (rope_theta, rope_scaling, torch_dtype) and 5 (rope_parameters, dtype). What
+// of transformers 4 (rope_theta, rope_scaling, torch_dtype) and 5 (rope_parameters, dtype); of a
+// multimodal model, those of its text_config. What
 // only one architecture has its own file reads through fields(). A field of the wrong type, a count
 // out of range or numbers that do not fit together are errors that name the field and the value.
 // Which architectures and rope types can run is the model registry's matter.

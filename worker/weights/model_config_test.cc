@@ -136,6 +136,22 @@ TEST(ModelConfig, reads_the_sizes_as_gpt2_spells_them) {
   EXPECT_EQ(config->hidden_act, "gelu_new");
 }
 
+TEST(ModelConfig, a_multimodal_model_has_the_sizes_of_its_language_model) {
+  const StatusOr<ModelConfig> config = parse_model_config(
+      R"({"architectures":["Gemma3ForConditionalGeneration"],"model_type":"gemma3",)"
+      R"("text_config":{"model_type":"gemma3_text","hidden_size":2560,"intermediate_size":10240,)"
+      R"("num_hidden_layers":34,"rope_scaling":{"factor":8.0,"rope_type":"linear"},)"
+      R"("sliding_window":1024},"vision_config":{"hidden_size":1152}})",
+      "config.json");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->architecture, "Gemma3ForConditionalGeneration");
+  EXPECT_EQ(config->hidden_size, 2560u);
+  EXPECT_EQ(config->kv_head_count, 4u);
+  EXPECT_EQ(config->head_dim, 256u);
+  EXPECT_EQ(config->rope_theta, 1e6);
+  EXPECT_EQ(config->rope_scaling.factor, 8);
+}
+
 TEST(ModelConfig, fields_of_one_architecture_are_read_by_name_with_the_same_errors) {
   const StatusOr<ModelConfig> config =
       parse(R"("logits_scaling":8,"no_rope_layers":[1,0],"parallel_attn":"yes")");
@@ -193,7 +209,7 @@ TEST(ModelConfig, wrong_values_are_refused_by_field_and_value) {
 
 TEST(ModelConfig, missing_field_is_named) {
   EXPECT_EQ(std::string(parse_model_config(R"({"architectures":["X"]})", "c").status().message()),
-            "c: vocab_size is missing");
+            "c: vocab_size is missing (architecture \"X\")");
   EXPECT_EQ(std::string(parse_model_config("{}", "c").status().message()),
             "c: architectures does not name one");
   EXPECT_EQ(std::string(parse_model_config("[1", "c").status().message()),
