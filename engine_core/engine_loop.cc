@@ -221,9 +221,8 @@ bool EngineLoop::end_if_stuck(StepId step, const LateStep& late, Instant now) {
     const bool is_stuck =
         late.motionless >= config_.worker_timeout || late.still >= config_.step_timeout;
     if (!is_stuck) return false;
-    const std::string name = executor_.kill_worker(*late.behind);
-    end(error(StatusCode::kUnavailable, "%s was killed, as it made no progress: %s", name,
-              late.text));
+    executor_.kill_worker(*late.behind);
+    end(error(StatusCode::kUnavailable, "worker killed, as it made no progress: %s", late.text));
     return true;
   }
   if (taken < config_.step_timeout) return false;

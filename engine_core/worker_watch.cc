@@ -160,18 +160,15 @@ std::string WorkerWatch::describe(StepId late) const {
 
 std::string WorkerWatch::describe_others(uint32_t behind, StepId late) const {
   std::string waiting;
-  uint32_t count = 0;
+  bool all_reduce = true;
   for (uint32_t rank = 0; rank < workers_.size(); ++rank) {
     const LifeSighting& life = workers_[rank].seen.life;
-    if (rank == behind || !is_waiting(life.phase)) continue;
-    ++count;
+    if (rank == behind || !is_behind(workers_[rank], late)) continue;
+    all_reduce = all_reduce && life.phase == WorkerPhase::kReducing;
     waiting +=
         (waiting.empty() ? "; " : ", ") + place_of(rank) + " is " + describe_activity(life, late);
   }
-  const bool all_reduce = std::all_of(workers_.begin(), workers_.end(), [&](const Worker& other) {
-    return &other == &workers_[behind] || other.seen.life.phase == WorkerPhase::kReducing;
-  });
-  if (count > 0 && all_reduce) return "; the others wait for it in all-reduce";
+  if (!waiting.empty() && all_reduce) return "; the others wait for it in all-reduce";
   return waiting;
 }
 

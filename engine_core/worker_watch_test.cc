@@ -52,7 +52,7 @@ TEST(WorkerWatch, a_stopped_process_is_named_before_all_others_whatever_it_is_at
   EXPECT_EQ(f.behind(), 1u);
   EXPECT_EQ(f.watch.describe(kLate),
             "rank 1 worker tp1 (pid 4711) is stopped (process state T) and has been in layer 3 "
-            "(all-reduce) of step 812 for 1.0 s");
+            "(all-reduce) of step 812 for 1.0 s; tp0 is in layer 2 (mlp) of step 812");
 }
 
 TEST(WorkerWatch, a_worker_that_has_not_taken_the_step_is_behind) {

@@ -1,5 +1,6 @@
 #include "worker/worker_process.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/log.h"
@@ -20,31 +21,32 @@ StatusOr<std::shared_ptr<const shm::Mapping>> map(int fd, const char* name) {
   return std::make_shared<const shm::Mapping>(*std::move(mapping));
 }
 
-StatusOr<std::unique_ptr<HiddenPipe>> join_pipe(int fd, const char* name, uint32_t peer_stage) {
+StatusOr<std::unique_ptr<HiddenPipe>> join_pipe(int fd, const char* name, uint32_t peer_stage,
+                                                Duration limit) {
   if (fd < 0) return error(StatusCode::kInvalidArgument, "%s is missing", name);
   TRIREME_ASSIGN_OR_RETURN(auto memory, map(fd, name));
-  TRIREME_ASSIGN_OR_RETURN(auto pipe, ShmPipe::attach(std::move(memory), peer_stage, kPeerLimit));
+  TRIREME_ASSIGN_OR_RETURN(auto pipe, ShmPipe::attach(std::move(memory), peer_stage, limit));
   return std::unique_ptr<HiddenPipe>(std::move(pipe));
 }
 
 StatusOr<std::unique_ptr<HiddenPipe>> join_peer(const PeerFlags& peer, uint64_t group,
-                                                const zmq::Context* context) {
-  if (peer.endpoint.empty()) return join_pipe(peer.fd, "peer", peer.rank);
-  if (context == nullptr) {
+                                                const PeerReach& reach) {
+  if (peer.endpoint.empty()) return join_pipe(peer.fd, "peer", peer.rank, reach.limit);
+  if (reach.context == nullptr) {
     return error(StatusCode::kInternal, "rank %u is on another node, and there is no context",
                  peer.rank);
   }
-  const RemotePipeOptions options{.group = group, .peer_rank = peer.rank, .limit = kPeerLimit};
-  auto pipe = peer.is_in ? RemotePipe::listen(*context, peer.endpoint, peer.fd, options)
-                         : RemotePipe::connect(*context, peer.endpoint, options);
+  const RemotePipeOptions options{.group = group, .peer_rank = peer.rank, .limit = reach.limit};
+  auto pipe = peer.is_in ? RemotePipe::listen(*reach.context, peer.endpoint, peer.fd, options)
+                         : RemotePipe::connect(*reach.context, peer.endpoint, options);
   if (!pipe.ok()) return annotate(pipe.status(), "peer rank " + std::to_string(peer.rank));
   return std::unique_ptr<HiddenPipe>(*std::move(pipe));
 }
 
 StatusOr<std::unique_ptr<HiddenPipe>> join_peer(const WorkerFlags& flags, bool is_in, uint32_t rank,
-                                                const zmq::Context* context) {
+                                                const PeerReach& reach) {
   for (const PeerFlags& peer : flags.peers) {
-    if (peer.is_in == is_in && peer.rank == rank) return join_peer(peer, flags.group, context);
+    if (peer.is_in == is_in && peer.rank == rank) return join_peer(peer, flags.group, reach);
   }
   return error(StatusCode::kInvalidArgument, "a pipe %s rank %u is missing", is_in ? "from" : "to",
                rank);
@@ -52,35 +54,42 @@ StatusOr<std::unique_ptr<HiddenPipe>> join_peer(const WorkerFlags& flags, bool i
 
 StatusOr<std::unique_ptr<Collective>> join_pairwise(const WorkerFlags& flags,
                                                     const WorkerPlace& place,
-                                                    const zmq::Context* context) {
+                                                    const PeerReach& reach) {
   const uint32_t first = place.pp_rank * place.tp_size;
   std::vector<PairwiseCollective::Peer> peers(place.tp_size);
   for (uint32_t tp_rank = 0; tp_rank < place.tp_size; ++tp_rank) {
     if (tp_rank == place.tp_rank) continue;
-    TRIREME_ASSIGN_OR_RETURN(peers[tp_rank].out, join_peer(flags, false, first + tp_rank, context));
-    TRIREME_ASSIGN_OR_RETURN(peers[tp_rank].in, join_peer(flags, true, first + tp_rank, context));
+    TRIREME_ASSIGN_OR_RETURN(peers[tp_rank].out, join_peer(flags, false, first + tp_rank, reach));
+    TRIREME_ASSIGN_OR_RETURN(peers[tp_rank].in, join_peer(flags, true, first + tp_rank, reach));
   }
   return std::make_unique<PairwiseCollective>(place.tp_rank, std::move(peers));
 }
 
 StatusOr<std::unique_ptr<Collective>> join_collective(const WorkerFlags& flags,
                                                       const WorkerPlace& place,
-                                                      const zmq::Context* context) {
+                                                      const PeerReach& reach) {
   if (place.tp_size == 1) return std::make_unique<SoloCollective>();
   if (flags.collective_fd < 0) {
-    if (!flags.peers.empty()) return join_pairwise(flags, place, context);
+    if (!flags.peers.empty()) return join_pairwise(flags, place, reach);
     return error(StatusCode::kInvalidArgument, "collective is missing");
   }
   TRIREME_ASSIGN_OR_RETURN(auto memory, map(flags.collective_fd, "collective"));
   TRIREME_ASSIGN_OR_RETURN(auto joined, ShmCollective::attach(std::move(memory), place.tp_rank,
-                                                              place.tp_size, kPeerLimit));
+                                                              place.tp_size, reach.limit));
   return std::unique_ptr<Collective>(std::move(joined));
+}
+
+// The engine names and kills a worker that hangs before its peers give it up, which they do where
+// it cannot see it.
+Duration peer_limit(const ServeOptions& options) {
+  return std::max<Duration>(kPeerLimit, 2 * std::chrono::seconds(options.worker.timeout_seconds));
 }
 
 StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOptions& options,
                                        const zmq::Context* context, LifeSigns life) {
   TRIREME_ASSIGN_OR_RETURN(const WorkerPlace place, place_of(options, flags.rank));
-  TRIREME_ASSIGN_OR_RETURN(WorkerLinks links, join_peers(flags, place, context));
+  TRIREME_ASSIGN_OR_RETURN(WorkerLinks links,
+                           join_peers(flags, place, {context, peer_limit(options)}));
   links.life = life;
   const Progress progress = [](std::string_view stage, double done) {
     log::debug("worker_loading", {{"stage", stage}, {"done", done}});
@@ -122,21 +131,23 @@ StatusOr<WorkerPlace> place_of(const ServeOptions& options, uint32_t rank) {
 }
 
 StatusOr<WorkerLinks> join_peers(const WorkerFlags& flags, const WorkerPlace& place,
-                                 const zmq::Context* context) {
+                                 const PeerReach& reach) {
   WorkerLinks links;
-  TRIREME_ASSIGN_OR_RETURN(links.tensor_parallel, join_collective(flags, place, context));
+  TRIREME_ASSIGN_OR_RETURN(links.tensor_parallel, join_collective(flags, place, reach));
   const bool has_peers = !flags.peers.empty();
   if (place.pp_rank > 0) {
-    TRIREME_ASSIGN_OR_RETURN(links.from_previous,
-                             has_peers && flags.pipe_in_fd < 0
-                                 ? join_peer(flags, true, flags.rank - place.tp_size, context)
-                                 : join_pipe(flags.pipe_in_fd, "pipe_in", place.pp_rank - 1));
+    TRIREME_ASSIGN_OR_RETURN(
+        links.from_previous,
+        has_peers && flags.pipe_in_fd < 0
+            ? join_peer(flags, true, flags.rank - place.tp_size, reach)
+            : join_pipe(flags.pipe_in_fd, "pipe_in", place.pp_rank - 1, reach.limit));
   }
   if (place.pp_rank + 1 < place.pp_size) {
-    TRIREME_ASSIGN_OR_RETURN(links.to_next,
-                             has_peers && flags.pipe_out_fd < 0
-                                 ? join_peer(flags, false, flags.rank + place.tp_size, context)
-                                 : join_pipe(flags.pipe_out_fd, "pipe_out", place.pp_rank + 1));
+    TRIREME_ASSIGN_OR_RETURN(
+        links.to_next,
+        has_peers && flags.pipe_out_fd < 0
+            ? join_peer(flags, false, flags.rank + place.tp_size, reach)
+            : join_pipe(flags.pipe_out_fd, "pipe_out", place.pp_rank + 1, reach.limit));
   }
   return links;
 }

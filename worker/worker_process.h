@@ -22,12 +22,16 @@ namespace trireme::worker {
 // A peer that is slower than this by so much has died or hangs.
 inline constexpr Duration kPeerLimit = std::chrono::seconds(120);
 
+struct PeerReach {
+  const zmq::Context* context = nullptr;  // Where a peer is on another node; outlives the links.
+  Duration limit = kPeerLimit;
+};
+
 [[nodiscard]] StatusOr<WorkerPlace> place_of(const ServeOptions& options, uint32_t rank);
 
 // Takes over the descriptors of the collective and the pipes. Errors name the flag's part.
-// `context` only where a peer is on another node; it must outlive the links.
 [[nodiscard]] StatusOr<WorkerLinks> join_peers(const WorkerFlags& flags, const WorkerPlace& place,
-                                               const zmq::Context* context = nullptr);
+                                               const PeerReach& reach = {});
 
 // Runs until the engine stops it; what it returns is why the process ends.
 [[nodiscard]] Status run_worker_process(const WorkerFlags& flags, const ServeOptions& options);

@@ -20,13 +20,13 @@ class MpExecutor final : public QueueExecutor {
   ~MpExecutor() override { stop(); }
 
   [[nodiscard]] std::span<const int> watch_fds() const override { return local_.pidfds(); }
+  void kill_worker(uint32_t rank) noexcept override { local_.kill(rank); }
 
  private:
   [[nodiscard]] Status start_workers(StopSignal& stop) override;
   void on_started() override;
   [[nodiscard]] Status check_workers() override;
   void stop_workers(const Status& health) noexcept override;
-  void send_kill(uint32_t rank) noexcept override { local_.kill(rank); }
 
   std::vector<std::string> command_line_;
   WorkerSpan span_;

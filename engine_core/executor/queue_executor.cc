@@ -231,11 +231,6 @@ LateStep QueueExecutor::watch_step(StepId late, Instant now) {
   return step;
 }
 
-std::string QueueExecutor::kill_worker(uint32_t rank) noexcept {
-  send_kill(rank);
-  return watch_.name_of(rank);
-}
-
 Status QueueExecutor::health() {
   if (elsewhere_ != nullptr) elsewhere_->service();
   // The worker's end says more than the broken queue that follows from it.

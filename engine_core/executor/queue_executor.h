@@ -38,7 +38,6 @@ class QueueExecutor : public Executor {
   [[nodiscard]] Instant next_result_at() const final;
   [[nodiscard]] std::optional<wire::ShmStats> shm_stats() const final;
   [[nodiscard]] LateStep watch_step(StepId late, Instant now) final;
-  [[nodiscard]] std::string kill_worker(uint32_t rank) noexcept final;
   void stop() noexcept final;
 
  protected:
@@ -61,8 +60,6 @@ class QueueExecutor : public Executor {
   // They have been told to stop. `health` not OK: one has ended or failed, and those that wait for
   // it will not hear. Returns when every worker has ended.
   virtual void stop_workers(const Status& health) noexcept = 0;
-  // Of those that have a process of their own at this place.
-  virtual void send_kill(uint32_t) noexcept {}
 
  private:
   [[nodiscard]] Status make_queues();

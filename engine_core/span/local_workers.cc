@@ -5,6 +5,7 @@
 #include <map>
 #include <utility>
 
+#include "common/log.h"
 #include "common/process/sibling_binary.h"
 #include "common/shm/mapping.h"
 #include "worker/comm/shm_collective.h"
@@ -13,6 +14,9 @@
 
 namespace trireme::engine {
 namespace {
+
+// A process that is killed gives its memory back before it is gone.
+constexpr Duration kKillMax = std::chrono::seconds(1);
 
 // What the workers of a place share among themselves; their parent only makes it and passes it on.
 struct SharedMemory {
@@ -140,7 +144,9 @@ Status LocalWorkers::check(bool* clean) {
 
 void LocalWorkers::kill(uint32_t rank) noexcept {
   if (rank < first_rank_ || rank - first_rank_ >= workers_.size()) return;
-  workers_[rank - first_rank_].send_signal(SIGKILL);
+  process::ChildProcess& worker = workers_[rank - first_rank_];
+  worker.send_signal(SIGKILL);
+  if (!worker.wait(Deadline::after(kKillMax)).ok()) log::warning("worker_outlives_sigkill", {});
 }
 
 void LocalWorkers::stop(Deadline deadline) noexcept {

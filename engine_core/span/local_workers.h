@@ -41,7 +41,7 @@ class LocalWorkers {
   // Not OK once one has ended: says which, and how. `clean` (may be null) tells whether it ended
   // as if it had been told to.
   [[nodiscard]] Status check(bool* clean = nullptr);
-  // SIGKILL to this rank, if it is here.
+  // SIGKILL to this rank, if it is here; returns when it has ended, which is soon.
   void kill(uint32_t rank) noexcept;
   // Waits for their end until the deadline, then kills them.
   void stop(Deadline deadline) noexcept;
