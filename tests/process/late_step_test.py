@@ -75,6 +75,7 @@ def test_queues_count_the_messages_of_each_step(cluster):
     steps = cluster.metric("trireme:engine_steps_total")
     # The answers to KvInit and the workers' greetings are messages too.
     assert queue_figure(cluster, "messages_total", "steps") == steps + 1
-    assert queue_figure(cluster, "messages_total", "results") == 2 * (steps + 2)
+    # Told with the first worker's last answer; the other's may be under way.
+    assert 2 * (steps + 2) - queue_figure(cluster, "messages_total", "results") in (0, 1)
     assert queue_figure(cluster, "bytes_total", "steps") > 16 * steps
     assert queue_figure(cluster, "chunks_max", "steps") == 64
