@@ -13,14 +13,8 @@ namespace {
 constexpr double kPieceNanoseconds = 8000;
 constexpr uint32_t kPiecesPerThread = 6;
 // Of one core, roughly; they only decide how the work is cut.
-constexpr double kWeightBytesPerNanosecond = 20;
-constexpr double kOperationsPerNanosecond = 300;
 constexpr double kElementsPerNanosecond = 4;
 constexpr double kKvElementsPerNanosecond = 8;
-
-const PackedLinear& packed(const LinearWeight& weight) {
-  return static_cast<const PackedLinear&>(weight);
-}
 
 const FloatVector& vector_of(const VectorWeight& weight) {
   return static_cast<const FloatVector&>(weight);
@@ -51,7 +45,8 @@ void CpuDevice::for_ranges(uint32_t count, double nanoseconds_each, const Body& 
 }
 
 StatusOr<std::unique_ptr<LinearWeight>> CpuDevice::load_linear(const LinearSource& source) {
-  TRIREME_ASSIGN_OR_RETURN(auto linear, PackedLinear::pack(source, element_, pool_));
+  TRIREME_ASSIGN_OR_RETURN(auto linear,
+                           PackedLinear::pack(source, element_, pool_, weight_memory_));
   return std::unique_ptr<LinearWeight>(std::move(linear));
 }
 
@@ -138,60 +133,6 @@ void CpuDevice::embed(const EmbeddingWeight& table, const View& out) {
                  rows.read_row(static_cast<uint32_t>(batch_->tokens[i]), row_of(out, i));
                }
              });
-}
-
-const void* CpuDevice::pack_rows(const PackedLinear& weight, const View& x,
-                                 uint32_t rows_per_tile) {
-  const uint64_t row_bytes = uint64_t{4} * weight.unit_count();
-  std::byte* to = grow(packed_rows_, row_bytes * x.row_count);
-  const auto pack = kernels_of(weight.element()).pack_rows;
-  const uint32_t tiles = (x.row_count + rows_per_tile - 1) / rows_per_tile;
-  for_ranges(tiles, static_cast<double>(rows_per_tile) * x.column_count / kElementsPerNanosecond,
-             [&](uint32_t begin, uint32_t end) {
-               for (uint32_t tile = begin; tile < end; ++tile) {
-                 const uint32_t row = tile * rows_per_tile;
-                 pack({.x = row_of(x, row),
-                       .row_stride = x.row_stride,
-                       .row_count = std::min(rows_per_tile, x.row_count - row),
-                       .column_count = x.column_count,
-                       .out = to + row * row_bytes});
-               }
-             });
-  return to;
-}
-
-void CpuDevice::linear(const LinearWeight& weight, const View& x, const View& out) {
-  const PackedLinear& matrix = packed(weight);
-  TRIREME_CHECK(x.column_count == matrix.in_features() &&
-                    out.column_count == matrix.out_features() && out.row_count == x.row_count,
-                "the model gives a layer its own shapes");
-  if (x.row_count == 0) return;
-  const uint32_t tiles = (x.row_count + kernels_.row_tile - 1) / kernels_.row_tile;
-  const uint32_t rows_per_tile = (x.row_count + tiles - 1) / tiles;
-  MatmulPiece all{.rows = pack_rows(matrix, x, rows_per_tile),
-                  .panels = matrix.panels(),
-                  .bias = matrix.bias(),
-                  .unit_count = matrix.unit_count(),
-                  .row_count = x.row_count,
-                  .rows_per_tile = rows_per_tile,
-                  .panel_end = matrix.panel_count(),
-                  .out = out.data,
-                  .out_stride = out.row_stride,
-                  .out_columns = out.column_count};
-  const auto matmul = kernels_of(matrix.element()).matmul;
-  const double weights = static_cast<double>(matrix.in_features()) * matrix.out_features();
-  const double nanoseconds = std::max(
-      weights * static_cast<double>(element_bytes(matrix.element())) / kWeightBytesPerNanosecond,
-      weights * 2 * x.row_count / kOperationsPerNanosecond);
-  // Four panels are what one row takes at once.
-  const uint32_t groups = (all.panel_end + 3) / 4;
-  const uint32_t pieces = piece_count_for(nanoseconds, pool_.thread_count(), groups);
-  pool_.run(pieces, [&](uint32_t index) {
-    MatmulPiece piece = all;
-    piece.panel_begin = share(groups, index, pieces) * 4;
-    piece.panel_end = std::min(share(groups, index + 1, pieces) * 4, all.panel_end);
-    matmul(piece);
-  });
 }
 
 void CpuDevice::normalise(const NormRows& rows) {

@@ -127,6 +127,7 @@ class CpuDevice final : public Device {
   std::vector<float> expert_shares_;
 
   std::array<HostMemory, kScratchSlots + kOwnSlots> scratch_;
+  HostArena weight_memory_;
   HostMemory packed_rows_;
   HostMemory gathered_;
   HostMemory logits_part_;

@@ -1,9 +1,9 @@
 #include "worker/kernels/cpu/cpu_weights.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "common/check.h"
-#include "worker/kernels/cpu/kernel_table.h"
 #include "worker/kernels/element.h"
 
 namespace trireme::worker::cpu {
@@ -39,20 +39,48 @@ void pack_row(const MatrixSlice& part, uint32_t row, Value* panel, uint32_t lane
   }
 }
 
+// The usual case at the speed of memory: a checkpoint in bf16 whose pairs become units as they are.
+// False when some row of the panel is not like that; then nothing is written.
+bool copy_panel(const LinearSource& source, uint32_t panel, std::byte* to) {
+  const std::byte* rows[kPanelColumns] = {};
+  const uint32_t unit_count = source.parts.front().column_count / 2;
+  for (uint32_t lane = 0; lane < kPanelColumns; ++lane) {
+    uint32_t row = panel * kPanelColumns + lane;
+    const MatrixSlice* part = find_part(source.parts, row);
+    if (part == nullptr || part->element != Element::kBfloat16 || part->column_stride != 1 ||
+        part->column_count != 2 * unit_count) {
+      return false;
+    }
+    rows[lane] = static_cast<const std::byte*>(part->data) + 2 * row * part->row_stride;
+  }
+  // Some units at a time, so that the lines of the panel are still in the cache for the next lane.
+  constexpr uint32_t kUnitsAtOnce = 64;
+  for (uint32_t begin = 0; begin < unit_count; begin += kUnitsAtOnce) {
+    const uint32_t end = std::min(begin + kUnitsAtOnce, unit_count);
+    for (uint32_t lane = 0; lane < kPanelColumns; ++lane) {
+      for (uint32_t unit = begin; unit < end; ++unit) {
+        std::memcpy(to + 4 * (std::size_t{unit} * kPanelColumns + lane),
+                    rows[lane] + 4 * std::size_t{unit}, 4);
+      }
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 StatusOr<std::unique_ptr<PackedLinear>> PackedLinear::pack(const LinearSource& source,
-                                                           Element element, ThreadPool& pool) {
+                                                           Element element, ThreadPool& pool,
+                                                           HostArena& memory) {
   TRIREME_CHECK(!source.parts.empty(), "a linear layer has at least one part");
   TRIREME_CHECK(element != Element::kFloat16, "the CPU computes in fp32 or bf16");
   std::unique_ptr<PackedLinear> linear(new PackedLinear);
   linear->element_ = element;
   linear->out_features_ = std::max(source.row_count, rows_of(source.parts));
   linear->in_features_ = source.parts.front().column_count;
-  const uint64_t panel_bytes = uint64_t{4} * linear->unit_count() * kPanelColumns;
-  auto panels = HostMemory::allocate(panel_bytes * linear->panel_count(), "packed weights");
-  if (!panels.ok()) return panels.status();
-  linear->panels_ = std::move(panels).value();
+  TRIREME_ASSIGN_OR_RETURN(
+      linear->panels_,
+      memory.take(linear->panel_bytes() * linear->panel_count(), "packed weights"));
   pool.run(linear->panel_count(), [&](uint32_t panel) { linear->pack_panel(source, panel); });
   if (!source.biases.empty()) linear->pack_biases(source);
   return linear;
@@ -67,7 +95,8 @@ uint32_t PackedLinear::unit_count() const {
 }
 
 void PackedLinear::pack_panel(const LinearSource& source, uint32_t panel) {
-  std::byte* to = panels_.data() + uint64_t{4} * unit_count() * kPanelColumns * panel;
+  std::byte* to = panels_ + panel_bytes() * panel;
+  if (element_ == Element::kBfloat16 && copy_panel(source, panel, to)) return;
   for (uint32_t lane = 0; lane < kPanelColumns; ++lane) {
     uint32_t row = panel * kPanelColumns + lane;
     const MatrixSlice* part = find_part(source.parts, row);

@@ -2,13 +2,18 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <memory>
 
 namespace trireme::worker::cpu {
 namespace {
 
+constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
+constexpr uint64_t kArenaRegionBytes = uint64_t{32} << 20;
+constexpr uint64_t kCacheLineBytes = 64;
 
 struct CloseFile {
   void operator()(std::FILE* file) const { std::fclose(file); }
@@ -25,17 +30,28 @@ uint64_t available_bytes() {
   return UINT64_MAX;
 }
 
+// Large regions start where a huge page can.
+void* map_aligned(uint64_t byte_count) {
+  const uint64_t spare = byte_count >= kHugePageBytes ? kHugePageBytes : 0;
+  void* mapped = mmap(nullptr, byte_count + spare, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapped == MAP_FAILED || spare == 0) return mapped;
+  auto* begin = static_cast<std::byte*>(mapped);
+  const uint64_t before = -reinterpret_cast<uintptr_t>(begin) % kHugePageBytes;
+  if (before > 0) munmap(begin, before);
+  // munmap takes whole pages; up to one of them stays mapped behind the region, untouched.
+  const uint64_t end = (before + byte_count + kPageBytes - 1) / kPageBytes * kPageBytes;
+  if (end < byte_count + spare) munmap(begin + end, byte_count + spare - end);
+  return begin + before;
+}
+
 }  // namespace
 
 StatusOr<HostMemory> HostMemory::allocate(uint64_t byte_count, const char* what) {
   if (byte_count == 0) return HostMemory();
   // An untouched mapping costs nothing, so mmap alone would promise what the machine does not have.
   const uint64_t available = byte_count >= kHugePageBytes ? available_bytes() : UINT64_MAX;
-  void* data = MAP_FAILED;
-  if (byte_count <= available) {
-    data = mmap(nullptr, byte_count, PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  }
+  void* data = byte_count <= available ? map_aligned(byte_count) : MAP_FAILED;
   if (data == MAP_FAILED) {
     return error(
         StatusCode::kResourceExhausted, "%s: %.1f MiB needed, %.1f MiB of memory available", what,
@@ -50,6 +66,22 @@ StatusOr<HostMemory> HostMemory::allocate(uint64_t byte_count, const char* what)
 
 HostMemory::~HostMemory() {
   if (data_ != nullptr) munmap(data_, size_);
+}
+
+StatusOr<std::byte*> HostArena::take(uint64_t byte_count, const char* what) {
+  if (regions_.empty() || regions_.back().size() - used_ < byte_count) {
+    // Untouched pages of a region are not memory, so only what is asked for must be there.
+    auto region = HostMemory::allocate(std::max(byte_count, kArenaRegionBytes), what);
+    if (!region.ok()) region = HostMemory::allocate(byte_count, what);
+    if (!region.ok()) return region.status();
+    regions_.push_back(std::move(region).value());
+    used_ = 0;
+  }
+  std::byte* taken = regions_.back().data() + used_;
+  const uint64_t left = regions_.back().size() - used_;
+  const uint64_t rounded = (byte_count + kCacheLineBytes - 1) / kCacheLineBytes * kCacheLineBytes;
+  used_ += std::min(rounded, left);
+  return taken;
 }
 
 }  // namespace trireme::worker::cpu
