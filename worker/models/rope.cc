@@ -68,6 +68,10 @@ Status scale_longrope(const RopeScaling& scaling, bool is_long, std::vector<floa
                  is_long ? "long_factor" : "short_factor", factors.size(), frequencies.size());
   }
   for (std::size_t i = 0; i < factors.size(); ++i) {
+    if (!(factors[i] > 0)) {
+      return error(StatusCode::kInvalidArgument, "config.json: longrope has the factor %g",
+                   factors[i]);
+    }
     frequencies[i] = static_cast<float>(static_cast<double>(frequencies[i]) / factors[i]);
   }
   return absl::OkStatus();

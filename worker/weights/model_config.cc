@@ -1,5 +1,6 @@
 #include "worker/weights/model_config.h"
 
+#include <array>
 #include <utility>
 
 #include "worker/weights/config_json.h"
@@ -100,8 +101,12 @@ Status read_all_rope(ConfigFields& fields, ModelConfig& config) {
   if (config.rope_scaling.original_positions_max == 0) {
     fields.read("original_max_position_embeddings", config.rope_scaling.original_positions_max);
   }
-  if (config.rope_theta <= 0) {
-    fields.fail(absl::StrFormat("rope_theta is %g, not above 0", config.rope_theta));
+  for (const double theta : {config.rope_theta, config.local_rope_theta.value_or(1)}) {
+    if (theta <= 0) fields.fail(absl::StrFormat("rope_theta is %g, not above 0", theta));
+  }
+  const double part = config.partial_rotary_factor.value_or(1);
+  if (part <= 0 || part > 1) {
+    fields.fail(absl::StrFormat("partial_rotary_factor is %g, not in (0, 1]", part));
   }
   return fields.status();
 }
@@ -209,8 +214,25 @@ void require(ConfigFields& fields, std::initializer_list<const char*> names, Mod
                               config.architecture));
 }
 
+struct TypeDefaults {
+  std::string_view model_type;
+  const char* hidden_act;
+  float norm_eps;
+};
+
+constexpr std::array kTypeDefaults = {
+    TypeDefaults{"falcon", "gelu", 1e-5F},   TypeDefaults{"gpt2", "gelu_new", 1e-5F},
+    TypeDefaults{"gpt_neox", "gelu", 1e-5F}, TypeDefaults{"phi3", "silu", 1e-5F},
+    TypeDefaults{"stablelm", "silu", 1e-5F},
+};
+
 // What transformers assumes where published directories leave it out.
 void assume_defaults(ModelConfig& config) {
+  for (const TypeDefaults& defaults : kTypeDefaults) {
+    if (defaults.model_type != config.model_type) continue;
+    config.hidden_act = defaults.hidden_act;
+    config.norm_eps = defaults.norm_eps;
+  }
   if (config.model_type == "falcon") config.positions_max = 2048;
   if (config.model_type != "gemma3_text") return;
   config.vocabulary_size = 262208;

@@ -124,8 +124,8 @@ TEST(ModelConfig, layers_with_a_window_may_turn_by_a_theta_of_their_own) {
 TEST(ModelConfig, reads_the_sizes_as_gpt2_spells_them) {
   const StatusOr<ModelConfig> config = parse_model_config(
       R"({"architectures":["GPT2LMHeadModel"],"model_type":"gpt2","vocab_size":50257,"n_embd":768,)"
-      R"("n_layer":12,"n_head":12,"n_positions":1024,"layer_norm_epsilon":1e-5,)"
-      R"("activation_function":"gelu_new","n_inner":null})",
+      R"("n_layer":12,"n_head":12,"n_positions":1024,"layer_norm_epsilon":1e-3,)"
+      R"("activation_function":"gelu","n_inner":null})",
       "config.json");
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->hidden_size, 768u);
@@ -133,7 +133,20 @@ TEST(ModelConfig, reads_the_sizes_as_gpt2_spells_them) {
   EXPECT_EQ(config->layer_count, 12u);
   EXPECT_EQ(config->head_dim, 64u);
   EXPECT_EQ(config->positions_max, 1024u);
-  EXPECT_EQ(config->hidden_act, "gelu_new");
+  EXPECT_EQ(config->norm_eps, 1e-3F);
+  EXPECT_EQ(config->hidden_act, "gelu");
+}
+
+TEST(ModelConfig, falcon_leaves_out_what_transformers_assumes) {
+  const StatusOr<ModelConfig> config = parse_model_config(
+      R"({"architectures":["FalconForCausalLM"],"model_type":"falcon","vocab_size":65024,)"
+      R"("hidden_size":4544,"num_hidden_layers":32,"num_attention_heads":71})",
+      "config.json");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->intermediate_size, 4u * 4544);
+  EXPECT_EQ(config->positions_max, 2048u);
+  EXPECT_EQ(config->hidden_act, "gelu");
+  EXPECT_EQ(config->norm_eps, 1e-5F);
 }
 
 TEST(ModelConfig, a_multimodal_model_has_the_sizes_of_its_language_model) {
@@ -198,6 +211,9 @@ TEST(ModelConfig, wrong_values_are_refused_by_field_and_value) {
             "config.json: tie_word_embeddings is 1, not true or false");
   EXPECT_EQ(refusal(R"("rope_scaling":{"factor":0})"),
             "config.json: rope_scaling: factor is 0, not above 0");
+  EXPECT_EQ(refusal(R"("rope_local_base_freq":0)"), "config.json: rope_theta is 0, not above 0");
+  EXPECT_EQ(refusal(R"("partial_rotary_factor":1.5)"),
+            "config.json: partial_rotary_factor is 1.5, not in (0, 1]");
   EXPECT_EQ(refusal(R"("rope_scaling":[])"), "config.json: rope_scaling is not an object");
   EXPECT_EQ(refusal(R"("rope_parameters":{"linear_attention":{}})"),
             "config.json: rope_parameters: layer type \"linear_attention\" is not supported; "
