@@ -2,6 +2,7 @@
 // load. EngineReady: the first message of an engine on a front end's ROUTER.
 #pragma once
 
+#include <array>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -55,6 +56,9 @@ struct EngineOutput {
   friend bool operator==(const EngineOutput&, const EngineOutput&) = default;
 };
 
+// More draft tokens than this are never proposed at once.
+inline constexpr uint32_t kDraftTokensMax = 16;
+
 // The engine's load as it stands after the step. Counters only grow within one incarnation.
 struct EngineStats {
   uint32_t waiting = 0;
@@ -68,11 +72,18 @@ struct EngineStats {
   uint64_t prompt_tokens = 0;
   uint64_t generation_tokens = 0;
   uint64_t prefill_tokens_waiting = 0;  // Prompt tokens queued and not yet computed.
+  // Speculative decoding, since version 3 of EngineOutputs. A draft is what was proposed for one
+  // sequence in one step.
+  uint64_t drafts = 0;
+  uint64_t draft_tokens = 0;
+  uint64_t accepted_draft_tokens = 0;
+  std::array<uint64_t, kDraftTokensMax> accepted_at_position{};  // In the draft.
 
   static auto fields(auto& m) {
     return std::tie(m.waiting, m.running, m.kv_usage, m.step, m.wave, m.prefix_query_tokens,
                     m.prefix_hit_tokens, m.preemptions, m.prompt_tokens, m.generation_tokens,
-                    m.prefill_tokens_waiting);
+                    m.prefill_tokens_waiting, m.drafts, m.draft_tokens, m.accepted_draft_tokens,
+                    m.accepted_at_position);
   }
   friend bool operator==(const EngineStats&, const EngineStats&) = default;
 };
@@ -106,7 +117,7 @@ struct ShmStats {
 
 struct EngineOutputs {
   static constexpr MessageKind kKind = MessageKind::kEngineOutputs;
-  static constexpr uint8_t kVersion = 2;
+  static constexpr uint8_t kVersion = 3;
   static constexpr uint8_t kCompat = 1;
 
   EngineId engine;

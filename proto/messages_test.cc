@@ -28,7 +28,9 @@ AddRequest example(AddRequest*) {
 AbortRequests example(AbortRequests*) { return {{RequestKey{7}, RequestKey{1ULL << 40}}}; }
 UtilityCall example(UtilityCall*) { return {3, UtilityMethod::kPause, "wait"}; }
 UtilityReply example(UtilityReply*) { return {3, EngineId{1}, true, "null"}; }
-EngineStats stats() { return {1, 2, 0.25F, StepId{9}, WaveId{1}, 10, 5, 1, 100, 50, 7}; }
+EngineStats stats() {
+  return {1, 2, 0.25F, StepId{9}, WaveId{1}, 10, 5, 1, 100, 50, 7, 3, 12, 6, {3, 2, 1}};
+}
 EngineOutputs example(EngineOutputs*) {
   EngineOutput output{.key = RequestKey{7}, .token_ids = {3}, .finish_reason = FinishReason::kStop};
   output.stop_token_id = 3;
@@ -84,10 +86,12 @@ StepInput example(StepInput*) {
   m.known_tokens = {77};
   m.row_block_count = {0, 1};
   m.blocks = {9};
+  m.row_draft_count = {0, 2};
+  m.draft_tokens = {8, 300};
   return m;
 }
 StepResult example(StepResult*) {
-  return {StepId{9}, {5, kNoToken}, {{0, {{{5}, {-0.1F}, 1}}, {}}}, 250, ""};
+  return {StepId{9}, {5, kNoToken}, {{0, {{{5}, {-0.1F}, 1}}, {}}}, 250, "", {0, 1}};
 }
 WorkerReady example(WorkerReady*) { return {1, 43, 1000, 64, 1 << 20, 30, ""}; }
 KvInit example(KvInit*) { return {100}; }

@@ -39,7 +39,7 @@ inline constexpr uint8_t kRowSamples =
 
 struct StepInput {
   static constexpr MessageKind kKind = MessageKind::kStepInput;
-  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kVersion = 2;
   static constexpr uint8_t kCompat = 1;
 
   StepId step;
@@ -61,11 +61,16 @@ struct StepInput {
   std::vector<int32_t> known_tokens;      // Flat.
   std::vector<uint32_t> row_block_count;  // New blocks appended to the slot's table.
   std::vector<int32_t> blocks;            // Flat.
+  // Guesses at the tokens after a row that samples, computed behind its row_count in the same
+  // forward. A guess counts only where it is the very token that sampling picks there. Both empty:
+  // no row has any. Who ignores them is right too, only slower. Since version 2.
+  std::vector<uint32_t> row_draft_count;
+  std::vector<int32_t> draft_tokens;  // Flat.
 
   static auto fields(auto& m) {
     return std::tie(m.step, m.epoch, m.wave, m.kind, m.freed_slots, m.new_sequences, m.row_slot,
                     m.row_start, m.row_count, m.row_flags, m.row_known_start, m.row_known_count,
-                    m.known_tokens, m.row_block_count, m.blocks);
+                    m.known_tokens, m.row_block_count, m.blocks, m.row_draft_count, m.draft_tokens);
   }
   friend bool operator==(const StepInput&, const StepInput&) = default;
 };
@@ -73,7 +78,7 @@ struct StepInput {
 // Logprobs of one row, only where the sequence asked for them.
 struct RowLogprobs {
   uint32_t row = 0;
-  std::vector<TokenLogprobs> sampled;  // One per token in row_token of that row (0 or 1).
+  std::vector<TokenLogprobs> sampled;  // One per token the row got: accepted drafts, row_token.
   std::vector<TokenLogprobs> prompt;   // Of the prompt tokens that this row's positions predict.
 
   static auto fields(auto& m) { return std::tie(m.row, m.sampled, m.prompt); }
@@ -87,7 +92,7 @@ inline constexpr int32_t kBadLogits = -2;
 
 struct StepResult {
   static constexpr MessageKind kKind = MessageKind::kStepResult;
-  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kVersion = 2;
   static constexpr uint8_t kCompat = 1;
 
   StepId step;
@@ -95,9 +100,13 @@ struct StepResult {
   std::vector<RowLogprobs> logprobs;
   uint32_t compute_microseconds = 0;
   std::string error;  // Not empty: the whole step failed, and so has the worker.
+  // How many of the row's drafts sampling picked too; row_token comes after them. Empty: none of
+  // any row. Since version 2.
+  std::vector<uint32_t> row_accepted;
 
   static auto fields(auto& m) {
-    return std::tie(m.step, m.row_token, m.logprobs, m.compute_microseconds, m.error);
+    return std::tie(m.step, m.row_token, m.logprobs, m.compute_microseconds, m.error,
+                    m.row_accepted);
   }
   friend bool operator==(const StepResult&, const StepResult&) = default;
 };

@@ -25,7 +25,7 @@ class CounterBoard {
  public:
   // Of a slot; front_end_counters.cc keeps to it.
   static constexpr std::size_t kFixedWords = 1024;
-  static constexpr std::size_t kWordsPerEngine = 32;
+  static constexpr std::size_t kWordsPerEngine = 64;
   [[nodiscard]] static constexpr std::size_t words_for(uint32_t engines) {
     return kFixedWords + engines * kWordsPerEngine;
   }

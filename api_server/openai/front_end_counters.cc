@@ -63,8 +63,8 @@ void each_of_engine(Visit visit, Row& row) {
 template <typename Struct>
 constexpr std::size_t kFields =
     std::tuple_size_v<decltype(Struct::fields(std::declval<Struct&>()))>;
-constexpr std::size_t kEngineWords =
-    3 + kFields<wire::EngineStats> + 2 * kFields<wire::ShmQueueStats>;
+constexpr std::size_t kEngineWords = 3 + kFields<wire::EngineStats> + wire::kDraftTokensMax - 1 +
+                                     2 * kFields<wire::ShmQueueStats>;
 static_assert(kEngineWords <= CounterBoard::kWordsPerEngine);
 
 struct Writer {
@@ -76,6 +76,10 @@ struct Writer {
   template <typename Tag, typename Rep>
   void operator()(const Id<Tag, Rep>& id) {
     words.push_back(id.value);
+  }
+  template <std::size_t size>
+  void operator()(const std::array<uint64_t, size>& numbers) {
+    words.insert(words.end(), numbers.begin(), numbers.end());
   }
 };
 
@@ -98,6 +102,10 @@ struct Reader {
   template <typename Tag, typename Rep>
   void operator()(Id<Tag, Rep>& id) {
     id.value = static_cast<Rep>(next());
+  }
+  template <std::size_t size>
+  void operator()(std::array<uint64_t, size>& numbers) {
+    for (uint64_t& number : numbers) number = next();
   }
 };
 

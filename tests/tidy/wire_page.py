@@ -48,7 +48,7 @@ def comment_above(lines: list[str], index: int) -> str:
 def field_rows(body: list[str]) -> dict[str, tuple[str, str, str]]:
     """name -> (type, default, note), from the member declarations."""
     rows, note = {}, []
-    declaration = re.compile(r"^  ([\w:<>]+) (\w+)(?: = ([^;]+)|(\{\}))?;(?:\s*// (.*))?$")
+    declaration = re.compile(r"^  ([\w:<>]+(?:, \w+>)?) (\w+)(?: = ([^;]+)|(\{\}))?;(?:\s*// (.*))?$")
     last = None
     # clang-format may put a long declaration's type on a line of its own.
     text = re.sub(r"(?m)^(  [\w:<>]+)\n {6}(\w+[; ])", r"\1 \2", "\n".join(body))
