@@ -1,6 +1,8 @@
-// Paged attention of one token over its row's KV blocks. See vec.h for who may include it and
-// kernel_table.h for the KV form.
+// Paged attention of some tokens of one sequence over its KV blocks. See vec.h for who may include
+// it and kernel_table.h for the KV form.
 //
+// A query row is one head of one token; up to four rows, of one token or of neighbours, share each
+// load of K and V.
 // Positions are taken in fixed spans. Within a span: all scores, their maximum, exponentials, then
 // the weighted sum of V, each output element one chain in the order of the positions. Spans are
 // combined in order. Which positions a token sees depends on its own position alone, so its bits do
@@ -22,7 +24,7 @@ using cpu::KvToAppend;
 
 static_assert(kKvChunkTokens == kLanes);
 inline constexpr uint32_t kSpanChunks = kAttentionSpanTokens / kKvChunkTokens;
-inline constexpr uint32_t kHeadsMax = 4;  // Query heads that share each load of K and V.
+inline constexpr uint32_t kQueryRowsMax = 4;  // That share each load of K and V.
 inline constexpr float kMinusInfinity = -__builtin_inff();
 
 TRIREME_INLINE uint32_t round_to_lanes(uint32_t count) {
@@ -65,13 +67,13 @@ void append_kv(const KvToAppend& token) {
   if (i < token.head_size) put_values(v + i, load_part(token.v + i, token.head_size - i, 0.0F));
 }
 
-// One span of one token as its heads see it.
+// One span as some query rows see it.
 template <typename Product>
 struct Span {
   using Element = typename KvElement<Product>::Type;
   const AttentionItem& item;
   uint32_t begin;  // Position of the span's first lane: a multiple of the span.
-  uint32_t first;  // First and last position seen, within [begin, begin + span).
+  uint32_t first;  // First and last position that some row sees, within [begin, begin + span).
   uint32_t last;
 
   // K of a chunk of 16 positions, counted from `begin`.
@@ -154,47 +156,85 @@ TRIREME_INLINE SpanSum exponentiate(float* scores, uint32_t first, uint32_t last
   return {maximum, sum_lanes(total)};
 }
 
-template <typename Product, uint32_t head_count, uint32_t part_count>
-void weigh_columns(const Span<Product>& span, const float* scores, uint32_t column, float* sums) {
+// Positions counted from the span's begin.
+struct Seen {
+  uint32_t first;
+  uint32_t last;
+};
+
+// sums = Σ weight · V over `seen`, added to what is there if `continues`.
+template <typename Product, uint32_t row_count, uint32_t part_count>
+void weigh_columns(const Span<Product>& span, Seen seen, bool continues, const float* scores,
+                   uint32_t column, float* sums) {
   const uint32_t stride = round_to_lanes(span.item.head_size);
-  const uint32_t first = span.first - span.begin;
-  const uint32_t end = span.last - span.begin + 1;
-  Vec parts[head_count][part_count] = {};
-  for (uint32_t lane = first / kKvChunkTokens * kKvChunkTokens; lane < end;
+  const uint32_t end = seen.last + 1;
+  Vec parts[row_count][part_count] = {};
+  if (continues) {
+    for (uint32_t row = 0; row < row_count; ++row) {
+      for (uint32_t part = 0; part < part_count; ++part) {
+        parts[row][part] = load(sums + row * kAttentionHeadSizeMax + column + part * kLanes);
+      }
+    }
+  }
+  for (uint32_t lane = seen.first / kKvChunkTokens * kKvChunkTokens; lane < end;
        lane += kKvChunkTokens) {
     const auto* v = span.v(lane / kKvChunkTokens) + column;
-    const uint32_t from = first > lane ? first - lane : 0;
+    const uint32_t from = seen.first > lane ? seen.first - lane : 0;
     const uint32_t to = end - lane < kKvChunkTokens ? end - lane : kKvChunkTokens;
     for (uint32_t i = from; i < to; ++i) {
 #pragma GCC unroll 4
       for (uint32_t part = 0; part < part_count; ++part) {
         const Vec values = load_values(v + i * stride + part * kLanes);
 #pragma GCC unroll 4
-        for (uint32_t head = 0; head < head_count; ++head) {
-          parts[head][part] += scores[head * kAttentionSpanTokens + lane + i] * values;
+        for (uint32_t row = 0; row < row_count; ++row) {
+          parts[row][part] += scores[row * kAttentionSpanTokens + lane + i] * values;
         }
       }
     }
   }
-  for (uint32_t head = 0; head < head_count; ++head) {
+  for (uint32_t row = 0; row < row_count; ++row) {
     for (uint32_t part = 0; part < part_count; ++part) {
-      store(sums + head * kAttentionHeadSizeMax + column + part * kLanes, parts[head][part]);
+      store(sums + row * kAttentionHeadSizeMax + column + part * kLanes, parts[row][part]);
     }
   }
 }
 
-template <typename Product, uint32_t head_count>
-void weigh_values(const Span<Product>& span, const float* scores, float* sums) {
+template <typename Product, uint32_t row_count>
+void weigh_values(const Span<Product>& span, Seen seen, bool continues, const float* scores,
+                  float* sums) {
   const uint32_t columns = round_to_lanes(span.item.head_size);
   uint32_t column = 0;
   for (; column + 4 * kLanes <= columns; column += 4 * kLanes) {
-    weigh_columns<Product, head_count, 4>(span, scores, column, sums);
+    weigh_columns<Product, row_count, 4>(span, seen, continues, scores, column, sums);
   }
   for (; column + 2 * kLanes <= columns; column += 2 * kLanes) {
-    weigh_columns<Product, head_count, 2>(span, scores, column, sums);
+    weigh_columns<Product, row_count, 2>(span, seen, continues, scores, column, sums);
   }
   for (; column < columns; column += kLanes) {
-    weigh_columns<Product, head_count, 1>(span, scores, column, sums);
+    weigh_columns<Product, row_count, 1>(span, seen, continues, scores, column, sums);
+  }
+}
+
+// What all rows see goes together, the rest row by row: a row never touches V of a position that it
+// does not see, and its order of positions is the same in any company.
+template <typename Product, uint32_t row_count>
+void weigh_rows(const Span<Product>& span, const Seen (&seen)[row_count], const float* scores,
+                float* sums) {
+  bool starts_together = true;
+  uint32_t last = seen[0].last;
+  for (uint32_t row = 1; row < row_count; ++row) {
+    starts_together = starts_together && seen[row].first == seen[0].first;
+    if (seen[row].last < last) last = seen[row].last;
+  }
+  starts_together = starts_together && last >= seen[0].first;
+  if (starts_together) {
+    weigh_values<Product, row_count>(span, {seen[0].first, last}, false, scores, sums);
+  }
+  for (uint32_t row = 0; row < row_count; ++row) {
+    const Seen rest{starts_together ? last + 1 : seen[row].first, seen[row].last};
+    if (rest.first > rest.last) continue;
+    weigh_values<Product, 1>(span, rest, starts_together, scores + row * kAttentionSpanTokens,
+                             sums + row * kAttentionHeadSizeMax);
   }
 }
 
@@ -224,54 +264,99 @@ TRIREME_INLINE void combine(HeadState& state, float* sums, SpanSum span, const f
   }
 }
 
-template <typename Product, uint32_t head_count>
-void attend_heads(const AttentionItem& item, uint32_t head_begin) {
-  alignas(64) typename Product::Unit q[kHeadsMax * kAttentionHeadSizeMax];
-  alignas(64) float scores[head_count * kAttentionSpanTokens];
-  alignas(64) float sums[head_count * kAttentionHeadSizeMax];
-  alignas(64) float span_sums[head_count * kAttentionHeadSizeMax];
-  HeadState states[head_count];
+// One head of one token.
+struct QueryRow {
+  const float* q;
+  float* out;
+  uint32_t first;  // Positions seen.
+  uint32_t last;
+};
+
+TRIREME_INLINE QueryRow query_row(const AttentionItem& item, uint32_t index) {
+  const uint32_t token = index / item.head_count;
+  const uint64_t column = static_cast<uint64_t>(index % item.head_count) * item.head_size;
+  const uint32_t last = item.position + token;
+  const bool windowed = item.window_tokens > 0 && last >= item.window_tokens;
+  return {item.q + static_cast<uint64_t>(token) * item.q_stride + column,
+          item.out + static_cast<uint64_t>(token) * item.out_stride + column,
+          windowed ? last + 1 - item.window_tokens : 0, last};
+}
+
+template <typename Product, uint32_t row_count>
+void attend_span(const AttentionItem& item, const QueryRow (&rows)[row_count], uint32_t begin,
+                 const typename Product::Unit* q, HeadState* states, float* sums) {
+  alignas(64) float scores[row_count * kAttentionSpanTokens];
+  alignas(64) float span_sums[row_count * kAttentionHeadSizeMax];
+  const uint32_t end = begin + kAttentionSpanTokens - 1;
+  // Rows are in the order of their positions.
+  const uint32_t first = rows[0].first > begin ? rows[0].first : begin;
+  const uint32_t last = rows[row_count - 1].last < end ? rows[row_count - 1].last : end;
+  const Span<Product> span{item, begin, first, last};
+  score_span<Product, row_count>(span, q, scores);
+  Seen seen[row_count];
+  SpanSum totals[row_count] = {};
+  for (uint32_t row = 0; row < row_count; ++row) {
+    const uint32_t row_first = rows[row].first > begin ? rows[row].first - begin : 0;
+    // A row that sees nothing of this span has its last before its first.
+    const bool is_blind = rows[row].last < begin || rows[row].first > end;
+    seen[row] = {is_blind ? 1 : row_first,
+                 is_blind ? 0 : (rows[row].last < end ? rows[row].last : end) - begin};
+    if (is_blind) continue;
+    float* row_scores = scores + row * kAttentionSpanTokens;
+    if (item.soft_cap > 0.0F) soft_cap(row_scores, item.soft_cap, seen[row].last + 1);
+    totals[row] = exponentiate(row_scores, seen[row].first, seen[row].last);
+  }
+  weigh_rows<Product, row_count>(span, seen, scores, span_sums);
+  for (uint32_t row = 0; row < row_count; ++row) {
+    if (seen[row].first > seen[row].last) continue;
+    combine(states[row], sums + row * kAttentionHeadSizeMax, totals[row],
+            span_sums + row * kAttentionHeadSizeMax, round_to_lanes(item.head_size));
+  }
+}
+
+template <typename Product, uint32_t row_count>
+void attend_rows(const AttentionItem& item, uint32_t row_begin) {
+  alignas(64) typename Product::Unit q[kQueryRowsMax * kAttentionHeadSizeMax];
+  alignas(64) float sums[row_count * kAttentionHeadSizeMax];
+  HeadState states[row_count];
+  QueryRow rows[row_count];
   const uint32_t size = item.head_size;
-  const uint32_t columns = round_to_lanes(size);
   const uint32_t unit_count = size / Product::kUnitColumns;
-  const float* from = item.q + static_cast<uint64_t>(head_begin) * size;
-  for (uint32_t i = 0; i < head_count * unit_count; ++i) {
-    q[i] = Product::pack(from + i * Product::kUnitColumns, Product::kUnitColumns);
-  }
-  uint32_t begin = item.first / kAttentionSpanTokens * kAttentionSpanTokens;
-  for (; begin <= item.position; begin += kAttentionSpanTokens) {
-    const uint32_t end = begin + kAttentionSpanTokens - 1;
-    const Span<Product> span{item, begin, item.first > begin ? item.first : begin,
-                             item.position < end ? item.position : end};
-    score_span<Product, head_count>(span, q, scores);
-    SpanSum totals[head_count];
-    for (uint32_t head = 0; head < head_count; ++head) {
-      float* head_scores = scores + head * kAttentionSpanTokens;
-      if (item.soft_cap > 0.0F) soft_cap(head_scores, item.soft_cap, span.last - begin + 1);
-      totals[head] = exponentiate(head_scores, span.first - begin, span.last - begin);
-    }
-    weigh_values<Product, head_count>(span, scores, span_sums);
-    for (uint32_t head = 0; head < head_count; ++head) {
-      combine(states[head], sums + head * kAttentionHeadSizeMax, totals[head],
-              span_sums + head * kAttentionHeadSizeMax, columns);
+  for (uint32_t row = 0; row < row_count; ++row) {
+    rows[row] = query_row(item, row_begin + row);
+    for (uint32_t i = 0; i < unit_count; ++i) {
+      q[row * unit_count + i] =
+          Product::pack(rows[row].q + i * Product::kUnitColumns, Product::kUnitColumns);
     }
   }
-  for (uint32_t head = 0; head < head_count; ++head) {
-    const float factor = 1.0F / states[head].total;
-    const float* sum = sums + head * kAttentionHeadSizeMax;
-    float* to = item.out + static_cast<uint64_t>(head_begin + head) * size;
+  uint32_t begin = rows[0].first / kAttentionSpanTokens * kAttentionSpanTokens;
+  for (; begin <= rows[row_count - 1].last; begin += kAttentionSpanTokens) {
+    attend_span<Product, row_count>(item, rows, begin, q, states, sums);
+  }
+  for (uint32_t row = 0; row < row_count; ++row) {
+    const float factor = 1.0F / states[row].total;
+    const float* sum = sums + row * kAttentionHeadSizeMax;
     uint32_t i = 0;
-    for (; i + kLanes <= size; i += kLanes) store(to + i, load(sum + i) * factor);
-    if (i < size) store_part(to + i, load(sum + i) * factor, size - i);
+    for (; i + kLanes <= size; i += kLanes) store(rows[row].out + i, load(sum + i) * factor);
+    if (i < size) store_part(rows[row].out + i, load(sum + i) * factor, size - i);
   }
 }
 
 template <typename Product>
 void attention(const AttentionItem& item) {
-  uint32_t head = 0;
-  for (; head + 4 <= item.head_count; head += 4) attend_heads<Product, 4>(item, head);
-  for (; head + 2 <= item.head_count; head += 2) attend_heads<Product, 2>(item, head);
-  for (; head < item.head_count; ++head) attend_heads<Product, 1>(item, head);
+  const uint32_t row_count = item.token_count * item.head_count;
+  uint32_t row = 0;
+  for (; row + 4 <= row_count; row += 4) attend_rows<Product, 4>(item, row);
+  switch (row_count - row) {
+    case 3:
+      return attend_rows<Product, 3>(item, row);
+    case 2:
+      return attend_rows<Product, 2>(item, row);
+    case 1:
+      return attend_rows<Product, 1>(item, row);
+    default:
+      return;
+  }
 }
 
 }  // namespace

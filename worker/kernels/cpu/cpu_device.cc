@@ -11,10 +11,12 @@ namespace {
 // A thread that spins takes a piece within a microsecond; shorter pieces would cost more than they
 // give.
 constexpr double kPieceNanoseconds = 8000;
-constexpr uint32_t kPiecesPerThread = 6;
+constexpr uint32_t kPiecesPerThread = 16;
 // Of one core, roughly; they only decide how the work is cut.
 constexpr double kElementsPerNanosecond = 4;
 constexpr double kKvElementsPerNanosecond = 8;
+// Tokens of one sequence whose attention is one piece of work.
+constexpr uint32_t kRunTokensMax = 16;
 
 const FloatVector& vector_of(const VectorWeight& weight) {
   return static_cast<const FloatVector&>(weight);
@@ -72,10 +74,14 @@ void CpuDevice::begin_step(const ForwardBatch& batch, const RotaryAngles& angles
   angles_ = angles;
   failure_ = absl::OkStatus();
   row_of_token_.resize(batch.tokens.size());
+  runs_.clear();
   double positions = 0;
   for (uint32_t row = 0; row < batch.rows.size(); ++row) {
     const ForwardRow& part = batch.rows[row];
     std::fill_n(row_of_token_.begin() + part.token_begin, part.token_count, row);
+    for (uint32_t i = 0; i < part.token_count; i += kRunTokensMax) {
+      runs_.push_back({part.token_begin + i, std::min(kRunTokensMax, part.token_count - i)});
+    }
     positions += part.token_count * (part.start + part.token_count * 0.5);
   }
   const auto tokens = static_cast<double>(std::max<std::size_t>(batch.tokens.size(), 1));
@@ -244,29 +250,31 @@ void CpuDevice::attention(uint32_t layer, const AttentionShape& shape, const Vie
   const auto attend = kernels_of(layout.element).attention;
   const uint32_t group = shape.query_head_count / shape.kv_head_count;
   const uint32_t group_columns = group * shape.head_size;
-  const auto attend_token = [&](uint32_t token, uint32_t head) {
-    const auto position = static_cast<uint32_t>(batch_->positions[token]);
-    const bool windowed = shape.window_tokens > 0 && position >= shape.window_tokens;
-    attend({.q = row_of(q, token) + static_cast<std::size_t>(head) * group_columns,
-            .out = row_of(out, token) + static_cast<std::size_t>(head) * group_columns,
+  const auto attend_run = [&](const TokenRun& run, uint32_t head) {
+    attend({.q = row_of(q, run.begin) + static_cast<std::size_t>(head) * group_columns,
+            .out = row_of(out, run.begin) + static_cast<std::size_t>(head) * group_columns,
+            .q_stride = q.row_stride,
+            .out_stride = out.row_stride,
+            .token_count = run.count,
             .head_count = group,
             .head_size = shape.head_size,
             .scale = shape.scale,
-            .first = windowed ? position + 1 - shape.window_tokens : 0,
-            .position = position,
-            .blocks = batch_->rows[row_of_token_[token]].blocks.data(),
+            .window_tokens = shape.window_tokens,
+            .position = static_cast<uint32_t>(batch_->positions[run.begin]),
+            .blocks = batch_->rows[row_of_token_[run.begin]].blocks.data(),
             .block_tokens = layout.block_tokens,
             .kv = kv_.head(layer, head),
             .block_stride = kv_.block_stride(),
             .soft_cap = shape.soft_cap});
   };
   // Head by head, so that the tokens of a prompt find the head's K and V in the cache.
-  for_ranges(shape.kv_head_count * q.row_count, 200 + attention_nanoseconds_ * group,
-             [&](uint32_t begin, uint32_t end) {
-               for (uint32_t item = begin; item < end; ++item) {
-                 attend_token(item % q.row_count, item / q.row_count);
-               }
-             });
+  const auto run_count = static_cast<uint32_t>(runs_.size());
+  const double run_nanoseconds = (200 + attention_nanoseconds_ * group) * q.row_count / run_count;
+  for_ranges(shape.kv_head_count * run_count, run_nanoseconds, [&](uint32_t begin, uint32_t end) {
+    for (uint32_t item = begin; item < end; ++item) {
+      attend_run(runs_[item % run_count], item / run_count);
+    }
+  });
 }
 
 void CpuDevice::silu_mul(const View& gate_up, const View& out) {

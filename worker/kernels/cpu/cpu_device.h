@@ -112,6 +112,11 @@ class CpuDevice final : public Device {
   const ForwardBatch* batch_ = nullptr;
   RotaryAngles angles_;
   std::vector<uint32_t> row_of_token_;
+  struct TokenRun {  // Neighbouring tokens of one row.
+    uint32_t begin;
+    uint32_t count;
+  };
+  std::vector<TokenRun> runs_;
   double attention_nanoseconds_ = 0;  // Per head of the step, a guess for cutting the work.
   Status failure_;
 

@@ -48,15 +48,18 @@ struct RowsToPack {
   void* out = nullptr;
 };
 
-// The heads that share one K/V head, of one token.
+// The heads that share one K/V head, of neighbouring tokens of one sequence.
 struct AttentionItem {
-  const float* q = nullptr;  // [head_count][head_size]
+  const float* q = nullptr;  // [token_count][head_count][head_size], tokens q_stride apart.
   float* out = nullptr;      // Likewise.
+  uint32_t q_stride = 0;
+  uint32_t out_stride = 0;
+  uint32_t token_count = 1;
   uint32_t head_count = 0;
   uint32_t head_size = 0;
   float scale = 1.0F;
-  uint32_t first = 0;     // First position seen.
-  uint32_t position = 0;  // Last position seen: the token's own.
+  uint32_t window_tokens = 0;  // As AttentionShape.
+  uint32_t position = 0;       // Of the first token: the last that it sees.
   const int32_t* blocks = nullptr;
   uint32_t block_tokens = 0;
   const std::byte* kv = nullptr;  // This layer and head in block 0.

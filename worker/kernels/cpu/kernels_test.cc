@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <numeric>
+#include <tuple>
 #include <vector>
 
 #include "common/random.h"
@@ -195,6 +196,48 @@ TEST_P(Kernels, rotary_is_the_reference_and_leaves_the_rest_of_a_head) {
   expect_close(heads, expected);
 }
 
+TEST_P(Kernels, a_product_has_the_same_bits_with_any_number_of_threads_and_beyond_a_block_of_rows) {
+  constexpr uint32_t in = 96;
+  constexpr uint32_t out = 500;
+  constexpr uint32_t rows = 260;
+  const auto weight = random_values(std::size_t{out} * in, 5);
+  const auto x = random_values(std::size_t{rows} * in, 6);
+  std::vector<float> expected;
+  for (const uint32_t threads : {1U, 2U, 5U}) {
+    ThreadPool pool(threads);
+    CpuDevice device(GetParam().element, pool, solo_, *GetParam().kernels);
+    auto linear = device.load_linear({.parts = {slice_of(weight, out)}});
+    ASSERT_TRUE(linear.ok());
+    auto x_copy = x;
+    std::vector<float> all(std::size_t{rows} * out);
+    device.linear(**linear, view_of(x_copy, rows), view_of(all, rows));
+    if (expected.empty()) expected = all;
+    ASSERT_EQ(all, expected) << threads << " threads";
+    for (const uint32_t row : {0U, 239U, 240U, rows - 1}) {
+      View one = view_of(x_copy, rows).rows(row, 1);
+      std::vector<float> alone(out);
+      device.linear(**linear, one, view_of(alone, 1));
+      ASSERT_TRUE(std::equal(alone.begin(), alone.end(), all.begin() + row * out)) << row;
+    }
+  }
+}
+
+TEST_P(Kernels, weights_in_the_model_s_own_bf16_are_packed_as_those_that_are_converted) {
+  constexpr uint32_t in = 140;
+  constexpr uint32_t out = 77;
+  const auto weight = reference::rounded_to_bfloat16(random_values(std::size_t{out} * in, 5));
+  std::vector<uint16_t> halves;
+  for (const float value : weight) halves.push_back(bfloat16_of(value));
+  MatrixSlice stored = slice_of(weight, out);
+  auto converted = device_.load_linear({.parts = {stored}});
+  stored.data = halves.data();
+  stored.element = Element::kBfloat16;
+  auto copied = device_.load_linear({.parts = {stored}});
+  ASSERT_TRUE(converted.ok() && copied.ok());
+  const auto x = random_values(std::size_t{3} * in, 6);
+  EXPECT_EQ(run_linear(**copied, x, 3), run_linear(**converted, x, 3));
+}
+
 struct AttentionCase {
   uint32_t query_heads;
   uint32_t kv_heads;
@@ -254,6 +297,57 @@ TEST_P(Kernels, attention_is_the_reference_across_blocks_spans_and_windows) {
             reference::attention(std::span(q).subspan(at, size), keys, values, first, t, scale),
             3e-6F);
       }
+    }
+  }
+}
+
+TEST_P(Kernels, attention_of_a_token_has_the_same_bits_in_any_chunk_of_its_prompt) {
+  constexpr uint32_t token_count = kAttentionSpanTokens + 45;
+  constexpr uint32_t block_tokens = 16;
+  for (const auto& [query_heads, kv_heads, size, window, cap] :
+       {std::tuple{7U, 1U, 32U, 0U, 0.0F}, std::tuple{6U, 2U, 16U, 40U, 0.0F},
+        std::tuple{3U, 3U, 24U, 1U, 20.0F}}) {
+    auto q = random_values(std::size_t{token_count} * query_heads * size, 1);
+    auto k = random_values(std::size_t{token_count} * kv_heads * size, 2);
+    auto v = random_values(std::size_t{token_count} * kv_heads * size, 3);
+    ASSERT_TRUE(device_
+                    .allocate_kv({.element = GetParam().element,
+                                  .layer_count = 1,
+                                  .kv_head_count = kv_heads,
+                                  .head_size = size,
+                                  .block_tokens = block_tokens},
+                                 token_count / block_tokens + 1)
+                    .ok());
+    std::vector<int32_t> blocks(token_count / block_tokens + 1);
+    std::iota(blocks.begin(), blocks.end(), 0);
+    std::vector<int32_t> positions(token_count);
+    std::iota(positions.begin(), positions.end(), 0);
+    const auto attend_in_chunks = [&](uint32_t chunk) {
+      std::vector<float> out(q.size());
+      for (uint32_t begin = 0; begin < token_count; begin += chunk) {
+        const uint32_t count = std::min(chunk, token_count - begin);
+        const ForwardRow row{.token_count = count, .start = begin, .blocks = blocks};
+        const auto some = std::span(positions).subspan(begin, count);
+        const ForwardBatch batch{.tokens = some, .positions = some, .rows = std::span(&row, 1)};
+        device_.begin_step(batch, {});
+        device_.append_kv(0, view_of(k, token_count).rows(begin, count),
+                          view_of(v, token_count).rows(begin, count));
+        device_.attention(0,
+                          {.query_head_count = query_heads,
+                           .kv_head_count = kv_heads,
+                           .head_size = size,
+                           .scale = 0.3F,
+                           .window_tokens = window,
+                           .soft_cap = cap},
+                          view_of(q, token_count).rows(begin, count),
+                          view_of(out, token_count).rows(begin, count));
+        EXPECT_TRUE(device_.end_step().ok());
+      }
+      return out;
+    };
+    const auto alone = attend_in_chunks(1);
+    for (const uint32_t chunk : {7U, token_count}) {
+      ASSERT_EQ(attend_in_chunks(chunk), alone) << "chunks of " << chunk << ", window " << window;
     }
   }
 }

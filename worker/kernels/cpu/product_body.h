@@ -48,8 +48,14 @@ struct Bf16Product {
     return low | (high << 16);
   }
   static TRIREME_INLINE void pack_lanes(const float* x, Unit* out) {
+#ifdef __AVX512BF16__
+    // Makes zeros of subnormal numbers, as the product would.
+    _mm512_storeu_si512(out, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(
+                                 _mm512_loadu_ps(x + kLanes), _mm512_loadu_ps(x))));
+#else
     store_bf16(reinterpret_cast<uint16_t*>(out), load(x));
     store_bf16(reinterpret_cast<uint16_t*>(out) + kLanes, load(x + kLanes));
+#endif
   }
 };
 
