@@ -161,6 +161,7 @@ void Rope::extend_to(uint32_t position_count) {
 
 RotaryAngles Rope::angles(std::span<const int32_t> positions) {
   const uint32_t pairs = rotary_size_ / 2;
+  if (pairs == 0) return {};
   const int32_t last = positions.empty() ? 0 : *std::ranges::max_element(positions);
   if (static_cast<uint32_t>(last) >= position_count_) {
     extend_to(std::max({static_cast<uint32_t>(last) + 1, position_count_ * 2, 256U}));
