@@ -1,11 +1,12 @@
 // FakeWorker: a worker whose next token is a hash of all tokens before it, with real KV memory:
 // what it writes at a position names the whole prefix, and a row reads every position before its
 // own. A wrong block table, a block shared too early or reused too late gives wrong tokens and an
-// error.
+// error. Drafts are computed and accepted as a real worker does.
 #pragma once
 
 #include <algorithm>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,9 +25,13 @@ inline uint64_t fake_prefix_of(const std::vector<int32_t>& tokens) {
   for (const int32_t token : tokens) prefix = fake_prefix(prefix, token);
   return prefix;
 }
-inline int32_t fake_next_token(uint64_t prefix, uint32_t bad_logits_one_in) {
+// `repeats`: mostly one of two tokens, so that looking up what came before often guesses right.
+inline int32_t fake_next_token(uint64_t prefix, uint32_t bad_logits_one_in, bool repeats = false) {
   if (bad_logits_one_in > 0 && mix64(prefix ^ 0xBAD) % bad_logits_one_in == 0) {
     return wire::kBadLogits;
+  }
+  if (repeats && mix64(prefix ^ 0x5E) % 16 > 0) {
+    return 10 + static_cast<int32_t>(mix64(prefix ^ 0x70CE) % 4 / 3);
   }
   return static_cast<int32_t>(mix64(prefix ^ 0x70CE) % kFakeVocabulary);
 }
@@ -38,6 +43,7 @@ class FakeWorker {
     uint32_t block_tokens;
     bool remembers_samples = true;   // False: as a pipeline stage that does not sample.
     uint32_t bad_logits_one_in = 0;  // 0: never.
+    bool repeats = false;
   };
   explicit FakeWorker(const Config& config)
       : config_(config), kv_(std::size_t{config.block_count} * config.block_tokens, 0) {}
@@ -49,6 +55,7 @@ class FakeWorker {
     for (const auto& sequence : step.new_sequences) sequences_[sequence.slot.value] = sequence;
     std::size_t known_at = 0;
     std::size_t block_at = 0;
+    std::span<const int32_t> drafts = step.draft_tokens;
     for (std::size_t row = 0; row < step.row_slot.size(); ++row) {
       if (!sequences_.contains(step.row_slot[row])) {
         problem_ = "row of an empty slot";
@@ -63,8 +70,11 @@ class FakeWorker {
       for (uint32_t i = 0; i < step.row_block_count[row]; ++i) {
         sequence.block_ids.push_back(step.blocks[block_at++]);
       }
-      result.row_token.push_back(run_row(step, static_cast<uint32_t>(row), sequence, result));
+      const uint32_t draft_count = step.row_draft_count.empty() ? 0 : step.row_draft_count[row];
+      run_row(step, static_cast<uint32_t>(row), sequence, drafts.first(draft_count), result);
+      drafts = drafts.subspan(draft_count);
     }
+    if (!drafts.empty()) problem_ = "drafts of no row";
     return result;
   }
 
@@ -72,31 +82,45 @@ class FakeWorker {
   [[nodiscard]] const std::string& problem() const { return problem_; }
 
  private:
-  int32_t run_row(const wire::StepInput& step, uint32_t row, wire::NewSequence& sequence,
-                  wire::StepResult& result) {
+  // Until a draft is wrong, or all are right: then one more token comes after them.
+  void run_row(const wire::StepInput& step, uint32_t row, wire::NewSequence& sequence,
+               std::span<const int32_t> drafts, wire::StepResult& result) {
+    result.row_token.push_back(wire::kNoToken);
+    if (!step.row_draft_count.empty()) result.row_accepted.push_back(0);
+    std::vector<int32_t> tokens = sequence.token_ids;
+    tokens.insert(tokens.end(), drafts.begin(), drafts.end());
     const uint32_t end = step.row_start[row] + step.row_count[row];
-    if (end > sequence.token_ids.size() || step.row_count[row] == 0) {
+    const auto all = end + static_cast<uint32_t>(drafts.size());
+    const bool samples = (step.row_flags[row] & wire::kRowSamples) != 0;
+    if (all > tokens.size() || step.row_count[row] == 0 || (samples && all != tokens.size()) ||
+        (!samples && !drafts.empty())) {
       problem_ = "row over tokens that the worker does not have";
-      return wire::kNoToken;
+      return;
     }
-    if (end > sequence.block_ids.size() * config_.block_tokens) {
+    if (all > sequence.block_ids.size() * config_.block_tokens) {
       problem_ = "row beyond its block table";
-      return wire::kNoToken;
+      return;
     }
+    if (sequence.sampling.prompt_logprobs >= 0) put_prompt_logprobs(step, row, sequence, result);
     uint64_t prefix = 0;
-    for (uint32_t position = 0; position < end; ++position) {
-      prefix = fake_prefix(prefix, sequence.token_ids[position]);
+    bool is_open = true;  // No draft was wrong so far.
+    for (uint32_t position = 0; position < all; ++position) {
+      prefix = fake_prefix(prefix, tokens[position]);
       uint64_t& stored = at(sequence, position);
       if (position >= step.row_start[row]) stored = prefix;
       if (stored != prefix)
         problem_ = "KV of another prefix at position " + std::to_string(position);
+      if (!samples || !is_open || position + 1 < end) continue;
+      const int32_t token = fake_next_token(prefix, config_.bad_logits_one_in, config_.repeats);
+      // After bad logits any token will do: the row already made for it is thrown away.
+      if (config_.remembers_samples) sequence.token_ids.push_back(std::max(token, 0));
+      is_open = position + 1 < all && token == tokens[position + 1];
+      if (is_open) {
+        ++result.row_accepted.back();
+      } else {
+        result.row_token.back() = token;
+      }
     }
-    if (sequence.sampling.prompt_logprobs >= 0) put_prompt_logprobs(step, row, sequence, result);
-    if ((step.row_flags[row] & wire::kRowSamples) == 0) return wire::kNoToken;
-    const int32_t token = fake_next_token(prefix, config_.bad_logits_one_in);
-    // After bad logits any token will do: the row already made for it is thrown away.
-    if (config_.remembers_samples) sequence.token_ids.push_back(std::max(token, 0));
-    return token;
   }
 
   void put_prompt_logprobs(const wire::StepInput& step, uint32_t row,

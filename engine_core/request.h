@@ -7,7 +7,8 @@
 // Token counts, always computed <= tokens.size() + pending:
 //   tokens     prompt and output known to the engine
 //   pending    tokens that steps in flight will sample: they exist on the worker, not here yet
-//   computed   tokens whose KV is computed by the steps made so far, those in flight included
+//   computed   tokens whose KV is computed by the steps made so far, those in flight included;
+//              of a row's drafts those only that its result accepted
 #pragma once
 
 #include <algorithm>
@@ -18,6 +19,7 @@
 #include "common/clock.h"
 #include "common/id.h"
 #include "engine_core/kv_cache.h"
+#include "engine_core/ngram_index.h"
 #include "engine_core/step_outputs.h"
 #include "proto/sampling_params.h"
 
@@ -34,7 +36,8 @@ struct Request {
   RequestKey key;
   wire::SamplingParams sampling;
   std::string cache_salt;
-  int32_t priority = 0;  // Smaller first.
+  int64_t place = 0;     // In the queue: smaller first, then by serial.
+  bool is_long = false;  // Too many tokens for several of its kind to be computed at once.
   Instant arrived_at{};
   Instant admitted_at{};  // For the first time.
 
@@ -43,6 +46,7 @@ struct Request {
   uint32_t pending = 0;
   uint32_t computed = 0;
   SequenceBlocks blocks;
+  NgramIndex ngrams;  // Of `tokens`, with speculative decoding.
 
   bool is_running = false;
   SlotId slot;               // While running.

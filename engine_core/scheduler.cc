@@ -81,16 +81,29 @@ bool Scheduler::add(FrontEndId front_end, wire::AddRequest request, Instant now,
   added.key = request.key;
   added.sampling = std::move(request.sampling);
   added.cache_salt = std::move(request.cache_salt);
-  added.priority = config_.policy == SchedulingPolicy::kPriority ? request.priority : 0;
+  added.place = place_of(request, now);
   added.arrived_at = now;
   added.tokens = std::move(tokens);
+  const uint32_t long_above =
+      config_.long_prefill_tokens > 0 ? config_.long_prefill_tokens : config_.batched_tokens_max;
+  added.is_long = added.known_count() > long_above;
   added.prompt_count = prompt_count;
   // Output exists only after the whole prompt: who has it has the prompt's logprobs too.
   if (is_resumed) added.prompt_logprobs_sent = added.prompt_logprobs_wanted();
   by_key_.emplace(address, &added);
-  waiting_.insert(&added);
+  queue_of(added).insert(&added);
   waiting_tokens_ += added.known_count();
   return true;
+}
+
+// All grow older at the same rate, so who is before whom never changes while they wait.
+int64_t Scheduler::place_of(const wire::AddRequest& request, Instant now) const {
+  using std::chrono::duration_cast;
+  using std::chrono::microseconds;
+  if (config_.policy != SchedulingPolicy::kPriority) return 0;
+  if (config_.priority_ageing == Duration::zero()) return request.priority;
+  const int64_t level = duration_cast<microseconds>(config_.priority_ageing).count();
+  return duration_cast<microseconds>(now.time_since_epoch()).count() + request.priority * level;
 }
 
 Request& Scheduler::new_request() {
@@ -134,7 +147,7 @@ void Scheduler::fail_all(const Status& why, StepOutputs& out) {
 
 void Scheduler::leave_queues(Request& request) {
   if (!request.is_running) {
-    waiting_.erase(&request);
+    queue_of(request).erase(&request);
     waiting_tokens_ -= request.known_count();
     return;
   }
@@ -156,7 +169,7 @@ void Scheduler::end(Request& request) {
 
 wire::EngineStats Scheduler::stats() const {
   wire::EngineStats stats = counters_;
-  stats.waiting = static_cast<uint32_t>(waiting_.size());
+  stats.waiting = static_cast<uint32_t>(waiting_.size() + waiting_long_.size());
   stats.running = static_cast<uint32_t>(running_.size());
   stats.kv_usage = kv_.usage();
   stats.step = last_step_;
@@ -172,14 +185,17 @@ void Scheduler::check_invariants() const {
   kv_.pool().check_invariants();
   TRIREME_CHECK(std::ranges::is_sorted(running_, QueueOrder{}), "running is in order");
   TRIREME_CHECK(running_.size() + free_slots_.size() == config_.sequences_max, "no slot leaks");
-  TRIREME_CHECK(by_key_.size() == running_.size() + waiting_.size(), "no request leaks");
+  TRIREME_CHECK(by_key_.size() == running_.size() + waiting_.size() + waiting_long_.size(),
+                "no request leaks");
   TRIREME_CHECK(by_key_.size() + unused_.size() == requests_.size(), "no object leaks");
   std::set<uint32_t> slots(free_slots_.begin(), free_slots_.end());
   std::set<int32_t> held;
   uint64_t waiting_tokens = 0;
-  for (const Request* request : waiting_) {
-    TRIREME_CHECK(request->blocks.table.empty(), "who waits holds no block");
-    waiting_tokens += request->known_count();
+  for (const Queue* queue : {&waiting_, &waiting_long_}) {
+    for (const Request* request : *queue) {
+      TRIREME_CHECK(request->blocks.table.empty(), "who waits holds no block");
+      waiting_tokens += request->known_count();
+    }
   }
   TRIREME_CHECK(waiting_tokens == waiting_tokens_, "tokens waiting add up");
   for (const Request* request : running_) {

@@ -10,11 +10,24 @@
 //   2. prompt chunks of running sequences, several at once. While others wait behind it a chunk
 //      takes at most half of what is left, so a long prompt does not block short ones;
 //   3. waiting requests, in order, each with all blocks its tokens need, as long as slots, budget
-//      and blocks last; none in a step that preempted, and the first that does not fit ends it;
-//   4. what is left goes to the chunks that were cut, in order.
-// Order is (priority, arrival) under policy `priority`, arrival under `fcfs`; it is kept over
-// preemption. When a decode finds no block, the last running sequence in that order gives up its
-// blocks and slot and waits; its tokens are computed again, to the same bits.
+//      and blocks last; none in a step that preempted, and the first that does not fit ends it.
+//      Of long prompts only long_partial_prefills_max are part-way at once: the next one waits, and
+//      shorter ones pass it;
+//   4. what is left goes to the chunks that were cut, in order;
+//   5. and then to drafts (below).
+// Order is arrival under `fcfs`. Under `priority` it is arrival + priority * priority_ageing, so a
+// request rises by one level for each such time that it has waited, and none starves: what comes
+// later by more than that, for each level, goes behind it. Without ageing (0) it is (priority,
+// arrival). The order is kept over preemption. When a decode finds no block, the last running
+// sequence in that order gives up its blocks and slot and waits; its tokens are computed again, to
+// the same bits.
+//
+// Speculative decoding by prompt lookup (draft_tokens_max > 0): a row that decodes may carry
+// drafts, tokens that followed the sequence's last ones before (NgramIndex). The workers accept
+// those that sampling picks anyway, so tokens are the same, only sooner. Drafts take what budget
+// and free blocks are left, never anyone's turn. A block with a draft in it is published only once
+// tokens that count fill it. Such an engine has one step in flight (with pipeline stages: one for
+// each sequence), for proposing needs the last token.
 //
 // One step ahead: schedule() may be called while steps are in flight (up to steps_in_flight_max).
 // A sequence whose sampled token is still in flight decodes on: its worker knows the token. What
@@ -30,6 +43,7 @@
 #include <cstdint>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -52,7 +66,15 @@ struct SchedulerConfig {
   uint32_t model_tokens_max = 0;  // At most what the KV cache holds.
   uint32_t requests_max = 65536;
   bool chunked_prefill = true;  // False: a prompt is computed in one step.
+  // A prompt with more tokens than this is long, and takes no more of them in one step. 0: long is
+  // what does not fit into a step of its own, and a chunk may take all that is left of one.
+  uint32_t long_prefill_tokens = 0;
+  uint32_t partial_prefills_max = 0;       // Prompts that are part-way at once; 0: no limit.
+  uint32_t long_partial_prefills_max = 1;  // Of them long ones; 0: no limit.
   SchedulingPolicy policy = SchedulingPolicy::kFcfs;
+  Duration priority_ageing{};  // What waits so long rises by one level; 0: priorities are strict.
+  uint32_t draft_tokens_max = 0;  // Of one sequence in a step; 0: nothing is proposed.
+  NgramBounds draft_lookup;
   uint32_t steps_in_flight_max = 2;
   uint32_t pipeline_stages = 1;
   KvCacheOptions kv;
@@ -97,10 +119,11 @@ class Scheduler {
  private:
   struct QueueOrder {
     bool operator()(const Request* a, const Request* b) const {
-      if (a->priority != b->priority) return a->priority < b->priority;
+      if (a->place != b->place) return a->place < b->place;
       return a->serial < b->serial;
     }
   };
+  using Queue = std::set<Request*, QueueOrder>;
   struct Row {
     Request* request;
     uint64_t serial;
@@ -108,10 +131,13 @@ class Scheduler {
     uint32_t count;
     bool is_new;
     bool samples;
+    uint32_t draft_count = 0;
+    uint32_t draft_begin = 0;  // In the step's drafts.
   };
   struct InFlight {
     StepId step;
     std::vector<Row> rows;
+    std::vector<int32_t> drafts;
   };
   struct Address {
     FrontEndId front_end;
@@ -126,7 +152,11 @@ class Scheduler {
 
   // scheduler.cc: requests come and go.
   [[nodiscard]] Status check_request(const wire::AddRequest& request) const;
+  [[nodiscard]] int64_t place_of(const wire::AddRequest& request, Instant now) const;
   Request& new_request();
+  [[nodiscard]] Queue& queue_of(const Request& request) {
+    return request.is_long ? waiting_long_ : waiting_;
+  }
   void end(Request& request);
   void leave_queues(Request& request);
 
@@ -136,19 +166,35 @@ class Scheduler {
   [[nodiscard]] bool make_room(Request& request);
   void preempt(Request& request);
   void schedule_prefills();
+  void count_part_way(const Request& request, uint32_t count);
+  [[nodiscard]] Request* next_waiting() const;
   void admit_waiting(Instant now);
+  [[nodiscard]] uint32_t first_grant(const Request& request, uint32_t wanted) const;
   void take_in(Request& request, uint32_t hit_tokens, Instant now);
   void extend_cut_rows();
   [[nodiscard]] uint32_t grant(uint32_t wanted, bool others_wait) const;
+  [[nodiscard]] uint32_t chunk_max() const;
   void add_row(Request& request, uint32_t count, bool is_new);
   const wire::StepInput* build_step();
   void put_row(Row& row);
   void clear_input();
 
+  // scheduler_drafts.cc: speculative decoding.
+  [[nodiscard]] bool must_wait_for_tokens() const;
+  void add_drafts();
+  [[nodiscard]] uint32_t drafts_allowed(const Row& row) const;
+  void put_drafts(const Row& row);
+  [[nodiscard]] Status check_accepted(const wire::StepResult& result, const InFlight& step) const;
+  void count_drafts(const Row& row, uint32_t accepted);
+
   // scheduler_result.cc: a step's result is taken in.
   [[nodiscard]] Status check_result(const wire::StepResult& result) const;
-  void take_row(const Row& row, int32_t token, wire::RowLogprobs* logprobs, Instant now,
-                StepOutputs& out);
+  // `tokens`: what the row gave, the drafts that were accepted first.
+  void take_row(const Row& row, std::span<const int32_t> tokens, wire::RowLogprobs* logprobs,
+                Instant now, StepOutputs& out);
+  void take_tokens(Request& request, std::span<const int32_t> tokens, wire::RowLogprobs* logprobs,
+                   wire::EngineOutput& output);
+  void fail_bad_logits(Request& request, StepOutputs& out);
   void take_prompt_logprobs(Request& request, const Row& row, wire::RowLogprobs& logprobs,
                             wire::EngineOutput& output);
   void fail(Request& request, const Status& why, StepOutputs& out);
@@ -161,21 +207,26 @@ class Scheduler {
   std::vector<std::unique_ptr<Request>> requests_;  // All, in use or not.
   std::vector<Request*> unused_;
   std::unordered_map<Address, Request*, AddressHash> by_key_;
-  std::set<Request*, QueueOrder> waiting_;
-  uint64_t waiting_tokens_ = 0;
+  Queue waiting_;
+  Queue waiting_long_;
+  uint64_t waiting_tokens_ = 0;    // Of both.
   std::vector<Request*> running_;  // In QueueOrder.
   std::vector<uint32_t> free_slots_;
   std::vector<uint32_t> freed_slots_;  // The workers have not been told yet.
 
   StepId last_step_{0};
   uint32_t budget_ = 0;
-  bool preempted_ = false;  // In the step being made.
+  bool preempted_ = false;      // In the step being made.
+  uint32_t part_way_ = 0;       // Prompts that it leaves part-way,
+  uint32_t long_part_way_ = 0;  // and long ones.
   std::vector<Row> rows_;
+  std::vector<int32_t> drafts_;
   wire::StepInput input_;
   std::vector<InFlight> in_flight_;  // A ring of steps_in_flight_max.
   uint32_t in_flight_first_ = 0;
   uint32_t in_flight_count_ = 0;
   std::vector<wire::RowLogprobs*> row_logprobs_;
+  std::vector<int32_t> row_tokens_;  // Of the row being taken in.
 
   wire::EngineStats counters_;
 };

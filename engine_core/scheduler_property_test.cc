@@ -1,6 +1,6 @@
-// Goal: whatever arrives, is aborted, preempted, shared, cut or resumed, in whatever order steps
-// and results interleave, each request gets exactly the tokens of an undisturbed run; and in the
-// end no block, slot or request is left. Method: random histories over FakeWorker; a seed is a
+// Goal: whatever arrives, is aborted, preempted, shared, cut, guessed or resumed, in whatever order
+// steps and results interleave, each request gets exactly the tokens of an undisturbed run; and in
+// the end no block, slot or request is left. Method: random histories over FakeWorker; a seed is a
 // history.
 #include <gtest/gtest.h>
 
@@ -39,6 +39,17 @@ SchedulerConfig random_config(Random& random) {
   config.policy = random.below(2) > 0 ? SchedulingPolicy::kPriority : SchedulingPolicy::kFcfs;
   config.steps_in_flight_max = 1 + static_cast<uint32_t>(random.below(3));
   config.pipeline_stages = random.below(3) == 0 ? 2 : 1;
+  config.long_prefill_tokens =
+      random.below(3) == 0 ? 1 + static_cast<uint32_t>(random.below(20)) : 0;
+  config.partial_prefills_max = static_cast<uint32_t>(random.below(4));
+  config.long_partial_prefills_max = static_cast<uint32_t>(random.below(3));
+  config.priority_ageing = std::chrono::milliseconds(random.below(3));
+  if (random.below(2) > 0) {
+    config.draft_tokens_max = 1 + static_cast<uint32_t>(random.below(6));
+    config.draft_lookup.shortest = 1 + static_cast<uint32_t>(random.below(3));
+    config.draft_lookup.longest =
+        config.draft_lookup.shortest + static_cast<uint32_t>(random.below(3));
+  }
   return config;
 }
 
@@ -64,13 +75,14 @@ wire::AddRequest random_request(Random& random, uint64_t key, uint32_t model_tok
 }
 
 // What an undisturbed run gives.
-Expected expect(wire::AddRequest request, uint32_t model_tokens_max, uint32_t bad_one_in) {
+Expected expect(wire::AddRequest request, uint32_t model_tokens_max, uint32_t bad_one_in,
+                bool repeats) {
   Expected expected;
   std::vector<int32_t> tokens = request.prompt_token_ids;
   const auto prompt_count = static_cast<uint32_t>(tokens.size());
   expected.finish.reason = wire::FinishReason::kNone;
   while (expected.finish.reason == wire::FinishReason::kNone) {
-    const int32_t next = fake_next_token(fake_prefix_of(tokens), bad_one_in);
+    const int32_t next = fake_next_token(fake_prefix_of(tokens), bad_one_in, repeats);
     if (next == wire::kBadLogits) {
       expected.fails = true;
       break;
@@ -102,9 +114,10 @@ class History {
       : random_(seed),
         config_(random_config(random_)),
         bad_one_in_(random_.below(4) == 0 ? 60 : 0),
+        repeats_(random_.below(2) > 0),
         scheduler_(config_),
         worker_({config_.kv.block_count, config_.kv.block_tokens, config_.pipeline_stages == 1,
-                 bad_one_in_}) {}
+                 bad_one_in_, repeats_}) {}
 
   void run() {
     const uint64_t request_count = 1 + random_.below(20);
@@ -128,18 +141,18 @@ class History {
     FAIL() << "no end in sight: " << scheduler_.request_count() << " requests left";
   }
 
-  uint64_t preemptions() const { return scheduler_.stats().preemptions; }
-  uint64_t hits() const { return scheduler_.stats().prefix_hit_tokens; }
+  wire::EngineStats stats() const { return scheduler_.stats(); }
 
  private:
   static bool HasFatalFailure() { return testing::Test::HasFatalFailure(); }
 
   void add(uint64_t key) {
     Expected expected = expect(random_request(random_, key, config_.model_tokens_max),
-                               config_.model_tokens_max, bad_one_in_);
+                               config_.model_tokens_max, bad_one_in_, repeats_);
     if (random_.below(4) == 0) make_resumed(expected, random_);
     requests_.push_back(expected);
-    ASSERT_TRUE(scheduler_.add(front_end_of(key), expected.request, Instant{}, outputs_));
+    const Instant now{std::chrono::milliseconds(key)};
+    ASSERT_TRUE(scheduler_.add(front_end_of(key), expected.request, now, outputs_));
     take_outputs();
   }
 
@@ -154,9 +167,10 @@ class History {
     if (scheduler_.steps_in_flight() == config_.steps_in_flight_max) return;
     const wire::StepInput* step = scheduler_.schedule(Instant{});
     if (step == nullptr) return;
-    uint32_t tokens = 0;
+    auto tokens = static_cast<uint32_t>(step->draft_tokens.size());
     for (const uint32_t count : step->row_count) tokens += count;
     ASSERT_LE(tokens, config_.batched_tokens_max);
+    for (const uint32_t count : step->row_draft_count) ASSERT_LE(count, config_.draft_tokens_max);
     ASSERT_LE(step->row_slot.size(), config_.sequences_max);
     results_.push_back(worker_.execute(*step));
   }
@@ -213,6 +227,7 @@ class History {
   Random random_;
   SchedulerConfig config_;
   uint32_t bad_one_in_;
+  bool repeats_;
   Scheduler scheduler_;
   FakeWorker worker_;
   StepOutputs outputs_;
@@ -223,16 +238,22 @@ class History {
 TEST(SchedulerProperty, every_request_gets_the_tokens_of_an_undisturbed_run) {
   uint64_t preemptions = 0;
   uint64_t hits = 0;
+  uint64_t drafts = 0;
+  uint64_t accepted = 0;
   for (uint64_t seed = 0; seed < 6000; ++seed) {
     SCOPED_TRACE(seed);
     History history(seed);
     history.run();
     if (HasFatalFailure()) return;
-    preemptions += history.preemptions();
-    hits += history.hits();
+    preemptions += history.stats().preemptions;
+    hits += history.stats().prefix_hit_tokens;
+    drafts += history.stats().draft_tokens;
+    accepted += history.stats().accepted_draft_tokens;
   }
   EXPECT_GT(preemptions, 1000u) << "the histories must hurt";
   EXPECT_GT(hits, 10000u);
+  EXPECT_GT(accepted, 10000u);
+  EXPECT_GT(drafts - accepted, 10000u) << "some must be wrong";
 }
 
 }  // namespace

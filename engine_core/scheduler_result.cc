@@ -17,7 +17,13 @@ Status Scheduler::on_result(wire::StepResult& result, Instant now, StepOutputs& 
   for (std::size_t i = 0; i < step.rows.size(); ++i) {
     // Ended while the step was in flight: nobody wants the row.
     if (step.rows[i].request->serial != step.rows[i].serial) continue;
-    take_row(step.rows[i], result.row_token[i], row_logprobs_[i], now, out);
+    const Row& row = step.rows[i];
+    const uint32_t accepted = result.row_accepted.empty() ? 0 : result.row_accepted[i];
+    const auto drafts = step.drafts.begin() + row.draft_begin;
+    row_tokens_.assign(drafts, drafts + accepted);
+    row_tokens_.push_back(result.row_token[i]);
+    count_drafts(row, accepted);
+    take_row(row, row_tokens_, row_logprobs_[i], now, out);
   }
   return absl::OkStatus();
 }
@@ -51,18 +57,15 @@ Status Scheduler::check_result(const wire::StepResult& result) const {
                    result.step.value, logprobs.row, step.rows.size());
     }
   }
-  return absl::OkStatus();
+  return check_accepted(result, step);
 }
 
-void Scheduler::take_row(const Row& row, int32_t token, wire::RowLogprobs* logprobs, Instant now,
-                         StepOutputs& out) {
+void Scheduler::take_row(const Row& row, std::span<const int32_t> tokens,
+                         wire::RowLogprobs* logprobs, Instant now, StepOutputs& out) {
   Request& request = *row.request;
-  if (token == wire::kBadLogits) {
-    kv_.discard(request.blocks);
-    return fail(
-        request,
-        error(StatusCode::kInternal, "The model's output for this request is not a number."), out);
-  }
+  const bool is_bad = tokens.back() == wire::kBadLogits;
+  if (is_bad) tokens = tokens.first(tokens.size() - 1);
+  if (is_bad && tokens.empty()) return fail_bad_logits(request, out);
   const bool has_prompt_logprobs = logprobs != nullptr && !logprobs->prompt.empty() &&
                                    request.prompt_logprobs_sent < request.prompt_logprobs_wanted();
   if (!row.samples && !has_prompt_logprobs) return;
@@ -82,22 +85,44 @@ void Scheduler::take_row(const Row& row, int32_t token, wire::RowLogprobs* logpr
     counters_.prompt_tokens += request.prompt_count;
     output.prefill_microseconds = microseconds32(now - request.admitted_at);
   }
-  if (request.sampling.output_tokens_max == 0) {  // Only the prompt was asked for.
-    output.finish_reason = wire::FinishReason::kLength;
-    return end(request);
-  }
-  if (!request.is_running) ++waiting_tokens_;
-  request.tokens.push_back(token);
-  ++counters_.generation_tokens;
-  output.token_ids.push_back(token);
-  if (logprobs != nullptr) output.logprobs.swap(logprobs->sampled);
-  const Finish finish = check_finish(request.sampling, request.tokens, request.prompt_count,
-                                     config_.model_tokens_max);
-  output.finish_reason = finish.reason;
-  output.stop_token_id = finish.stop_token_id;
-  if (finish.reason != wire::FinishReason::kNone) return end(request);
+  take_tokens(request, tokens, logprobs, output);
+  if (output.finish_reason != wire::FinishReason::kNone) return end(request);
+  if (is_bad) return fail_bad_logits(request, out);
+  // Of the drafts' KV that of the accepted ones is good. Who was preempted meanwhile has none.
+  if (request.is_running) request.computed += static_cast<uint32_t>(tokens.size()) - 1;
   const uint32_t filled = std::min(request.computed, request.known_count());
   kv_.publish(request.blocks, std::span(request.tokens).first(filled), request.cache_salt);
+}
+
+// Until one of them ends the request: those after it, plain decoding would not have made.
+void Scheduler::take_tokens(Request& request, std::span<const int32_t> tokens,
+                            wire::RowLogprobs* logprobs, wire::EngineOutput& output) {
+  if (request.sampling.output_tokens_max == 0) {  // Only the prompt was asked for.
+    output.finish_reason = wire::FinishReason::kLength;
+    return;
+  }
+  for (const int32_t token : tokens) {
+    if (!request.is_running) ++waiting_tokens_;
+    request.tokens.push_back(token);
+    ++counters_.generation_tokens;
+    output.token_ids.push_back(token);
+    const Finish finish = check_finish(request.sampling, request.tokens, request.prompt_count,
+                                       config_.model_tokens_max);
+    output.finish_reason = finish.reason;
+    output.stop_token_id = finish.stop_token_id;
+    if (finish.reason != wire::FinishReason::kNone) break;
+  }
+  if (logprobs == nullptr) return;
+  output.logprobs.swap(logprobs->sampled);
+  if (output.logprobs.size() > output.token_ids.size()) {
+    output.logprobs.resize(output.token_ids.size());
+  }
+}
+
+void Scheduler::fail_bad_logits(Request& request, StepOutputs& out) {
+  kv_.discard(request.blocks);
+  fail(request,
+       error(StatusCode::kInternal, "The model's output for this request is not a number."), out);
 }
 
 // Computed again after preemption, a prompt gives its logprobs again, cut elsewhere.

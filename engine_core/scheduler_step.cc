@@ -15,14 +15,17 @@ constexpr uint32_t kSpareBlocksDivisor = 100;
 
 const wire::StepInput* Scheduler::schedule(Instant now) {
   TRIREME_CHECK(in_flight_count_ < config_.steps_in_flight_max, "collect before scheduling more");
-  if (pause_ == Pause::kAll) return nullptr;
+  if (pause_ == Pause::kAll || must_wait_for_tokens()) return nullptr;
   budget_ = config_.batched_tokens_max;
   preempted_ = false;
+  part_way_ = long_part_way_ = 0;
   rows_.clear();
+  drafts_.clear();
   schedule_decodes();
   schedule_prefills();
   if (!preempted_) admit_waiting(now);
   extend_cut_rows();
+  add_drafts();
   return rows_.empty() ? nullptr : build_step();
 }
 
@@ -61,7 +64,7 @@ void Scheduler::preempt(Request& request) {
   request.computed = 0;
   ++request.preemptions;
   ++counters_.preemptions;
-  waiting_.insert(&request);
+  queue_of(request).insert(&request);
   waiting_tokens_ += request.known_count();
   preempted_ = true;
 }
@@ -69,37 +72,71 @@ void Scheduler::preempt(Request& request) {
 void Scheduler::schedule_prefills() {
   std::size_t behind = 0;
   for (const Request* request : running_) behind += request->uncomputed() > 1 ? 1 : 0;
-  const bool some_wait = !waiting_.empty() && !preempted_ && !free_slots_.empty();
+  const bool some_wait = next_waiting() != nullptr && !preempted_ && !free_slots_.empty();
   for (Request* request : running_) {
-    if (budget_ == 0 || behind == 0) return;
+    if (behind == 0) return;
     if (request->uncomputed() <= 1) continue;
     --behind;
     const uint32_t count = grant(request->uncomputed(), behind > 0 || some_wait);
+    count_part_way(*request, count);
     if (count > 0) add_row(*request, count, false);
   }
+}
+
+void Scheduler::count_part_way(const Request& request, uint32_t count) {
+  if (count >= request.uncomputed()) return;
+  ++part_way_;
+  if (request.is_long) ++long_part_way_;
 }
 
 uint32_t Scheduler::grant(uint32_t wanted, bool others_wait) const {
   if (!config_.chunked_prefill && wanted <= config_.batched_tokens_max) {
     return wanted <= budget_ ? wanted : 0;
   }
-  uint32_t limit = budget_;
+  uint32_t limit = std::min(budget_, chunk_max());
   if (others_wait) limit = std::min(limit, std::max(config_.kv.block_tokens, budget_ / 2));
   return std::min(wanted, limit);
 }
 
+uint32_t Scheduler::chunk_max() const {
+  return config_.long_prefill_tokens > 0 ? config_.long_prefill_tokens : UINT32_MAX;
+}
+
+// What of an uncomputed prompt goes into its first step. Where no other may be part-way, it is all
+// or nothing.
+uint32_t Scheduler::first_grant(const Request& request, uint32_t wanted) const {
+  const bool others_wait = waiting_.size() + waiting_long_.size() > 1;
+  const uint32_t count = grant(wanted, others_wait);
+  const bool is_full =
+      config_.partial_prefills_max > 0 && part_way_ >= config_.partial_prefills_max;
+  if (count == wanted || !is_full) return count;
+  return request.is_long || wanted > budget_ ? 0 : wanted;
+}
+
+Request* Scheduler::next_waiting() const {
+  Request* next = waiting_.empty() ? nullptr : *waiting_.begin();
+  const uint32_t long_max = config_.long_partial_prefills_max;
+  const bool may_be_long = long_max == 0 || long_part_way_ < long_max;
+  if (waiting_long_.empty() || !may_be_long) return next;
+  Request* first_long = *waiting_long_.begin();
+  return next == nullptr || QueueOrder{}(first_long, next) ? first_long : next;
+}
+
 void Scheduler::admit_waiting(Instant now) {
-  while (!waiting_.empty() && budget_ > 0 && !free_slots_.empty()) {
-    Request& request = **waiting_.begin();
+  while (budget_ > 0 && !free_slots_.empty()) {
+    Request* next = next_waiting();
+    if (next == nullptr) return;
+    Request& request = *next;
     // Preempted with a token in flight: it comes back once the token is known.
     if (request.pending > 0) return;
     const bool may_hit = request.prompt_logprobs_sent >= request.prompt_logprobs_wanted();
     const uint32_t spare = running_.empty() ? 0 : config_.kv.block_count / kSpareBlocksDivisor;
     const auto hit = kv_.admit(request.blocks, request.tokens, request.cache_salt, may_hit, spare);
     if (!hit) return;
-    const uint32_t count = grant(request.known_count() - *hit, waiting_.size() > 1);
+    const uint32_t count = first_grant(request, request.known_count() - *hit);
     if (count == 0) return kv_.release(request.blocks);
     take_in(request, *hit, now);
+    count_part_way(request, count);
     add_row(request, count, true);
   }
 }
@@ -117,7 +154,7 @@ void Scheduler::take_in(Request& request, uint32_t hit_tokens, Instant now) {
   request.admitted_at = now;
   request.cached_prompt_tokens = std::min(hit_tokens, request.prompt_count);
   request.queue_microseconds = microseconds32(now - request.arrived_at);
-  counters_.prefix_query_tokens += request.known_count();
+  if (config_.kv.prefix_caching) counters_.prefix_query_tokens += request.known_count();
   counters_.prefix_hit_tokens += hit_tokens;
 }
 
@@ -125,7 +162,9 @@ void Scheduler::extend_cut_rows() {
   if (!config_.chunked_prefill) return;
   for (Row& row : rows_) {
     if (budget_ == 0) return;
-    const uint32_t more = std::min(budget_, row.request->total() - row.start - row.count);
+    const uint32_t missing = row.request->total() - row.start - row.count;
+    if (missing == 0 || row.count >= chunk_max()) continue;
+    const uint32_t more = std::min({budget_, missing, chunk_max() - row.count});
     row.count += more;
     budget_ -= more;
   }
@@ -152,6 +191,7 @@ const wire::StepInput* Scheduler::build_step() {
   const uint32_t place = (in_flight_first_ + in_flight_count_++) % config_.steps_in_flight_max;
   in_flight_[place].step = last_step_;
   in_flight_[place].rows.swap(rows_);
+  in_flight_[place].drafts.swap(drafts_);
   return &input_;
 }
 
@@ -181,6 +221,7 @@ void Scheduler::put_row(Row& row) {
   input_.blocks.insert(input_.blocks.end(), request.blocks.table.begin() + request.blocks_sent,
                        request.blocks.table.end());
   request.blocks_sent = table_size;
+  if (!drafts_.empty()) put_drafts(row);
   request.pending += row.samples ? 1 : 0;
 }
 
@@ -196,6 +237,8 @@ void Scheduler::clear_input() {
   input_.known_tokens.clear();
   input_.row_block_count.clear();
   input_.blocks.clear();
+  input_.row_draft_count.clear();
+  input_.draft_tokens.clear();
 }
 
 }  // namespace trireme::engine

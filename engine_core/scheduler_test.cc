@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <new>
 
-#include "engine_core/fake_worker_for_test.h"
+#include "engine_core/scheduler_bench_for_test.h"
 
 namespace {
 uint64_t allocations = 0;
@@ -26,66 +26,8 @@ uint64_t allocations = 0;
 namespace trireme::engine {
 namespace {
 
-constexpr FrontEndId kFront{0};
-
-SchedulerConfig config() {
-  SchedulerConfig config;
-  config.sequences_max = 4;
-  config.batched_tokens_max = 64;
-  config.model_tokens_max = 256;
-  config.kv.block_count = 64;
-  config.kv.block_tokens = 4;
-  return config;
-}
-
-wire::AddRequest request(uint64_t key, uint32_t prompt_count, uint32_t output_max = 100) {
-  wire::AddRequest request;
-  request.key = RequestKey{key};
-  for (uint32_t i = 0; i < prompt_count; ++i) {
-    request.prompt_token_ids.push_back(static_cast<int32_t>(mix64(key * 1000 + i) % 40));
-  }
-  request.sampling.output_tokens_max = output_max;
-  return request;
-}
-
-class Bench {
- public:
-  explicit Bench(const SchedulerConfig& config)
-      : scheduler(config),
-        worker_({config.kv.block_count, config.kv.block_tokens, config.pipeline_stages == 1}) {}
-
-  void add(const wire::AddRequest& added) { scheduler.add(kFront, added, Instant{}, outputs_); }
-  // The step, or an empty one.
-  wire::StepInput schedule() {
-    const wire::StepInput* step = scheduler.schedule(Instant{});
-    if (step == nullptr) return {};
-    results_.push_back(worker_.execute(*step));
-    EXPECT_EQ(worker_.problem(), "");
-    return *step;
-  }
-  std::vector<wire::EngineOutput> collect() {
-    EXPECT_TRUE(scheduler.on_result(results_.front(), Instant{}, outputs_).ok());
-    results_.erase(results_.begin());
-    return outputs();
-  }
-  std::vector<wire::EngineOutput> step() {
-    schedule();
-    return collect();
-  }
-  std::vector<wire::EngineOutput> outputs() {
-    std::vector<wire::EngineOutput> taken;
-    outputs_.take(kFront, taken);
-    return taken;
-  }
-
-  Scheduler scheduler;
-
- private:
-  FakeWorker worker_;
-  StepOutputs outputs_;
-  std::vector<wire::StepResult> results_;
-};
-
+SchedulerConfig config() { return small_config(); }
+using Bench = SchedulerBench;
 using Counts = std::vector<uint32_t>;
 
 TEST(Scheduler, a_prompt_is_computed_and_its_first_token_sampled_in_one_step) {
