@@ -14,16 +14,68 @@ using cpu::kPanelColumns;
 using cpu::MatmulPiece;
 using cpu::RowsToPack;
 
+#ifdef __AVX512F__
+// Lane l of the first becomes lane `row` of the l-th, as in a matrix: pairs of vectors swap parts
+// of 1, 2, 4 and 8 lanes.
+TRIREME_INLINE void transpose(VecBits (&rows)[kLanes]) {
+  VecBits lane;
+  for (uint32_t i = 0; i < kLanes; ++i) lane[i] = i;
+#pragma GCC unroll 4
+  for (uint32_t width = 1; width < kLanes; width *= 2) {
+    const VecBits is_right = lane & width;
+    const VecBits left = is_right == width ? lane - width + kLanes : lane;
+    const VecBits right = is_right == width ? lane + kLanes : lane + width;
+#pragma GCC unroll 16
+    for (uint32_t i = 0; i < kLanes; ++i) {
+      if ((i & width) != 0) continue;
+      const VecBits upper = rows[i];
+      const VecBits lower = rows[i + width];
+      rows[i] = __builtin_shuffle(upper, lower, left);
+      rows[i + width] = __builtin_shuffle(upper, lower, right);
+    }
+  }
+}
+
+// Packs all but the last 16 units and gives the number of columns done. A store of 16 units writes
+// over those that come next; the next store puts them right.
+template <typename Product>
+uint32_t pack_blocks(const RowsToPack& rows) {
+  using Unit = typename Product::Unit;
+  constexpr uint32_t block = kLanes * Product::kUnitColumns;
+  uint32_t column = 0;
+  for (; column + 2 * block <= rows.column_count; column += block) {
+    alignas(64) VecBits units[kLanes] = {};
+    for (uint32_t row = 0; row < rows.row_count; ++row) {
+      Product::pack_lanes(rows.x + static_cast<uint64_t>(row) * rows.row_stride + column,
+                          reinterpret_cast<Unit*>(&units[row]));
+    }
+    transpose(units);
+    auto* to = static_cast<uint32_t*>(rows.out) +
+               static_cast<uint64_t>(column / Product::kUnitColumns) * rows.row_count;
+#pragma GCC unroll 16
+    for (uint32_t i = 0; i < kLanes; ++i) {
+      *reinterpret_cast<UnalignedBits*>(to + static_cast<uint64_t>(i) * rows.row_count) = units[i];
+    }
+  }
+  return column;
+}
+#endif
+
 template <typename Product>
 void pack_rows(const RowsToPack& rows) {
   using Unit = typename Product::Unit;
   constexpr uint32_t step = Product::kUnitColumns;
   const uint32_t stride = rows.row_count;
   const uint32_t whole = rows.column_count - rows.column_count % (kLanes * step);
+  uint32_t begin = 0;
+#ifdef __AVX512F__
+  // With fewer rows most of a transposition would be for nothing.
+  if (rows.row_count >= 4) begin = pack_blocks<Product>(rows);
+#endif
   for (uint32_t row = 0; row < rows.row_count; ++row) {
     const float* x = rows.x + static_cast<uint64_t>(row) * rows.row_stride;
-    Unit* to = static_cast<Unit*>(rows.out) + row;
-    for (uint32_t column = 0; column < whole; column += kLanes * step) {
+    Unit* to = static_cast<Unit*>(rows.out) + row + static_cast<uint64_t>(begin / step) * stride;
+    for (uint32_t column = begin; column < whole; column += kLanes * step) {
       Unit units[kLanes];
       Product::pack_lanes(x + column, units);
 #pragma GCC unroll 16
