@@ -7,13 +7,15 @@ namespace trireme::worker {
 void ForwardPlan::begin(const wire::StepInput& step, const SequenceTable& table) {
   step_ = &step;
   table_ = &table;
-  row_ = 0;
+  row_ = draft_ = 0;
   position_ = step.row_start.empty() ? 0 : step.row_start[0];
   uint32_t sampling_rows = 0;
   for (const uint8_t flags : step.row_flags) {
     if ((flags & wire::kRowSamples) != 0) ++sampling_rows;
   }
-  logits_rows_now_ = std::max(logits_rows_max_, sampling_rows);
+  const auto drafts = static_cast<uint32_t>(step.draft_tokens.size());
+  logits_rows_now_ = std::max(
+      {logits_rows_max_, sampling_rows, std::min(sampling_rows + drafts, kDraftLogitsRows)});
 }
 
 bool ForwardPlan::next() {
@@ -28,12 +30,14 @@ bool ForwardPlan::next() {
     const bool samples = (step_->row_flags[row_] & wire::kRowSamples) != 0;
     const bool describes = sequence.sampling.prompt_logprobs >= 0;
     const auto room = logits_rows_now_ - static_cast<uint32_t>(uses_.size());
-    if (room == 0 && (samples || describes)) return true;
+    const uint32_t wanted = samples || describes ? 1 + draft_count() : 0;
+    if (wanted > room && !uses_.empty()) return true;
     // Of a described prompt every position wants a row, so as many positions fit as rows do.
     const bool is_cut =
         describes && position_ + 1 < sequence.prompt_count && end - position_ > room;
     add_piece(sequence, is_cut ? position_ + room : end);
     if (is_cut) return true;
+    add_drafts();
     ++row_;
     if (row_ < step_->row_slot.size()) position_ = step_->row_start[row_];
   }
@@ -55,6 +59,18 @@ void ForwardPlan::add_piece(const Sequence& sequence, uint32_t end) {
       uses_.push_back({.row = row_, .position = position_, .samples = is_sample});
     }
     tokens_.push_back(sequence.tokens[position_]);
+    positions_.push_back(static_cast<int32_t>(position_));
+  }
+}
+
+void ForwardPlan::add_drafts() {
+  const uint32_t count = draft_count();
+  rows_.back().token_count += count;
+  for (uint32_t i = 0; i < count; ++i, ++position_, ++draft_) {
+    uses_.back().draft = step_->draft_tokens[draft_];
+    logits_tokens_.push_back(static_cast<uint32_t>(tokens_.size()));
+    uses_.push_back({.row = row_, .position = position_, .samples = true});
+    tokens_.push_back(step_->draft_tokens[draft_]);
     positions_.push_back(static_cast<int32_t>(position_));
   }
 }

@@ -5,6 +5,10 @@
 // needed; the model's bits do not depend on such cuts. The cuts are a function of the step and the
 // sequences alone, so that all ranks and stages make the same.
 //
+// A row's drafts are tokens behind its own, in the same forward; each of them, and the row's last
+// token, has a row of logits, which says whether the next draft is right. Beyond the bound above up
+// to kDraftLogitsRows are wanted at once for their sake.
+//
 //   plan.begin(step, table);
 //   while (plan.next()) model.forward(plan.batch(), ...), use plan.uses()[i] for logits row i
 //
@@ -25,7 +29,10 @@ struct LogitsUse {
   uint32_t row = 0;       // Of the step.
   uint32_t position = 0;  // The row of logits predicts the token at position + 1.
   bool samples = false;   // Else it describes a prompt token.
+  int32_t draft =
+      wire::kNoToken;  // The guess at what is sampled; the next use is for what follows.
 };
+inline constexpr uint32_t kDraftLogitsRows = 256;
 
 class ForwardPlan {
  public:
@@ -44,6 +51,10 @@ class ForwardPlan {
 
  private:
   void add_piece(const Sequence& sequence, uint32_t end);
+  void add_drafts();
+  [[nodiscard]] uint32_t draft_count() const {  // Of the next row.
+    return step_->row_draft_count.empty() ? 0 : step_->row_draft_count[row_];
+  }
 
   uint32_t logits_rows_max_;
   uint32_t logits_rows_now_ =
@@ -51,7 +62,8 @@ class ForwardPlan {
   const wire::StepInput* step_ = nullptr;
   const SequenceTable* table_ = nullptr;
   uint32_t row_ = 0;       // The next row of the step,
-  uint32_t position_ = 0;  // and its next position.
+  uint32_t position_ = 0;  // its next position,
+  uint32_t draft_ = 0;     // and its first draft.
 
   std::vector<int32_t> tokens_;
   std::vector<int32_t> positions_;

@@ -1,5 +1,6 @@
 // HashModel: a Model whose logits are a hash of all tokens before, kept in KV memory by block: a
 // wrong block table, a position computed twice or a cut that matters gives other tokens.
+// With few `choices` for the most likely token, texts repeat themselves.
 // Two stages of it pass the hash as hidden rows (first stage: token + position; last: the rest).
 #pragma once
 
@@ -17,8 +18,8 @@ class HashModel final : public Model {
   static constexpr uint32_t kVocabulary = 50;
   static constexpr int32_t kPoison = 49;  // A prompt that ends with it gets NaN.
 
-  explicit HashModel(bool is_first = true, bool is_last = true)
-      : is_first_(is_first), is_last_(is_last) {}
+  explicit HashModel(bool is_first = true, bool is_last = true, uint32_t choices = kVocabulary - 1)
+      : is_first_(is_first), is_last_(is_last), choices_(choices) {}
 
   [[nodiscard]] uint64_t weight_bytes() const override { return 1000; }
   [[nodiscard]] uint32_t vocabulary_size() const override { return kVocabulary; }
@@ -78,16 +79,17 @@ class HashModel final : public Model {
     return kv(row, position) = mix64(before ^ token);
   }
 
-  static void fill(uint64_t hash, int32_t token, std::span<float> logits) {
+  void fill(uint64_t hash, int32_t token, std::span<float> logits) const {
     for (std::size_t i = 0; i < logits.size(); ++i) {
       logits[i] = static_cast<float>(mix64(hash + i) % 1000) / 1000;
     }
-    logits[hash % (kVocabulary - 1)] = 3;
+    logits[hash % choices_] = 3;
     if (token == kPoison) logits[7] = std::numeric_limits<float>::quiet_NaN();
   }
 
   bool is_first_;
   bool is_last_;
+  uint32_t choices_;
   std::vector<uint64_t> kv_;
 };
 

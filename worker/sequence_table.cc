@@ -55,7 +55,14 @@ Status SequenceTable::check_shape(const wire::StepInput& step) const {
     return broken("rows get %u blocks, %u are there", sum(step.row_block_count),
                   step.blocks.size());
   }
-  return absl::OkStatus();
+  if (!step.row_draft_count.empty() && step.row_draft_count.size() != rows) {
+    return broken("row arrays have %u and %u entries", rows, step.row_draft_count.size());
+  }
+  if (sum(step.row_draft_count) != step.draft_tokens.size()) {
+    return broken("rows get %u drafts, %u are there", sum(step.row_draft_count),
+                  step.draft_tokens.size());
+  }
+  return check_tokens(step.draft_tokens);
 }
 
 Status SequenceTable::check_tokens(std::span<const int32_t> tokens) const {
@@ -143,20 +150,27 @@ Status SequenceTable::apply_row(const wire::StepInput& step, std::size_t row,
   TRIREME_RETURN_IF_ERROR(in_row(extend(sequence, step.row_known_start[row], known)));
   TRIREME_RETURN_IF_ERROR(in_row(check_blocks(blocks)));
   sequence.blocks.insert(sequence.blocks.end(), blocks.begin(), blocks.end());
+  return in_row(check_row(step, row, sequence));
+}
 
+Status SequenceTable::check_row(const wire::StepInput& step, std::size_t row,
+                                const Sequence& sequence) const {
   const uint64_t end = uint64_t{step.row_start[row]} + step.row_count[row];
-  if (step.row_count[row] == 0) return in_row(broken("no tokens to compute"));
+  if (step.row_count[row] == 0) return broken("no tokens to compute");
   if (end > sequence.tokens.size()) {
-    return in_row(
-        broken("tokens [%u, %u) of %u", step.row_start[row], end, sequence.tokens.size()));
+    return broken("tokens [%u, %u) of %u", step.row_start[row], end, sequence.tokens.size());
   }
-  if (end > sequence.blocks.size() * limits_.block_tokens) {
-    return in_row(
-        broken("%u tokens in %u blocks of %u", end, sequence.blocks.size(), limits_.block_tokens));
+  const uint32_t drafts = step.row_draft_count.empty() ? 0 : step.row_draft_count[row];
+  if (end + drafts > sequence.blocks.size() * limits_.block_tokens) {
+    return broken("%u tokens in %u blocks of %u", end + drafts, sequence.blocks.size(),
+                  limits_.block_tokens);
   }
   const bool samples = (step.row_flags[row] & wire::kRowSamples) != 0;
   if (samples && end != sequence.tokens.size()) {
-    return in_row(broken("samples after token %u of %u", end, sequence.tokens.size()));
+    return broken("samples after token %u of %u", end, sequence.tokens.size());
+  }
+  if (drafts > 0 && (!samples || end < sequence.prompt_count)) {
+    return broken("%u drafts, but its last token %u yields none", drafts, end);
   }
   return absl::OkStatus();
 }

@@ -1,10 +1,10 @@
 // SequenceTable: what a worker knows of the running sequences, slot by slot, as the steps told it.
 //
 // apply() takes a step's changes in the protocol's order (freed slots, new sequences, then each
-// row's known tokens and new blocks) and checks what it can: a step of our engine that breaks the
-// rules is a Status that names row, slot and numbers, never a crash. After a failed apply() the
-// table is of no more use. Memory of a freed slot is kept for its next sequence.
-// Threads: one owner.
+// row's known tokens and new blocks; drafts are checked and not kept) and checks what it can: a
+// step of our engine that breaks the rules is a Status that names row, slot and numbers, never a
+// crash. After a failed apply() the table is of no more use. Memory of a freed slot is kept for its
+// next sequence. Threads: one owner.
 #pragma once
 
 #include <cstdint>
@@ -55,6 +55,8 @@ class SequenceTable {
   [[nodiscard]] Status extend(Sequence& sequence, uint32_t start, std::span<const int32_t> known);
   [[nodiscard]] Status apply_row(const wire::StepInput& step, std::size_t row,
                                  std::span<const int32_t> known, std::span<const int32_t> blocks);
+  [[nodiscard]] Status check_row(const wire::StepInput& step, std::size_t row,
+                                 const Sequence& sequence) const;
   void push(Sequence& sequence, int32_t token);
 
   Limits limits_;

@@ -30,6 +30,7 @@ struct StepForTest {
     input.row_known_start.push_back(0);
     input.row_known_count.push_back(0);
     input.row_block_count.push_back(0);
+    if (!input.row_draft_count.empty()) input.row_draft_count.push_back(0);
     return *this;
   }
 
@@ -38,6 +39,12 @@ struct StepForTest {
     input.row_known_start.back() = start;
     input.row_known_count.back() = static_cast<uint32_t>(tokens.size());
     input.known_tokens.insert(input.known_tokens.end(), tokens.begin(), tokens.end());
+    return *this;
+  }
+  StepForTest& row_drafts(const std::vector<int32_t>& tokens) {
+    input.row_draft_count.resize(input.row_slot.size());
+    input.row_draft_count.back() = static_cast<uint32_t>(tokens.size());
+    input.draft_tokens.insert(input.draft_tokens.end(), tokens.begin(), tokens.end());
     return *this;
   }
   StepForTest& row_blocks(const std::vector<int32_t>& blocks) {

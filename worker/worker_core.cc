@@ -75,6 +75,7 @@ class WorkerCore final : public Worker {
     TRIREME_RETURN_IF_ERROR(table_->apply(step));
     wire::StepResult result{.step = step.step};
     result.row_token.assign(step.row_slot.size(), wire::kNoToken);
+    if (!step.draft_tokens.empty()) result.row_accepted.assign(step.row_slot.size(), 0);
     plan_.begin(step, *table_);
     while (plan_.next()) TRIREME_RETURN_IF_ERROR(run_forward(step, result));
     const auto spent = std::chrono::duration_cast<std::chrono::microseconds>(now() - begin);
@@ -112,9 +113,7 @@ class WorkerCore final : public Worker {
     life().enter(is_last() ? WorkerPhase::kSampling : WorkerPhase::kSending);
     if (!is_last()) return parts_.links.to_next->send(hidden_out);
     sample_all(step, logits);
-    for (std::size_t i = 0; i < plan_.uses().size(); ++i) {
-      take_outcome(step, plan_.uses()[i], outcomes_[i], result);
-    }
+    for (const Chain& chain : chains_) take_chain(step, chain, result);
     return absl::OkStatus();
   }
 
@@ -124,22 +123,53 @@ class WorkerCore final : public Worker {
     wire::TokenLogprobs logprobs;
   };
 
-  // Rows are independent and the table stays as it is meanwhile, so who takes which row is open.
+  // Rows of logits whose outcomes hang on one another: one, or those of a row with drafts.
+  struct Chain {
+    std::size_t begin = 0;
+    std::size_t end = 0;
+    std::size_t used_end = 0;  // Of those after it the outcome was never asked.
+  };
+
+  void find_chains() {
+    chains_.clear();
+    const auto uses = plan_.uses();
+    for (std::size_t i = 0; i < uses.size(); ++i) {
+      const std::size_t begin = i;
+      while (uses[i].draft != wire::kNoToken) ++i;
+      chains_.push_back({begin, i + 1, begin});
+    }
+  }
+
+  // Chains are independent, so who takes which one is open: the table stays as it is meanwhile, but
+  // for sequences with drafts, which have no other chain.
   void sample_all(const wire::StepInput& step, std::span<float> logits) {
-    const std::size_t count = plan_.uses().size();
-    if (outcomes_.size() < count) outcomes_.resize(count);
+    find_chains();
+    if (outcomes_.size() < plan_.uses().size()) outcomes_.resize(plan_.uses().size());
+    const std::size_t count = chains_.size();
     const std::size_t helpers = parts_.pool == nullptr ? 1 : parts_.pool->thread_count();
-    const bool is_spread = helpers > 1 && count * vocabulary_ >= kSpreadLogits;
+    const bool is_spread = helpers > 1 && plan_.uses().size() * vocabulary_ >= kSpreadLogits;
     const std::size_t pieces = is_spread ? std::min(helpers * kPiecesPerThread, count) : 1;
     while (samplers_.size() < pieces) samplers_.emplace_back();
     const auto run_piece = [&](uint32_t piece) {
       for (std::size_t i = piece; i < count; i += pieces) {
-        use_logits(step, plan_.uses()[i], logits.subspan(i * vocabulary_, vocabulary_),
-                   samplers_[piece], outcomes_[i]);
+        sample_chain(step, chains_[i], logits, samplers_[piece]);
       }
     };
     if (!is_spread) return run_piece(0);
     parts_.pool->run(static_cast<uint32_t>(pieces), run_piece);
+  }
+
+  // Up to the first draft that is not what sampling picks: from there on nothing is as it was
+  // computed for.
+  void sample_chain(const wire::StepInput& step, Chain& chain, std::span<float> logits,
+                    Sampler& sampler) {
+    for (std::size_t i = chain.begin; i < chain.end; ++i) {
+      const LogitsUse& use = plan_.uses()[i];
+      use_logits(step, use, logits.subspan(i * vocabulary_, vocabulary_), sampler, outcomes_[i]);
+      chain.used_end = i + 1;
+      if (use.draft == wire::kNoToken || outcomes_[i].token != use.draft) return;
+      table_->append(step.row_slot[use.row], use.draft);
+    }
   }
 
   void use_logits(const wire::StepInput& step, const LogitsUse& use, std::span<float> logits,
@@ -162,12 +192,21 @@ class WorkerCore final : public Worker {
     }
   }
 
-  void take_outcome(const wire::StepInput& step, const LogitsUse& use, Outcome& outcome,
-                    wire::StepResult& result) {
-    int32_t& token = result.row_token[use.row];
+  void take_chain(const wire::StepInput& step, const Chain& chain, wire::StepResult& result) {
+    const LogitsUse& last = plan_.uses()[chain.used_end - 1];
+    const int32_t outcome = outcomes_[chain.used_end - 1].token;
+    int32_t& token = result.row_token[last.row];
     // Bad logits of its prompt fail the row, whatever it samples.
-    if (token != wire::kBadLogits) token = outcome.token;
-    if (use.samples) table_->append(step.row_slot[use.row], outcome.token);
+    if (token != wire::kBadLogits) token = outcome;
+    if (last.samples) table_->append(step.row_slot[last.row], outcome);
+    const std::size_t accepted = chain.used_end - 1 - chain.begin;
+    if (accepted > 0) result.row_accepted[last.row] = static_cast<uint32_t>(accepted);
+    for (std::size_t i = chain.begin; i < chain.used_end; ++i) {
+      take_logprobs(plan_.uses()[i], outcomes_[i], result);
+    }
+  }
+
+  static void take_logprobs(const LogitsUse& use, Outcome& outcome, wire::StepResult& result) {
     if (outcome.logprobs.token_ids.empty()) return;
     wire::RowLogprobs& row = logprobs_of(use.row, result);
     (use.samples ? row.sampled : row.prompt).push_back(std::move(outcome.logprobs));
@@ -187,6 +226,7 @@ class WorkerCore final : public Worker {
   ForwardPlan plan_;
   std::vector<Sampler> samplers_;
   std::vector<Outcome> outcomes_;
+  std::vector<Chain> chains_;
   FloatBuffer logits_;
   FloatBuffer hidden_in_;
   FloatBuffer hidden_out_;

@@ -1,0 +1,200 @@
+// Goal: speculative decoding changes nothing but the number of steps. Method: random requests with
+// every sampling rule, through a scheduler with drafts and a real worker, in random company, with
+// preemption, cache hits and chunks; each against the same request alone and without drafts.
+// Equality of tokens, of logprobs to the bit, and of the reason to end.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "common/random.h"
+#include "engine_core/scheduler.h"
+#include "worker/hash_model_for_test.h"
+#include "worker/worker_core.h"
+
+namespace trireme {
+namespace {
+
+constexpr engine::FrontEndId kFront{0};
+constexpr uint32_t kModelTokens = 64;
+
+struct Answer {
+  std::vector<int32_t> tokens;
+  std::vector<wire::TokenLogprobs> logprobs;
+  std::vector<wire::TokenLogprobs> prompt_logprobs;
+  wire::FinishReason reason = wire::FinishReason::kNone;
+  std::optional<int32_t> stop_token;
+};
+
+// A scheduler and its worker.
+class Engine {
+ public:
+  explicit Engine(const engine::SchedulerConfig& config) : scheduler_(config) {
+    worker::WorkerParts parts;
+    parts.links.tensor_parallel = std::make_unique<worker::SoloCollective>();
+    parts.model = std::make_unique<worker::HashModel>(true, true, 3);
+    parts.logits_rows_max = 4;
+    worker_ = worker::make_worker(std::move(parts));
+    EXPECT_TRUE(worker_->allocate_kv(config.kv.block_count).ok());
+  }
+
+  void add(const wire::AddRequest& request) {
+    answers_.resize(std::max<std::size_t>(answers_.size(), request.key.value + 1));
+    scheduler_.add(kFront, request, Instant{}, outputs_);
+  }
+
+  void step() {
+    const wire::StepInput* input = scheduler_.schedule(Instant{});
+    if (input == nullptr) return;
+    StatusOr<wire::StepResult> result = worker_->execute(*input);
+    ASSERT_TRUE(result.ok()) << result.status();
+    const Status status = scheduler_.on_result(*result, Instant{}, outputs_);
+    ASSERT_TRUE(status.ok()) << status;
+    std::vector<wire::EngineOutput> outputs;
+    outputs_.take(kFront, outputs);
+    for (wire::EngineOutput& output : outputs) take(output);
+  }
+
+  void run() {
+    for (int i = 0; scheduler_.has_requests() && i < 100'000; ++i) {
+      step();
+      if (testing::Test::HasFatalFailure()) return;
+    }
+    ASSERT_FALSE(scheduler_.has_requests());
+    scheduler_.check_invariants();
+  }
+
+  [[nodiscard]] const std::vector<Answer>& answers() const { return answers_; }
+  [[nodiscard]] wire::EngineStats stats() const { return scheduler_.stats(); }
+
+ private:
+  void take(wire::EngineOutput& output) {
+    Answer& answer = answers_[output.key.value];
+    const auto append = [](auto& to, const auto& from) {
+      to.insert(to.end(), from.begin(), from.end());
+    };
+    ASSERT_EQ(answer.reason, wire::FinishReason::kNone) << "an output after the end";
+    append(answer.tokens, output.token_ids);
+    append(answer.logprobs, output.logprobs);
+    append(answer.prompt_logprobs, output.prompt_logprobs);
+    answer.reason = output.finish_reason;
+    answer.stop_token = output.stop_token_id;
+  }
+
+  engine::Scheduler scheduler_;
+  std::unique_ptr<worker::Worker> worker_;
+  engine::StepOutputs outputs_;
+  std::vector<Answer> answers_;  // By key.
+};
+
+engine::SchedulerConfig alone() {
+  engine::SchedulerConfig config;
+  config.sequences_max = 1;
+  config.model_tokens_max = kModelTokens;
+  config.steps_in_flight_max = 1;
+  config.kv = {.block_count = kModelTokens / 4, .block_tokens = 4, .prefix_caching = false};
+  return config;
+}
+
+engine::SchedulerConfig random_config(Random& random) {
+  engine::SchedulerConfig config = alone();
+  config.sequences_max = 1 + static_cast<uint32_t>(random.below(8));
+  config.batched_tokens_max = config.sequences_max + static_cast<uint32_t>(random.below(60));
+  config.kv.block_count += static_cast<uint32_t>(random.below(24));
+  config.kv.prefix_caching = random.below(3) > 0;
+  for (uint64_t& word : config.kv.hash_key) word = random.next();
+  config.draft_tokens_max = 1 + static_cast<uint32_t>(random.below(wire::kDraftTokensMax));
+  config.draft_lookup.shortest = 1 + static_cast<uint32_t>(random.below(3));
+  config.draft_lookup.longest =
+      config.draft_lookup.shortest + static_cast<uint32_t>(random.below(3));
+  return config;
+}
+
+int32_t any_token(Random& random) {
+  return static_cast<int32_t>(random.below(worker::HashModel::kVocabulary));
+}
+// Of the few that the model likes.
+int32_t likely_token(Random& random) { return static_cast<int32_t>(random.below(4)); }
+
+void make_rules(wire::SamplingParams& sampling, Random& random) {
+  if (random.below(3) == 0) sampling.repetition_penalty = 1.1F;
+  if (random.below(3) == 0) sampling.frequency_penalty = 0.3F;
+  if (random.below(3) == 0) sampling.presence_penalty = -0.5F;
+  if (random.below(3) == 0) sampling.logit_bias = {{likely_token(random), 1.5F}};
+  if (random.below(3) == 0) {
+    sampling.bad_words = {{{likely_token(random), likely_token(random)}}, {{any_token(random)}}};
+  }
+  if (random.below(6) == 0) sampling.allowed_token_ids = {0, 1, 2, 5, 9};
+}
+
+wire::AddRequest random_request(Random& random, uint64_t key) {
+  wire::AddRequest request{.key = RequestKey{key}};
+  for (uint64_t count = 1 + random.below(30); count > 0; --count) {
+    request.prompt_token_ids.push_back(likely_token(random));
+  }
+  wire::SamplingParams& sampling = request.sampling;
+  sampling.temperature =
+      random.below(2) == 0 ? 0 : 0.2F + 0.1F * static_cast<float>(random.below(8));
+  if (random.below(3) == 0) sampling.top_p = 0.9F;
+  if (random.below(3) == 0) sampling.top_k = 5;
+  if (random.below(4) == 0) sampling.min_p = 0.1F;
+  sampling.seed = random.next();
+  sampling.output_tokens_max = static_cast<uint32_t>(random.below(50));
+  sampling.output_tokens_min = static_cast<uint32_t>(random.below(20));
+  sampling.eos_token_ids = {any_token(random)};
+  if (random.below(3) == 0) sampling.stop_token_ids = {likely_token(random), any_token(random)};
+  if (random.below(2) == 0) sampling.logprobs = static_cast<int32_t>(random.below(4));
+  if (random.below(5) == 0) sampling.prompt_logprobs = static_cast<int32_t>(random.below(3));
+  if (random.below(2) == 0) make_rules(sampling, random);
+  return request;
+}
+
+Answer answer_alone(wire::AddRequest request) {
+  Engine engine(alone());
+  request.key = RequestKey{0};
+  engine.add(request);
+  engine.run();
+  return engine.answers().at(0);
+}
+
+void expect_equal(const Answer& got, const Answer& wanted) {
+  ASSERT_EQ(got.tokens, wanted.tokens);
+  ASSERT_EQ(got.reason, wanted.reason);
+  ASSERT_EQ(got.stop_token, wanted.stop_token);
+  ASSERT_EQ(got.logprobs.size(), wanted.logprobs.size());
+  ASSERT_TRUE(got.logprobs == wanted.logprobs);
+  ASSERT_EQ(got.prompt_logprobs.size(), wanted.prompt_logprobs.size());
+  ASSERT_TRUE(got.prompt_logprobs == wanted.prompt_logprobs);
+}
+
+TEST(Speculation, answers_are_those_of_plain_decoding) {
+  uint64_t accepted = 0;
+  uint64_t rejected = 0;
+  uint64_t preemptions = 0;
+  for (uint64_t seed = 0; seed < 300; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    Engine engine(random_config(random));
+    std::vector<wire::AddRequest> requests;
+    for (uint64_t key = 0; key < 12; ++key) {
+      requests.push_back(random_request(random, key));
+      engine.add(requests.back());
+      for (uint64_t steps = random.below(6); steps > 0; --steps) engine.step();
+    }
+    engine.run();
+    if (HasFatalFailure()) return;
+    for (const wire::AddRequest& request : requests) {
+      SCOPED_TRACE(request.key.value);
+      expect_equal(engine.answers().at(request.key.value), answer_alone(request));
+      if (HasFatalFailure()) return;
+    }
+    accepted += engine.stats().accepted_draft_tokens;
+    rejected += engine.stats().draft_tokens - engine.stats().accepted_draft_tokens;
+    preemptions += engine.stats().preemptions;
+  }
+  EXPECT_GT(accepted, 3000u);
+  EXPECT_GT(rejected, 3000u);
+  EXPECT_GT(preemptions, 100u);
+}
+
+}  // namespace
+}  // namespace trireme
