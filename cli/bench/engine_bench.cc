@@ -1,5 +1,7 @@
 #include "cli/bench/engine_bench.h"
 
+#include <poll.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -12,6 +14,8 @@ namespace trireme::bench {
 namespace {
 
 constexpr auto kBad = StatusCode::kInvalidArgument;
+constexpr Duration kEnginesMax = std::chrono::seconds(30);
+constexpr int kPollMilliseconds = 10;
 constexpr char kCompletions[] = "/v1/completions";
 
 // A name that neither we nor the server know: the nearest of both.
@@ -56,6 +60,22 @@ Status check_server(const ServeOptions& options) {
   return absl::OkStatus();
 }
 
+// "Ready" is said of the cluster; its front end may learn of its engines a moment later.
+Status wait_engines(const ServerUrl& url, uint32_t count, StopSignal& stop) {
+  const Deadline deadline = Deadline::after(kEnginesMax);
+  while (engines_ready(url).value_or(0) < count) {
+    if (deadline.has_passed()) {
+      return error(StatusCode::kDeadlineExceeded, "not all of %d engines are ready", count);
+    }
+    pollfd entry{stop.fd(), POLLIN, 0};
+    ::poll(&entry, 1, kPollMilliseconds);
+    if (stop.update() != StopSignal::Level::kRun) {
+      return error(StatusCode::kCancelled, "interrupted while the engines started");
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 StatusOr<EngineCommand> parse_engine_command(std::span<const Flag> own, Words words) {
@@ -87,6 +107,8 @@ StatusOr<EngineBench> EngineBench::start(const EngineCommand& command, const Pla
     headers.emplace_back("Authorization", "Bearer " + server_options.api_keys.front());
   }
   TRIREME_ASSIGN_OR_RETURN(LocalServer server, LocalServer::start(flags, false, stop));
+  TRIREME_RETURN_IF_ERROR(
+      wait_engines(server.url(), command.serve.parallel.data_parallel_size, stop));
   TRIREME_ASSIGN_OR_RETURN(const ServedModel model, first_model(server.url(), headers));
   const Vocabulary vocabulary =
       find_vocabulary({command.serve.model.tokenizer, command.serve.model.model, model.root});

@@ -2,6 +2,7 @@
 
 #include <simdjson.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <optional>
 #include <system_error>
@@ -64,6 +65,17 @@ StatusOr<ServedModel> first_model(const ServerUrl& url, const Headers& headers) 
   }
   if (first["root"].get_string().get(root) != SUCCESS) root = "";
   return ServedModel{.id = std::string(id), .root = std::string(root)};
+}
+
+std::optional<uint32_t> engines_ready(const ServerUrl& url) {
+  constexpr std::string_view kLine = "\ntrireme:engines_ready{";
+  const std::string request = request_text(url, "GET", "/metrics", {}, "");
+  const StatusOr<WholeReply> reply = ask(url, request, Deadline::after(kAnswerMax));
+  if (!reply.ok() || reply->status != 200) return std::nullopt;
+  const std::size_t at = reply->body.find(kLine);
+  if (at == std::string::npos) return std::nullopt;
+  const std::size_t value = reply->body.rfind(' ', reply->body.find('\n', at + 1));
+  return static_cast<uint32_t>(std::strtoul(&reply->body[value + 1], nullptr, 10));
 }
 
 Vocabulary find_vocabulary(const std::vector<std::string>& models) {

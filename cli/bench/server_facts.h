@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,9 @@ struct ServedModel {
 // The first of /v1/models. An error in one line: nobody listens, or what answered is no such
 // server.
 [[nodiscard]] StatusOr<ServedModel> first_model(const ServerUrl& url, const Headers& headers);
+
+// How many engines an api-server of ours can send to now; nothing where the page does not say.
+[[nodiscard]] std::optional<uint32_t> engines_ready(const ServerUrl& url);
 
 struct Vocabulary {
   uint32_t size = 0;
