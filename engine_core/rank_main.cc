@@ -15,6 +15,9 @@
 namespace trireme::engine {
 namespace {
 
+static_assert(SpeculationOptions::kTokensMax <= wire::kDraftTokensMax);
+static_assert(SpeculationOptions::kLookupMax <= kNgramMax);
+
 // What the KV cache can hold of one sequence bounds its length. Asked for more: an error that says
 // what would fit; by the model's own limit: less, and said.
 StatusOr<uint32_t> fit_model_tokens(const ServeOptions& options, const KvCapacity& capacity) {
@@ -46,7 +49,13 @@ SchedulerConfig scheduler_config(const ServeOptions& options, const KvCapacity& 
   config.batched_tokens_max = asked.batched_tokens_max;
   config.model_tokens_max = model_tokens_max;
   config.chunked_prefill = asked.chunked_prefill;
+  config.partial_prefills_max = asked.partial_prefills_max;
+  config.long_partial_prefills_max = asked.long_partial_prefills_max;
+  config.long_prefill_tokens = asked.long_prefill_tokens;
   config.policy = asked.policy;
+  config.priority_ageing = std::chrono::seconds(asked.priority_ageing_seconds);
+  config.draft_tokens_max = asked.speculation.tokens_max;
+  config.draft_lookup = {asked.speculation.shortest(), asked.speculation.longest()};
   config.steps_in_flight_max = executor.steps_in_flight_max();
   config.pipeline_stages = options.parallel.pipeline_parallel_size;
   config.kv.block_count = capacity.block_count;

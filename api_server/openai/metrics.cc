@@ -77,6 +77,13 @@ constexpr EngineRow kEngineRows[] = {
      [](const wire::EngineStats& s) { return double(s.prefix_hit_tokens); }},
     {"vllm:num_preemptions_total", "counter", "Requests preempted.",
      [](const wire::EngineStats& s) { return double(s.preemptions); }},
+    {"vllm:spec_decode_num_drafts_total", "counter",
+     "Drafts: what was guessed for a sequence in a step.",
+     [](const wire::EngineStats& s) { return double(s.drafts); }},
+    {"vllm:spec_decode_num_draft_tokens_total", "counter", "Tokens guessed.",
+     [](const wire::EngineStats& s) { return double(s.draft_tokens); }},
+    {"vllm:spec_decode_num_accepted_tokens_total", "counter", "Of those, right.",
+     [](const wire::EngineStats& s) { return double(s.accepted_draft_tokens); }},
     {"trireme:engine_steps_total", "counter", "Steps of the engine in this life.",
      [](const wire::EngineStats& s) { return double(s.step.value); }},
     {"trireme:engine_wave", "gauge", "The wave the engine is in.",
@@ -125,6 +132,22 @@ void append_waiting(Page& page, std::span<const FrontEndCounters::EngineRow> eng
   }
 }
 
+// The positions that some draft was right at, and the first.
+void append_accepted(Page& page, std::span<const FrontEndCounters::EngineRow> engines,
+                     std::size_t first) {
+  page.head("vllm:spec_decode_num_accepted_tokens_per_pos_total", "counter",
+            "Tokens guessed right, by their place in the draft.");
+  for (std::size_t rank = first; rank < engines.size(); ++rank) {
+    const auto& accepted = engines[rank].stats.accepted_at_position;
+    for (std::size_t position = 0; position < accepted.size(); ++position) {
+      if (position > 0 && accepted[position] == 0) break;
+      page.line("vllm:spec_decode_num_accepted_tokens_per_pos_total",
+                engine_label(rank) + absl::StrFormat(",position=\"%u\"", position),
+                double(accepted[position]));
+    }
+  }
+}
+
 void append_shm_queues(Page& page, std::span<const FrontEndCounters::EngineRow> engines,
                        std::size_t first) {
   for (const ShmRow& row : kShmRows) {
@@ -164,6 +187,7 @@ void append_engines(Page& page, const MetricsSources& sources) {
     }
   }
   append_waiting(page, engines, first);
+  append_accepted(page, engines, first);
   append_shm_queues(page, engines, first);
   append_cache_config(page, sources);
   page.head("trireme:engine_up", "gauge", "1: ready to take requests from this front end.");

@@ -3,6 +3,7 @@
 
 #include "common/options/flag_value.h"
 #include "common/options/serve_flags.h"
+#include "common/options/speculation.h"
 
 namespace trireme {
 namespace {
@@ -29,6 +30,18 @@ Status store_policy(ServeOptions& o, std::string_view text) {
     return error(kBad, "'%s' is not fcfs or priority", text);
   o.scheduler.policy = text == "fcfs" ? SchedulingPolicy::kFcfs : SchedulingPolicy::kPriority;
   return absl::OkStatus();
+}
+
+Status store_speculation(ServeOptions& o, std::string_view text) {
+  return read_speculation(text, o.scheduler.speculation);
+}
+
+Status store_spec_method(ServeOptions& o, std::string_view text) {
+  return flag_value::read(text, o.scheduler.speculation.method);
+}
+
+Status store_spec_tokens(ServeOptions& o, std::string_view text) {
+  return flag_value::read(text, o.scheduler.speculation.tokens_max);
 }
 
 Status choose_balancing(ServeOptions& o, LoadBalancing wanted) {
@@ -147,7 +160,14 @@ const FlagRow kRows[] = {
     {"max-num-batched-tokens", "", kScheduler, "N", "tokens computed in one step", kWorks, STORE(scheduler.batched_tokens_max)},
     {"enable-chunked-prefill", "", kScheduler, "", "cut long prompts over several steps (default on)", kWorks, STORE(scheduler.chunked_prefill)},
     {"enable-prefix-caching", "", kScheduler, "", "share KV of equal prefixes (default on)", kWorks, STORE(scheduler.prefix_caching)},
+    {"max-num-partial-prefills", "", kScheduler, "N", "prompts that are part-way at once; default 0: as many as fit", kWorks, STORE(scheduler.partial_prefills_max)},
+    {"max-long-partial-prefills", "", kScheduler, "N", "of those, long ones; shorter prompts pass the next; default 1; 0: as many as fit", kWorks, STORE(scheduler.long_partial_prefills_max)},
+    {"long-prefill-token-threshold", "", kScheduler, "N", "a longer prompt is long and takes no more of one step; default 0: longer than --max-num-batched-tokens", kWorks, STORE(scheduler.long_prefill_tokens)},
     {"scheduling-policy", "", kScheduler, "POLICY", "fcfs or priority", kWorks, store_policy},
+    {"priority-ageing-seconds", "", kScheduler, "S", "with policy priority: a request that has waited so long counts as one level more urgent; default 60; 0: never", kWorks, STORE(scheduler.priority_ageing_seconds)},
+    {"speculative-config", "-sc", kScheduler, "JSON", "guess tokens by prompt lookup; they cost less when right and change none: {\"method\": \"ngram\", \"num_speculative_tokens\": N, \"prompt_lookup_min\": N, \"prompt_lookup_max\": N}", kWorks, store_speculation},
+    {"spec-method", "", kScheduler, "ngram", "its method, alone", kWorks, store_spec_method},
+    {"spec-tokens", "", kScheduler, "N", "its num_speculative_tokens, alone", kWorks, store_spec_tokens},
     {"block-size", "", kScheduler, "N", "tokens in a KV block: 16 (default), 32, 64, 128 or 256", kWorks, STORE(scheduler.block_tokens)},
     {"num-gpu-blocks-override", "", kScheduler, "N", "KV blocks per engine; default: as many as fit and --max-num-seqs sequences can fill", kWorks, STORE(scheduler.block_count)},
     {"kv-cache-memory-bytes", "", kScheduler, "BYTES", "KV memory per worker, instead of a share", kWorks, STORE(scheduler.kv_bytes)},
@@ -220,10 +240,7 @@ const FlagRow kRows[] = {
     {"kv-cache-dtype", "", "", "TYPE", "KV is kept in the model's type", kRefused, nullptr, "auto"},
     {"enable-lora", "", "", "", "adapters are not supported", kRefused},
     {"lora-modules", "", "", "NAME=DIR", "adapters are not supported", kRefused},
-    {"speculative-config", "-sc", "", "JSON", "speculative decoding is not supported", kRefused},
-    {"spec-method", "", "", "KIND", "speculative decoding is not supported", kRefused},
-    {"spec-model", "", "", "MODEL", "speculative decoding is not supported", kRefused},
-    {"spec-tokens", "", "", "N", "speculative decoding is not supported", kRefused},
+    {"spec-model", "", "", "MODEL", "draft models are not supported; --speculative-config has the method ngram", kRefused},
     {"kv-transfer-config", "", "", "JSON", "KV is not moved between engines", kRefused},
     {"kv-events-config", "", "", "JSON", "KV events are not published", kRefused},
     {"kv-offloading-size", "", "", "GIB", "KV is not offloaded", kRefused},

@@ -45,12 +45,32 @@ struct ParallelOptions {
   bool headless = false;
 };
 
+// --speculative-config: prompt lookup, the method `ngram`.
+struct SpeculationOptions {
+  static constexpr uint32_t kTokensMax = 16;
+  static constexpr uint32_t kLookupMax = 16;
+
+  std::string method;       // Empty, or ngram.
+  uint32_t tokens_max = 0;  // num_speculative_tokens; 0: no speculation
+  std::optional<uint32_t> lookup_min;
+  std::optional<uint32_t> lookup_max;
+
+  // As in vLLM: where one bound is given it is the other's default too.
+  [[nodiscard]] uint32_t shortest() const { return lookup_min.value_or(lookup_max.value_or(5)); }
+  [[nodiscard]] uint32_t longest() const { return lookup_max.value_or(lookup_min.value_or(5)); }
+};
+
 struct SchedulerOptions {
   uint32_t sequences_max = 256;        // --max-num-seqs
   uint32_t batched_tokens_max = 2048;  // --max-num-batched-tokens
   bool chunked_prefill = true;
   bool prefix_caching = true;
+  uint32_t partial_prefills_max = 0;       // --max-num-partial-prefills; 0: as many as fit
+  uint32_t long_partial_prefills_max = 1;  // --max-long-partial-prefills; 0: as many as fit
+  uint32_t long_prefill_tokens = 0;        // --long-prefill-token-threshold; 0: a step's budget
   SchedulingPolicy policy = SchedulingPolicy::kFcfs;
+  uint32_t priority_ageing_seconds = 60;
+  SpeculationOptions speculation;
   uint32_t block_tokens = 16;  // --block-size
   uint32_t block_count = 0;    // --num-gpu-blocks-override; 0: as many as fit.
   uint64_t kv_bytes = 0;       // --kv-cache-memory-bytes; 0: from the memory share.

@@ -1,5 +1,6 @@
 // The rules that join or bound fields of ServeOptions.
 #include "common/options/serve_flags.h"
+#include "common/options/speculation.h"
 
 namespace trireme {
 namespace {
@@ -105,7 +106,11 @@ Status validate_scheduler(const SchedulerOptions& s) {
   if (const double share = s.memory_utilization.value_or(1); !(share > 0 && share <= 1)) {
     return error(kBad, "--gpu-memory-utilization %g is not in (0, 1]", share);
   }
-  return absl::OkStatus();
+  if (s.partial_prefills_max > 0 && s.long_partial_prefills_max > s.partial_prefills_max) {
+    return error(kBad, "--max-long-partial-prefills %u is above --max-num-partial-prefills %u",
+                 s.long_partial_prefills_max, s.partial_prefills_max);
+  }
+  return validate_speculation(s.speculation);
 }
 
 Status validate_server(const ServerOptions& s, bool is_headless) {
