@@ -15,6 +15,7 @@
 #include "common/process/sibling_binary.h"
 #include "common/random.h"
 #include "common/signals.h"
+#include "proto/member/cluster_context.h"
 
 namespace trireme::api {
 namespace {
@@ -36,6 +37,7 @@ Status run(std::span<const char* const> arguments) {
   // Everybody on the machine can read command lines.
   give_api_keys_to_children(options);
   std::vector<const char*> for_children = without_flag(arguments, "api-key");
+  TRIREME_RETURN_IF_ERROR(member::fix_cluster_key(options));
   options.internal.launch = entropy64();
   const std::string launch = std::to_string(options.internal.launch);
   for_children.insert(for_children.end(), {"--internal-model-directory", directory.c_str(),

@@ -20,6 +20,7 @@
 #include "engine_core/rank_main.h"
 #include "engine_core/span/launched.h"
 #include "engine_core/span/remote_ranks.h"
+#include "proto/member/cluster_context.h"
 
 namespace trireme::engine {
 namespace {
@@ -66,6 +67,7 @@ Status run(int argc, char** argv) {
   if (directory.empty()) {
     for (const std::string& notice : notices) log::tell("flag_notice", notice);
     TRIREME_ASSIGN_OR_RETURN(directory, hub::resolve_model(options.model));
+    TRIREME_RETURN_IF_ERROR(member::fix_cluster_key(options));
     options.internal.launch = entropy64();
     launch = std::to_string(options.internal.launch);
     for_ranks.insert(for_ranks.end(), {"--internal-model-directory", directory.c_str(),

@@ -2,10 +2,11 @@
 
 import os
 import signal
+import subprocess
 import threading
 
 import pytest
-from cluster import demo_cluster, wait_for
+from cluster import BIN, demo_cluster, wait_for
 
 
 class Load:
@@ -46,6 +47,34 @@ def cluster():
         running.wait_ready()
         running.wait_engines(2)
         yield running
+
+
+def new_key() -> str:
+    return subprocess.run([BIN / "trireme", "key", "new"], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("had_key", [False, True], ids=["a key appears", "the key changes"])
+def test_key_file_that_changes_is_for_the_next_start(tmp_path, had_key):
+    file = tmp_path / ".config/trireme/cluster.key"
+    file.parent.mkdir(parents=True)
+
+    def write_key():
+        file.touch(mode=0o600)
+        file.write_text(new_key())
+
+    if had_key:
+        write_key()
+    with demo_cluster("--data-parallel-size", "2", environment={"HOME": str(tmp_path)}) as cluster:
+        cluster.wait_ready()
+        cluster.wait_engines(2)
+        write_key()
+        for kind in ("coordinator", "rank 1"):
+            victim = cluster.find(kind).pid
+            os.kill(victim, signal.SIGKILL)
+            wait_for(f"another {kind}", lambda k=kind, v=victim: (p := cluster.find(k)) and p.pid != v)
+        wait_for("rank 1 is taken back", lambda: cluster.metric("trireme:engine_losses_total") == 1)
+        cluster.wait_engines(2)
+        assert cluster.complete("The capital of Spain is").status == 200
 
 
 def test_killed_coordinator_fails_no_request(cluster):
