@@ -11,15 +11,15 @@
 
 namespace trireme::wire {
 
-// | # | field             | msgpack | note | | 3 | key               | uint    | the front end's
-// own number; echoed in every output            | | 4 | request_id        | str     | for logs and
-// traces only                                      | | 5 | prompt_token_ids  | bin i32 | already
-// tokenized; at least 1                                 | | 6 | sampling          | array   | see
-// sampling_params.h                                         | | 7 | priority          | int     |
-// smaller first                                                 | | 8 | cache_salt        | str |
-// blocks are shared only between requests of the same salt      | | 9 | wave              | uint |
-// the wave the front end believes in                            | |10 | output_token_ids  | bin i32
-// | tokens another rank has produced already; counted as output   |
+// A new request, already tokenized.
+// `key`: the front end's own number, echoed in every output.
+// `request_id`: for logs and traces only.
+// `prompt_token_ids`: at least one.
+// `priority`: the smaller goes first.
+// `cache_salt`: prefix blocks are shared only between requests of the same salt.
+// `wave`: the one that the front end believes in.
+// `output_token_ids`: tokens that another rank has produced already; they count as output.
+// The engine answers with outputs until the last, which has a finish reason.
 struct AddRequest {
   static constexpr MessageKind kKind = MessageKind::kAddRequest;
   static constexpr uint8_t kVersion = 1;
