@@ -3,15 +3,17 @@
     bench/run frontend        or        TRIREME_BIN=build/release/bin bench/frontend/frontend_bench.py [--runs 5] [--only NAME]
 
 Starts a real cluster with two `sim` engines (no model, a step takes a fixed time), loads its one api-server over
-loopback with http_load, and takes the CPU of that process alone from /proc. Prints one JSON line per figure, each the
-median of the runs. CPU time is fair on a busy machine; the load is fixed work, so that runs compare.
+loopback with `trireme bench serve`, and takes the CPU of that process alone from /proc. Prints one JSON line per figure,
+each the median of the runs. CPU time is fair on a busy machine; the load is fixed work, so that runs compare.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,7 +21,7 @@ sys.path.insert(0, str(ROOT / "tests/process"))
 
 import cluster  # noqa: E402
 
-LOAD = cluster.BIN.parent / "bench" / "http_load"
+TICK_US = 1e6 / os.sysconf("SC_CLK_TCK")
 IDS = list(range(40, 48))
 ONE_TOKEN = {"model": "demo", "max_tokens": 1, "ignore_eos": True}
 # The simulated model draws from these: each is a whole character, so that each token is an event.
@@ -41,9 +43,33 @@ CASES = [
 ]
 
 
+def cpu_us(pid: int) -> tuple[float, float]:
+    """User and system time so far, all threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[11]) * TICK_US, int(fields[12]) * TICK_US
+
+
+def resident_kib(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().split("\n")
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+
+
 def load(front_end: int, port: int, connections: int, requests: int, body: dict) -> dict:
-    words = [str(LOAD), str(port), str(front_end), str(connections), str(requests), json.dumps(body)]
-    return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    """Each connection sends `requests` times `body`; every answer must come."""
+    # Without usage: only what was asked for is measured.
+    fields = {"stream": False, "stream_options": None, **body}
+    with tempfile.TemporaryDirectory() as folder:
+        words = [str(cluster.BIN / "trireme"), "bench", "serve", "--port", port, "--num-prompts", connections * requests,
+                 "--max-concurrency", connections, "--extra-body", json.dumps(fields), "--save-result",
+                 "--result-dir", folder, "--result-filename", "load.json"]  # fmt: skip
+        before = cpu_us(front_end)
+        subprocess.run([*map(str, words)], check=True, capture_output=True)
+        after = cpu_us(front_end)
+        found = json.loads((Path(folder) / "load.json").read_text())
+    assert found["completed"] == connections * requests, found
+    return {"requests": found["completed"], "events": found["total_output_tokens"] if body.get("stream") else 0,
+            "seconds": found["duration"], "user_us": after[0] - before[0], "system_us": after[1] - before[1],
+            "rss_kib": resident_kib(front_end)}  # fmt: skip
 
 
 def show(name: str, value: float, unit: str, **more):

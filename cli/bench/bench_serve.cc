@@ -163,7 +163,8 @@ std::string result_json(const ServeBench& bench, const LoadOutcome& outcome,
     out += absl::StrFormat("%s: %s, ", json_string(name), json_string(value));
   }
   out += absl::StrFormat(
-      R"("request_rate": %s, "burstiness": %s, "max_concurrency": %s, "client_cpu_seconds": %.6f, )",
+      R"("request_rate": %s, "burstiness": %s, "max_concurrency": %s, )"
+      R"("client_cpu_seconds": %.6f, )",
       std::isinf(rate) ? "\"inf\"" : rate_text(rate),
       std::isinf(words.plan.burstiness) ? "\"inf\"" : rate_text(words.plan.burstiness),
       words.max_concurrency ? std::to_string(*words.max_concurrency) : "null",
