@@ -1,6 +1,7 @@
 #include "engine_core/ngram_index.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "common/random.h"
@@ -25,6 +26,7 @@ std::optional<uint32_t> NgramIndex::find(std::span<const int32_t> tokens,
                                          const NgramBounds& bounds) {
   const auto size = static_cast<uint32_t>(tokens.size());
   if (size <= bounds.shortest) return std::nullopt;
+  make_room(tokens, bounds);
   // Those at the very end have nothing after them yet.
   while (entered_ + 1 < size) enter(tokens, ++entered_, bounds);
   const uint32_t longest = std::min(bounds.longest, size - 1);
@@ -36,7 +38,6 @@ std::optional<uint32_t> NgramIndex::find(std::span<const int32_t> tokens,
 }
 
 void NgramIndex::enter(std::span<const int32_t> tokens, uint32_t end, const NgramBounds& bounds) {
-  if ((used_ + bounds.longest) * 2 > table_.size()) grow(tokens);
   uint64_t hash = 0;
   for (uint32_t length = 1; length <= std::min(bounds.longest, end); ++length) {
     hash = prepend(hash, tokens[end - length]);
@@ -48,10 +49,14 @@ void NgramIndex::enter(std::span<const int32_t> tokens, uint32_t end, const Ngra
   }
 }
 
-void NgramIndex::grow(std::span<const int32_t> tokens) {
+// For all of `tokens` at once: a long prompt comes whole.
+void NgramIndex::make_room(std::span<const int32_t> tokens, const NgramBounds& bounds) {
   constexpr std::size_t kFirst = 64;
+  const std::size_t most =
+      used_ + (tokens.size() - entered_) * (bounds.longest - bounds.shortest + 1);
+  if (most * 2 <= table_.size()) return;
   const std::vector<Entry> old = std::exchange(table_, {});
-  table_.resize(std::max(kFirst, old.size() * 2));
+  table_.resize(std::max(kFirst, std::bit_ceil(most * 2)));
   for (const Entry& entry : old) {
     if (entry.length == 0) continue;
     place_of(tokens, entry.end, entry.length, hash_of(tokens, entry.end, entry.length)) = entry;

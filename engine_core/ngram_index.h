@@ -36,7 +36,7 @@ class NgramIndex {
   };
 
   void enter(std::span<const int32_t> tokens, uint32_t end, const NgramBounds& bounds);
-  void grow(std::span<const int32_t> tokens);
+  void make_room(std::span<const int32_t> tokens, const NgramBounds& bounds);
   // The n-gram's entry, or the empty one where it belongs.
   [[nodiscard]] Entry& place_of(std::span<const int32_t> tokens, uint32_t end, uint32_t length,
                                 uint64_t hash);
