@@ -360,14 +360,26 @@ void EngineClient::flush() {
     break_connection(rank, "its connection broke");
   }
   for (Engine& engine : engines_) {
-    if (engine.aborts.empty() || !is_live(engine)) continue;
-    wire::AbortRequests abort;
-    abort.keys.swap(engine.aborts);
-    buffer_.clear();
-    wire::pack(abort, buffer_);
-    // A full queue: the aborts wait for the next turn. A peer that is gone has nothing to abort.
-    if (transport_.send(engine.peer, buffer_) == TransportResult::kFull) {
-      engine.aborts.swap(abort.keys);
+    if (!engine.aborts.empty() && is_live(engine)) send_aborts(engine);
+  }
+}
+
+TransportResult EngineClient::send_aborts(Engine& engine) {
+  wire::AbortRequests abort;
+  abort.keys.swap(engine.aborts);
+  buffer_.clear();
+  wire::pack(abort, buffer_);
+  const TransportResult result = transport_.send(engine.peer, buffer_);
+  // A full queue: the aborts wait for the next turn. A peer that is gone has nothing to abort.
+  if (result == TransportResult::kFull) engine.aborts.swap(abort.keys);
+  return result;
+}
+
+void EngineClient::check_connections() {
+  for (uint32_t rank = 0; rank < engines_.size(); ++rank) {
+    Engine& engine = engines_[rank];
+    if (is_live(engine) && send_aborts(engine) == TransportResult::kGone) {
+      break_connection(rank, "its connection broke");
     }
   }
 }

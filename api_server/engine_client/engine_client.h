@@ -97,6 +97,9 @@ class EngineClient {
   void fail_all(const Status& status);
   // Sends what abort() gathered, one message an engine. Call it once per turn of the loop.
   void flush();
+  // Some connection ended: asks the transport about every engine in service, by a message without
+  // effect, and takes those out that are gone.
+  void check_connections();
 
   // Nothing new: every submit() is refused from now on.
   void drain() { draining_ = true; }
@@ -154,6 +157,8 @@ class EngineClient {
   }
   void end(RequestKey key);
   void update_capacity();
+  // Whatever is to be aborted there.
+  TransportResult send_aborts(Engine& engine);
 
   const EngineClientOptions options_;
   EngineTransport& transport_;

@@ -249,6 +249,20 @@ TEST(EngineClient, a_broken_connection_fails_what_it_had_and_may_come_back) {
   EXPECT_EQ(f.client.ready_count(), 2u);
 }
 
+TEST(EngineClient, an_idle_engine_that_is_gone_is_noticed_when_connections_are_checked) {
+  Fixture f;
+  f.ready("a", 0, 7);
+  f.ready("b", 1, 9);
+  ASSERT_TRUE(f.submit(0).ok());
+  f.transport.results["a"] = TransportResult::kGone;
+  f.client.check_connections();
+  EXPECT_EQ(f.client.ready_count(), 1u);
+  EXPECT_EQ(f.sink->failures.size(), 1u);
+  f.transport.results["b"] = TransportResult::kFull;
+  f.client.check_connections();
+  EXPECT_TRUE(f.client.is_ready());
+}
+
 TEST(EngineClient, a_full_queue_passes_the_request_on_and_all_full_is_429_with_nothing_left) {
   Fixture f;
   f.ready("a", 0, 7);

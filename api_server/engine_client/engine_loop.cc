@@ -79,9 +79,20 @@ struct EngineLoop::Parts final : public EngineTransport {
     timer.expires_at(link ? std::min(due, link->wakeup()) : due);
     timer.async_wait([this](ErrorCode code) {
       if (code) return;
+      notice_ended_connections();
       turn();
       wait_for_tick();
     });
+  }
+
+  // Told of before the router itself knows, so in two ticks.
+  void notice_ended_connections() {
+    const uint64_t ended = router.connections_ended_total();
+    if (ended != ended_seen) checks_left = 2;
+    ended_seen = ended;
+    if (checks_left == 0) return;
+    --checks_left;
+    client.check_connections();
   }
 
   void turn() {
@@ -130,6 +141,8 @@ struct EngineLoop::Parts final : public EngineTransport {
   std::optional<member::MemberLink> link;
   std::function<void(const member::Event&)> on_event;
   EngineClient client;
+  uint64_t ended_seen = 0;  // Connections.
+  int checks_left = 0;
   bool has_sent = false;  // So an announcement may have been taken in.
   bool is_turning = false;
   bool is_turn_posted = false;

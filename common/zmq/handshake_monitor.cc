@@ -15,6 +15,8 @@ namespace trireme::zmq {
 namespace {
 
 constexpr Duration kLogInterval = std::chrono::seconds(10);
+// Peers that end with a start that fails are not the reason for it.
+constexpr Duration kQuietAtFirst = std::chrono::seconds(3);
 constexpr int kEvents = ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
                         ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_MONITOR_STOPPED;
 
@@ -67,7 +69,10 @@ StatusOr<std::unique_ptr<HandshakeMonitor>> HandshakeMonitor::start(void* contex
 }
 
 HandshakeMonitor::HandshakeMonitor(void* watched, void* events, std::string endpoint)
-    : watched_(watched), events_(events), endpoint_(std::move(endpoint)) {}
+    : watched_(watched),
+      events_(events),
+      endpoint_(std::move(endpoint)),
+      quiet_until_(now() + kQuietAtFirst) {}
 
 HandshakeMonitor::~HandshakeMonitor() {
   ::zmq_socket_monitor(watched_, nullptr, 0);  // Its last event ends the thread.
@@ -92,8 +97,9 @@ void HandshakeMonitor::take(const Event& event) {
     in_progress_.push_back(event.fd);
   } else if (event.what == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
     if (!in_progress_.empty()) in_progress_.pop_back();
-  } else if (std::erase(in_progress_, event.fd) > 0) {
-    count_failure();
+  } else {
+    ended_total_.fetch_add(1);
+    if (std::erase(in_progress_, event.fd) > 0) count_failure();
   }
 }
 

@@ -1,5 +1,6 @@
 // HandshakeMonitor: counts the peers of a bound socket that hung up, or were hung up on, before
-// their handshake was done: another protocol, garbage, a wrong key, silence, a port scan.
+// their handshake was done: another protocol, garbage, a wrong key, silence, a port scan. And how
+// many connections ended at all.
 //
 // libzmq drops such peers by itself and tells nobody but a monitor. Its events name a connection
 // when it is accepted and when it ends, not when its handshake succeeds: that is taken for the
@@ -33,6 +34,8 @@ class HandshakeMonitor {
   ~HandshakeMonitor();
 
   [[nodiscard]] uint64_t failed_total() const { return failed_total_.load(); }
+  // Connections that ended, of those peers and of all others.
+  [[nodiscard]] uint64_t ended_total() const { return ended_total_.load(); }
 
  private:
   struct Event;
@@ -45,8 +48,9 @@ class HandshakeMonitor {
   void* events_;  // The thread's own once it runs.
   std::string endpoint_;
   std::vector<int> in_progress_;  // File descriptors, the youngest last.
-  Instant quiet_until_{};
+  Instant quiet_until_;           // In the log; all are counted.
   std::atomic<uint64_t> failed_total_{0};
+  std::atomic<uint64_t> ended_total_{0};
   std::jthread thread_;
 };
 

@@ -85,6 +85,15 @@ TEST_P(Handshakes, a_peer_that_gets_through_is_not_counted) {
   EXPECT_TRUE(counts(1));  // The one, and none of the three that came and went before it.
 }
 
+TEST_P(Handshakes, every_connection_that_ends_is_told) {
+  for (const char* identity : {"a", "b"}) talk(identity);
+  const Deadline deadline = Deadline::after(kPatience);
+  while (router_->connections_ended_total() < 2 && !deadline.has_passed()) {
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(router_->connections_ended_total(), 2u);
+}
+
 TEST_P(Handshakes, the_count_outlives_a_move) {
   { RawPeer(endpoint_).send("x"); }
   EXPECT_TRUE(counts(1));

@@ -79,6 +79,11 @@ class Socket {
   [[nodiscard]] uint64_t handshakes_failed_total() const {
     return handshakes_ ? handshakes_->failed_total() : 0;
   }
+  // Connections of peers to a bound socket that ended: who asks try_send() about each peer when
+  // this has grown, and once more a moment later, knows who is gone.
+  [[nodiscard]] uint64_t connections_ended_total() const {
+    return handshakes_ ? handshakes_->ended_total() : 0;
+  }
 
  protected:
   Socket(void* handle, const Context& context, const SocketOptions& options, bool is_router);
