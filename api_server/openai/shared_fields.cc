@@ -179,13 +179,21 @@ constexpr RequestField kSharedFields[] = {
     {"model", string<&Request::model>},
     {"stream", boolean<&Request::stream>},
     {"max_tokens", read_tokens_max},
-    {"temperature", number<&Sampling::temperature, 0, 2>},
+    {"temperature",
+     [](Name field, Value value, Target target) {
+       return read_number(field, value, 0, target.limits.temperature_max,
+                          target.request.sampling.temperature);
+     }},
     {"top_p", read_top_p},
     {"top_k", read_top_k},
     {"min_p", number<&Sampling::min_p, 0, 1>},
     {"n",
      [](Name field, Value value, Target target) {
        return read_int(field, value, 1, target.limits.choices_max, target.request.n);
+     }},
+    {"best_of",
+     [](Name field, Value value, Target target) {
+       return read_int(field, value, 1, kTokensMax, target.request.best_of.emplace());
      }},
     {"seed", read_seed},
     {"stop", read_stop},
@@ -246,7 +254,8 @@ namespace {
 
 // -1 is all of the vocabulary, under the same bound.
 Status check_logprobs(Name field, const RequestLimits& limits, int32_t& count) {
-  if (count == -1) {
+  const int32_t asked = count;
+  if (asked == -1) {
     if (limits.vocabulary_size == 0) {
       return field_error(field, "-1 is not possible, the vocabulary's size is not known");
     }
@@ -254,7 +263,9 @@ Status check_logprobs(Name field, const RequestLimits& limits, int32_t& count) {
   }
   if (limits.logprobs_max < 0 || count <= limits.logprobs_max) return {};
   return field_error(
-      field, absl::StrFormat("at most %d (--max-logprobs), got %d", limits.logprobs_max, count));
+      field,
+      absl::StrFormat("at most %d (--max-logprobs), got %d%s", limits.logprobs_max, asked,
+                      asked == -1 ? absl::StrFormat(", which is all %d", count) : std::string()));
 }
 
 Status check_output_tokens(const GenerateRequest& request) {
@@ -295,6 +306,11 @@ Status check_together(GenerateRequest& request, const RequestLimits& limits) {
   sampling.temperature = temperature_of(sampling.temperature);
   if (sampling.temperature == 0 && request.n > 1) {
     return field_error("n", absl::StrFormat("must be 1 with temperature 0, got %u", request.n));
+  }
+  if (request.best_of && *request.best_of != 1 && *request.best_of != request.n) {
+    return field_error(
+        "best_of", absl::StrFormat("must be 1 or n = %u, got %u: choices are not ranked", request.n,
+                                   *request.best_of));
   }
   TRIREME_RETURN_IF_ERROR(check_output_tokens(request));
   if (request.wants_logprobs) sampling.logprobs = request.top_logprobs;

@@ -70,6 +70,8 @@ def message_of(reply, status) -> str:
         ("stop", 5, ["stop"]),
         ("stop", [""], ["stop"]),
         ("stop", ["x"] * 1000, ["stop"]),
+        ("best_of", 2, ["best_of", "n = 1"]),
+        ("logprobs", -1, ["logprobs", "got -1"]),
         ("logprobs", 1000, ["logprobs"]),
         ("logit_bias", {"a": 1}, ["logit_bias"]),
         ("logit_bias", {"1": "x"}, ["logit_bias"]),
