@@ -1,6 +1,9 @@
 #include "worker/models/registry.h"
 
+#include <algorithm>
 #include <array>
+
+#include "worker/weights/architectures.h"
 
 namespace trireme::worker {
 namespace {
@@ -10,7 +13,7 @@ struct Entry {
   ModelFactory factory;
 };
 
-// By name, as the error lists them.
+// In the order of kArchitectures.
 constexpr std::array kEntries = {
     Entry{"FalconForCausalLM", make_falcon},
     Entry{"GPT2LMHeadModel", make_gpt2},
@@ -30,19 +33,15 @@ constexpr std::array kEntries = {
     Entry{"SmolLM3ForCausalLM", make_smollm3},
     Entry{"StableLmForCausalLM", make_stablelm},
 };
+static_assert(std::ranges::equal(kEntries, kArchitectures, {}, &Entry::architecture));
 
 }  // namespace
 
 StatusOr<ModelFactory> find_model_factory(std::string_view architecture) {
-  std::string names;
   for (const Entry& entry : kEntries) {
     if (entry.architecture == architecture) return entry.factory;
-    if (!names.empty()) names += ", ";
-    names += entry.architecture;
   }
-  return error(StatusCode::kInvalidArgument,
-               "config.json: architecture \"%s\" is not supported; supported are %s", architecture,
-               names);
+  return check_architecture(architecture, "config.json");
 }
 
 }  // namespace trireme::worker

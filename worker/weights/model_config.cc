@@ -3,6 +3,7 @@
 #include <array>
 #include <utility>
 
+#include "worker/weights/architectures.h"
 #include "worker/weights/config_json.h"
 
 namespace trireme::worker {
@@ -289,6 +290,7 @@ StatusOr<ModelConfig> parse_model_config(std::string_view text, const std::strin
   ConfigFields fields = config.fields();
   read_architecture(fields, config);
   TRIREME_RETURN_IF_ERROR(fields.status());
+  TRIREME_RETURN_IF_ERROR(check_architecture(config.architecture, path));
   TRIREME_RETURN_IF_ERROR(refuse_quantized(fields));
   read_sizes(fields, config);
   fields.read("tie_word_embeddings", config.tie_word_embeddings);

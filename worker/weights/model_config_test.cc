@@ -223,9 +223,17 @@ TEST(ModelConfig, wrong_values_are_refused_by_field_and_value) {
             "for layers with a sliding window");
 }
 
+TEST(ModelConfig, unknown_architecture_is_named_before_any_field_that_is_missing) {
+  const auto config = parse_model_config(R"({"architectures":["X"],"nested":{}})", "c");
+  const std::string message(config.status().message());
+  EXPECT_EQ(message.find("c: architecture \"X\" is not supported; supported are Falcon"), 0u)
+      << message;
+}
+
 TEST(ModelConfig, missing_field_is_named) {
-  EXPECT_EQ(std::string(parse_model_config(R"({"architectures":["X"]})", "c").status().message()),
-            "c: vocab_size is missing (architecture \"X\")");
+  const std::string llama = R"({"architectures":["LlamaForCausalLM"]})";
+  EXPECT_EQ(std::string(parse_model_config(llama, "c").status().message()),
+            "c: vocab_size is missing (architecture \"LlamaForCausalLM\")");
   EXPECT_EQ(std::string(parse_model_config("{}", "c").status().message()),
             "c: architectures does not name one");
   EXPECT_EQ(std::string(parse_model_config("[1", "c").status().message()),

@@ -1,0 +1,25 @@
+// The architectures that can be served, by the names in config.json. Each has a factory in
+// worker/models/registry.cc, which is checked against this list when it is compiled.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+#include "common/status.h"
+
+namespace trireme::worker {
+
+// Sorted, as the error lists them.
+inline constexpr std::array<std::string_view, 17> kArchitectures = {
+    "FalconForCausalLM",  "GPT2LMHeadModel",     "GPTNeoXForCausalLM",
+    "Gemma2ForCausalLM",  "Gemma3ForCausalLM",   "Gemma3ForConditionalGeneration",
+    "GemmaForCausalLM",   "GraniteForCausalLM",  "LlamaForCausalLM",
+    "MistralForCausalLM", "MixtralForCausalLM",  "Olmo2ForCausalLM",
+    "Phi3ForCausalLM",    "Qwen2ForCausalLM",    "Qwen3ForCausalLM",
+    "SmolLM3ForCausalLM", "StableLmForCausalLM",
+};
+
+// kInvalidArgument with the list. `path`: of the config.json, for the message.
+[[nodiscard]] Status check_architecture(std::string_view architecture, std::string_view path);
+
+}  // namespace trireme::worker
