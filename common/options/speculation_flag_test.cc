@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "common/options/serve_flags.h"
+
 namespace trireme {
 namespace {
 
@@ -65,6 +67,20 @@ TEST(SpeculationFlag, what_is_no_object_is_refused) {
   EXPECT_EQ(message("ngram"), "'ngram' is not a JSON object");
   EXPECT_NE(message(R"({"method":)").find("is not a JSON object"), std::string::npos);
   EXPECT_NE(message("").find("is not a JSON object"), std::string::npos);
+}
+
+std::string flags_message(std::vector<const char*> flags) {
+  return std::string(parse_serve_flags(flags, nullptr).status().message());
+}
+
+TEST(SchedulerFlags, their_limits_are_checked_together) {
+  EXPECT_EQ(
+      flags_message({"m", "--max-num-partial-prefills", "2", "--max-long-partial-prefills", "3"}),
+      "--max-long-partial-prefills 3 is above --max-num-partial-prefills 2");
+  EXPECT_EQ(flags_message({"m", "--priority-ageing-seconds", "3601"}),
+            "--priority-ageing-seconds 3601: at most 3600; 0 for strict priorities");
+  EXPECT_EQ(flags_message({"m", "-sc", R"({"method":"medusa"})"}),
+            "--speculative-config: method 'medusa' is not supported; supported: ngram");
 }
 
 }  // namespace

@@ -110,6 +110,11 @@ Status validate_scheduler(const SchedulerOptions& s) {
     return error(kBad, "--max-long-partial-prefills %u is above --max-num-partial-prefills %u",
                  s.long_partial_prefills_max, s.partial_prefills_max);
   }
+  // Any priority times this must fit a queue's place, in microseconds.
+  if (s.priority_ageing_seconds > 3600) {
+    return error(kBad, "--priority-ageing-seconds %u: at most 3600; 0 for strict priorities",
+                 s.priority_ageing_seconds);
+  }
   return validate_speculation(s.speculation);
 }
 
