@@ -99,7 +99,7 @@ struct MemberReady {
   uint32_t block_tokens = 0;
   uint32_t model_tokens_max = 0;
   std::vector<uint32_t> worker_pids;
-  std::string http_address;  // Api-server: where it listens, for people.
+  std::string http_address;  // Api-server: empty until it has seen all its engines.
 
   static auto fields(auto& m) {
     return std::tie(m.addresses, m.block_count, m.block_tokens, m.model_tokens_max, m.worker_pids,

@@ -14,6 +14,7 @@
 // Bounds: requests by Admission; ranks by kRanksMax.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -106,6 +107,11 @@ class EngineClient {
   [[nodiscard]] bool is_draining() const { return draining_; }
   [[nodiscard]] bool is_ready() const { return ready_count_ > 0 && !draining_; }
   [[nodiscard]] uint32_t ready_count() const { return ready_count_; }
+  // Of those that are served here.
+  [[nodiscard]] bool has_all_engines() const {
+    return ready_count_ >=
+           std::min(options_.served_count, options_.engine_count - options_.served_first);
+  }
   // No rank before it is served here, so there is nothing to tell of one.
   [[nodiscard]] uint32_t first_rank() const { return options_.served_first; }
   // 0: no engine yet, and no flag.

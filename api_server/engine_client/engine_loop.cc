@@ -113,6 +113,7 @@ struct EngineLoop::Parts final : public EngineTransport {
       // A disconnected client or a failed send is told to the engines before the loop sleeps.
       client.flush();
       if (std::exchange(has_sent, false)) was_busy = true;
+      tell_when_engines_are_there();
       if (link && link->do_work(now(), true) > 0) was_busy = true;
       while (link) {
         std::optional<member::Event> event = link->next_event();
@@ -123,6 +124,12 @@ struct EngineLoop::Parts final : public EngineTransport {
     }
     is_turning = false;
     if (left == 0) look_again();
+  }
+
+  // Who waits for the cluster (the launcher) waits until requests find every engine.
+  void tell_when_engines_are_there() {
+    if (!link || !ready_with_engines || !client.has_all_engines()) return;
+    link->set_ready(*std::exchange(ready_with_engines, std::nullopt));
   }
 
   void take(const member::Event& event) {
@@ -139,6 +146,7 @@ struct EngineLoop::Parts final : public EngineTransport {
   Timer timer;
   zmq::Message message;
   std::optional<member::MemberLink> link;
+  std::optional<wire::MemberReady> ready_with_engines;
   std::function<void(const member::Event&)> on_event;
   EngineClient client;
   uint64_t ended_seen = 0;  // Connections.
@@ -175,6 +183,8 @@ Status EngineLoop::join(member::MemberLink link, wire::MemberReady ready,
   TRIREME_RETURN_IF_ERROR(parts_->poller.add(link.socket(), kMemberToken));
   parts_->on_event = std::move(on_event);
   parts_->link.emplace(std::move(link));
+  parts_->ready_with_engines = ready;
+  ready.http_address.clear();
   parts_->link->set_ready(std::move(ready));
   parts_->look_again();
   return {};

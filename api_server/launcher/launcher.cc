@@ -275,6 +275,8 @@ bool Launcher::is_complete(const wire::View& view) const {
   for (uint32_t i = 0; i < servers; ++i) {
     const uint32_t index = member::first_api_server_index(options_) + i;
     if (!is_ready(wire::Role::kApiServer, index)) return false;
+    const auto* member = member::find_member(view, wire::Role::kApiServer, index);
+    if (member->ready.http_address.empty()) return false;  // It has not seen all engines yet.
   }
   return true;
 }

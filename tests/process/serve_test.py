@@ -32,6 +32,15 @@ def test_the_readme_question_is_answered(cluster):
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
 
+@pytest.mark.parametrize("flags", [["--data-parallel-size", "4"], ["--data-parallel-size", "2", "--api-server-count", "2"]],
+                         ids=["four engines", "two front ends"])  # fmt: skip
+def test_whoever_asks_when_the_launcher_says_ready_finds_every_engine(flags):
+    with demo_cluster(*flags) as starting:
+        wait_for("the launcher says so", lambda: "ready after" in starting.log_text(), interval=0.001)
+        assert starting.metric("trireme:engines_ready") == int(flags[1])
+        assert starting.complete("The capital of France is").status == 200
+
+
 def test_joined_stream_is_the_whole_answer(cluster):
     whole = cluster.complete("The capital of Japan is", tokens=16).json()
     stream = cluster.complete("The capital of Japan is", tokens=16, stream=True)
