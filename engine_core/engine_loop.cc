@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "common/log.h"
-#include "engine_core/worker_watch.h"
 
 namespace trireme::engine {
 namespace {
@@ -13,8 +12,13 @@ namespace {
 constexpr int kEventsPerTurnMax = 1024;
 // Looking for a signal is a system call; a busy loop does it this often.
 constexpr Duration kSignalInterval = std::chrono::milliseconds(5);
-// How old the figures of the shared-memory queues may be while the engine is busy.
+// How old the figures of the shared-memory queues may be while the engine is busy, or is idle and
+// its workers have not taken everything yet.
 constexpr Duration kShmInterval = std::chrono::milliseconds(100);
+
+bool has_waiting(const std::optional<wire::ShmStats>& stats) {
+  return stats && stats->steps.chunks_waiting + stats->results.chunks_waiting > 0;
+}
 
 int64_t in_seconds(Duration duration) {
   return std::chrono::duration_cast<std::chrono::seconds>(duration).count();
@@ -52,8 +56,8 @@ void EngineLoop::heed(StopSignal& stop, Instant now) {
 }
 
 void EngineLoop::sleep() {
-  const Instant until =
-      std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_, step_look_at_});
+  const Instant until = std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_,
+                                  step_look_at_, shm_again_at_});
   channel_.main_bell.wait(Deadline(until), watched_,
                           [this] { return !channel_.input.is_empty() || executor_.has_result(); });
   look_at_signals_ = Instant{};
@@ -66,15 +70,17 @@ int EngineLoop::do_work(Instant now) {
   work += collect(now);
   work += make_steps(now);
   look_for_the_end(now);
-  if (work > 0 || now >= publisher_.due_at()) publish(now);
+  if (work > 0 || now >= std::min(publisher_.due_at(), shm_again_at_)) publish(now);
   return work;
 }
 
 void EngineLoop::publish(Instant now) {
   const bool is_idle = !scheduler_.has_requests();
   if (is_idle || now >= shm_due_at_) {
-    publisher_.tell_shm(executor_.shm_stats(), false);
+    const std::optional<wire::ShmStats> shm = executor_.shm_stats();
+    publisher_.tell_shm(shm, /*at_once=*/now >= shm_again_at_);
     shm_due_at_ = now + kShmInterval;
+    shm_again_at_ = is_idle && has_waiting(shm) ? shm_due_at_ : Instant::max();
   }
   publisher_.publish(scheduler_.stats(), is_idle, now);
 }

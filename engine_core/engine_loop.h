@@ -24,6 +24,7 @@
 #include "engine_core/executor.h"
 #include "engine_core/publisher.h"
 #include "engine_core/scheduler.h"
+#include "engine_core/worker_watch.h"
 
 namespace trireme::engine {
 
@@ -33,12 +34,12 @@ struct EngineLoopConfig {
   Duration drain_timeout = std::chrono::seconds(30);
   // A step that takes longer is named in the log, with who is behind; again after twice the time,
   // and so on.
-  Duration step_warning = std::chrono::seconds(5);
+  Duration step_warning = WorkerWatch::kWarning;
   // The worker that is behind is killed when it has neither shown progress nor used any CPU time
   // for the one, or has shown no progress for the other; the engine ends, to be started again.
   // Where nobody can be named, the other is for the step.
   Duration worker_timeout = std::chrono::seconds(60);
-  Duration step_timeout = std::chrono::seconds(300);
+  Duration step_timeout = WorkerWatch::kStillMax;
 };
 
 class EngineLoop {
@@ -101,6 +102,7 @@ class EngineLoop {
   Instant step_warning_at_ = Instant::max();
   Instant look_at_signals_{};
   Instant shm_due_at_{};
+  Instant shm_again_at_ = Instant::max();  // Idle, and not all was taken when it was told.
   std::vector<int> watched_;
 };
 

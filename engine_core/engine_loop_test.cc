@@ -260,6 +260,63 @@ TEST(SimProfile, names_what_it_does_not_understand) {
   }
 }
 
+// Answers at once; what waits in its queues is the test's.
+class QuickExecutor final : public Executor {
+ public:
+  [[nodiscard]] StatusOr<KvCapacity> start(Bell&, StopSignal&) override { return KvCapacity{}; }
+  [[nodiscard]] Status submit(const wire::StepInput& step, Instant) override {
+    step_ = step.step;
+    rows_ = step.row_slot.size();
+    return absl::OkStatus();
+  }
+  [[nodiscard]] StatusOr<bool> try_collect(wire::StepResult& result, Instant) override {
+    result = {.step = step_};
+    result.row_token.assign(rows_, 5);
+    return true;
+  }
+  [[nodiscard]] uint32_t steps_in_flight_max() const override { return 1; }
+  [[nodiscard]] std::optional<wire::ShmStats> shm_stats() const override { return shm; }
+  void stop() noexcept override {}
+
+  wire::ShmStats shm;
+
+ private:
+  StepId step_;
+  std::size_t rows_ = 0;
+};
+
+TEST(EngineLoop, chunks_that_wait_when_it_goes_idle_are_told_of_until_they_are_taken) {
+  const auto channel = *EngineChannel::create();
+  QuickExecutor executor;
+  Scheduler scheduler({.model_tokens_max = 256, .kv = {.block_count = 64}});
+  EngineLoop loop({}, scheduler, executor, *channel);
+  Instant now{std::chrono::hours(1)};
+  std::vector<uint64_t> told;
+  const auto turn = [&](int milliseconds) {
+    now += std::chrono::milliseconds(milliseconds);
+    loop.do_work(now);
+    while (auto message = channel->output.pop()) {
+      if ((*message)->outputs.shm) told.push_back((*message)->outputs.shm->steps.chunks_waiting);
+    }
+  };
+  RequestAdded added{kFront, {}};
+  added.request.key = RequestKey{1};
+  added.request.prompt_token_ids = {5, 6, 7};
+  added.request.sampling.output_tokens_max = 1;
+  ASSERT_TRUE(channel->input.push(InputEvent(FrontEndJoined{kFront, 1})));
+  ASSERT_TRUE(channel->input.push(InputEvent(std::move(added))));
+  executor.shm.steps.chunks_waiting = 1;
+  turn(1);
+  turn(1);
+  ASSERT_FALSE(scheduler.has_requests());
+  EXPECT_EQ(told.back(), 1u);
+  executor.shm.steps.chunks_waiting = 0;
+  told.clear();
+  turn(100);
+  turn(100);
+  EXPECT_EQ(told, std::vector<uint64_t>{0});
+}
+
 // Takes steps and never answers; what it says of them is the test's.
 class HangingExecutor final : public Executor {
  public:

@@ -55,7 +55,7 @@ void Publisher::tell_shm(const std::optional<wire::ShmStats>& stats, bool at_onc
   shm_ = stats;
   for (FrontEnd& front_end : front_ends_) {
     front_end.shm_told = false;
-    front_end.shm_is_due = at_once && stats.has_value();
+    front_end.shm_is_due = stats.has_value() && (at_once || front_end.shm_is_due);
   }
 }
 

@@ -113,6 +113,28 @@ bool WorkerWatch::has_peer_ahead(uint32_t rank) const {
   return false;
 }
 
+// Is any of these?
+bool WorkerWatch::is_out_of_sight(uint32_t first, uint32_t count) const {
+  const auto begin = workers_.begin() + first;
+  return std::any_of(begin, begin + count, [](const Worker& worker) {
+    return worker.seen.life.phase == WorkerPhase::kUnknown;
+  });
+}
+
+bool WorkerWatch::may_wait_for_unseen(uint32_t rank) const {
+  const auto world = static_cast<uint32_t>(workers_.size());
+  switch (workers_[rank].seen.life.phase) {
+    case WorkerPhase::kReceiving:
+      return rank >= tp_size_ && is_out_of_sight(rank - tp_size_, 1);
+    case WorkerPhase::kSending:
+      return rank + tp_size_ < world && is_out_of_sight(rank + tp_size_, 1);
+    case WorkerPhase::kReducing:
+      return is_out_of_sight(rank / tp_size_ * tp_size_, tp_size_);
+    default:
+      return false;
+  }
+}
+
 std::optional<WorkerWatch::Behind> WorkerWatch::find_behind(StepId late) const {
   std::optional<uint32_t> behind;
   for (uint32_t rank = 0; rank < workers_.size(); ++rank) {
@@ -122,7 +144,7 @@ std::optional<WorkerWatch::Behind> WorkerWatch::find_behind(StepId late) const {
   if (!behind) return std::nullopt;
   const Worker& worker = workers_[*behind];
   const bool is_clear = worker.seen.process.is_stopped() || !is_waiting(worker.seen.life.phase) ||
-                        has_peer_ahead(*behind);
+                        (has_peer_ahead(*behind) && !may_wait_for_unseen(*behind));
   if (!is_clear) return std::nullopt;
   return Behind{*behind, worker.still, worker.motionless};
 }

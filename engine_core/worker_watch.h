@@ -4,7 +4,8 @@
 //   behind   a stopped process before all others; else who computes before who waits for another;
 //            else, of one stage, who has come less far. Who has the step's result is not behind;
 //            of those that cannot be seen (other nodes) nothing is said, and when all in sight
-//            wait, and none is farther than its peers, nobody is named.
+//            wait, and none is farther than its peers, or all may wait for one out of sight,
+//            nobody is named.
 //   still       how long its sign of life has not changed
 //   motionless  and meanwhile its process has used no CPU time either
 // Time counts only while somebody looks: the engine may have been stopped as well.
@@ -34,6 +35,10 @@ class WorkerWatch {
   // How often a late step is to be looked at. A pause longer than kGapMax counts as that.
   static constexpr Duration kInterval = std::chrono::milliseconds(250);
   static constexpr Duration kGapMax = std::chrono::seconds(1);
+  // A step that takes longer is told of.
+  static constexpr Duration kWarning = std::chrono::seconds(5);
+  // Without progress for so long a worker is stuck, whether or not it uses CPU time.
+  static constexpr Duration kStillMax = std::chrono::seconds(300);
 
   struct Behind {
     uint32_t rank;
@@ -62,6 +67,8 @@ class WorkerWatch {
   [[nodiscard]] static bool is_behind(const Worker& worker, StepId late);
   [[nodiscard]] bool is_farther_behind(uint32_t rank, uint32_t other) const;
   [[nodiscard]] bool has_peer_ahead(uint32_t rank) const;
+  [[nodiscard]] bool is_out_of_sight(uint32_t first, uint32_t count) const;
+  [[nodiscard]] bool may_wait_for_unseen(uint32_t rank) const;
   [[nodiscard]] std::string place_of(uint32_t rank) const;
   [[nodiscard]] std::string describe_others(uint32_t behind, StepId late) const;
 

@@ -102,6 +102,16 @@ TEST(WorkerWatch, a_pipeline_stage_that_waits_is_not_blamed_for_the_one_before) 
             "in a wait for the stage before of step 812");
 }
 
+TEST(WorkerWatch, who_may_wait_for_one_out_of_sight_is_not_named_for_a_peer_that_is_ahead) {
+  Fixture f(2);
+  const auto ahead = at(WorkerPhase::kReducing, 3, 21, kLate.value + 1);
+  f.look_for(milliseconds(500),
+             {ahead, at(WorkerPhase::kSending, 3, 20), WorkerSighting{}, WorkerSighting{}});
+  EXPECT_EQ(f.behind(), std::nullopt);
+  f.look_for(milliseconds(500), {WorkerSighting{}, at(WorkerPhase::kReducing, 3, 20)});
+  EXPECT_EQ(f.behind(), std::nullopt);
+}
+
 TEST(WorkerWatch, cpu_time_keeps_a_still_worker_from_being_motionless) {
   Fixture f(1);
   f.look_for(milliseconds(2000), {at(WorkerPhase::kMlp, 3, 20, kLate.value, 'R', 7)});

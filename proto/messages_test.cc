@@ -110,7 +110,9 @@ GroupPlan example(GroupPlan*) {
           41};
 }
 GroupRefuse example(GroupRefuse*) { return {Incarnation{21}, "dtype differs", true}; }
-GroupKeepAlive example(GroupKeepAlive*) { return {Incarnation{20}, Incarnation{21}, true}; }
+GroupKeepAlive example(GroupKeepAlive*) {
+  return {Incarnation{20}, Incarnation{21}, true, StepId{22}};
+}
 GroupEnd example(GroupEnd*) { return {Incarnation{20}, Incarnation{21}, "stopped", true}; }
 
 template <typename Message>

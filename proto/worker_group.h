@@ -88,14 +88,17 @@ struct GroupRefuse {
 
 struct GroupKeepAlive {
   static constexpr MessageKind kKind = MessageKind::kGroupKeepAlive;
-  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kVersion = 2;
   static constexpr uint8_t kCompat = 1;
 
   Incarnation group;
   Incarnation incarnation;  // Of the seat, in both directions.
   bool is_serving = false;  // Host: the workers are loaded and the engine serves.
+  StepId late_step;  // Host: the engine waits for it, longer than usual; 0: none. Since version 2.
 
-  static auto fields(auto& m) { return std::tie(m.group, m.incarnation, m.is_serving); }
+  static auto fields(auto& m) {
+    return std::tie(m.group, m.incarnation, m.is_serving, m.late_step);
+  }
   friend bool operator==(const GroupKeepAlive&, const GroupKeepAlive&) = default;
 };
 

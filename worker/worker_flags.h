@@ -8,6 +8,7 @@
 //   collective  memfd of the tensor-parallel group; absent when --tensor-parallel-size is 1
 //   pipe_in, pipe_out  memfds of hidden rows from the stage before and to the stage after; absent
 //               on the first and last stage
+//   life        memory for the worker's sign of life, where its parent is not its engine
 //
 // Where the engine's workers are on several nodes, also
 //
@@ -48,6 +49,7 @@ struct WorkerFlags {
   int collective_fd = -1;
   int pipe_in_fd = -1;
   int pipe_out_fd = -1;
+  int life_fd = -1;
   uint32_t rank = 0;
   uint64_t group = 0;
   std::vector<PeerFlags> peers;

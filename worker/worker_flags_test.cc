@@ -35,6 +35,7 @@ TEST(WorkerFlags, bad_values_are_named) {
 TEST(WorkerFlags, those_of_workers_on_several_nodes_survive_the_command_line) {
   const WorkerFlags flags{
       .collective_fd = 4,
+      .life_fd = 8,
       .rank = 3,
       .group = UINT64_MAX,
       .peers = {{.is_in = true, .rank = 1, .fd = 9, .endpoint = "tcp://[::1]:5"},

@@ -103,10 +103,13 @@ StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOpti
   return worker;
 }
 
-// The engine cannot see what a worker on another node is at.
+// What such a worker is at is for its parent to see, which the engine tells of a late step.
 Status run_far_from_engine(const WorkerFlags& flags, const ServeOptions& options,
                            const zmq::Context& context) {
-  const LoadWorker loader = [&] { return load(flags, options, &context, LifeSigns()); };
+  if (flags.life_fd < 0) return error(StatusCode::kInvalidArgument, "life is missing");
+  TRIREME_ASSIGN_OR_RETURN(const auto memory, map(flags.life_fd, "life"));
+  const LifeSigns life(sign_of_life_in(memory->bytes()));
+  const LoadWorker loader = [&] { return load(flags, options, &context, life); };
   TRIREME_ASSIGN_OR_RETURN(
       const auto steps,
       zmq::RemoteReceiver::connect(context, flags.steps_endpoint, flags.remote_index));

@@ -5,7 +5,8 @@
 //   results  a queue with a ring per worker (or one of its own); ring = rank % rings
 // so that a node that runs some of an engine's ranks, in order, needs no more than their number.
 // Its sign of life is the note of that ring. An engine on another node is reached by its endpoints
-// instead, and so are ranks there. Threads: one.
+// instead, and so are ranks there; the sign of life is then in memory that its parent looks at.
+// Threads: one.
 #pragma once
 
 #include <memory>

@@ -41,6 +41,10 @@ void MpExecutor::on_started() {
   if (remote_ != nullptr) remote_->set_serving();
 }
 
+void MpExecutor::tell_late_step(StepId step) {
+  if (remote_ != nullptr) remote_->set_late_step(step);
+}
+
 Status MpExecutor::check_workers() {
   TRIREME_RETURN_IF_ERROR(local_.check());
   return remote_ == nullptr ? absl::OkStatus() : remote_->health();

@@ -25,6 +25,7 @@ class MpExecutor final : public QueueExecutor {
  private:
   [[nodiscard]] Status start_workers(StopSignal& stop) override;
   void on_started() override;
+  void tell_late_step(StepId step) override;
   [[nodiscard]] Status check_workers() override;
   void stop_workers(const Status& health) noexcept override;
 

@@ -190,6 +190,7 @@ StatusOr<bool> QueueExecutor::try_collect(wire::StepResult& result, Instant) {
   if (auto collected = results_.pop()) {
     result = *std::move(collected);
     --steps_uncollected_;
+    if (late_step_ != StepId{}) tell_late_step(late_step_ = StepId{});
     return true;
   }
   if (has_failed_.load()) return failure_;
@@ -207,6 +208,7 @@ std::optional<wire::ShmStats> QueueExecutor::shm_stats() const {
 }
 
 LateStep QueueExecutor::watch_step(StepId late, Instant now) {
+  if (late_step_ != late) tell_late_step(late_step_ = late);
   std::vector<WorkerSighting> seen(worker_count());
   for (uint32_t rank = 0; rank < seen.size(); ++rank) {
     seen[rank].pid = worker_pids_[rank];

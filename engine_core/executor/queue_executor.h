@@ -55,6 +55,8 @@ class QueueExecutor : public Executor {
   // From start_workers(), where there are workers elsewhere: lives until stop_workers().
   void send_steps_also_to(MessageSender* sender) { elsewhere_ = sender; }
   virtual void on_started() {}
+  // This step is late (0: no longer), which those who watch workers elsewhere do not see.
+  virtual void tell_late_step(StepId) {}
   // Not OK once a worker has ended: says which, and how.
   [[nodiscard]] virtual Status check_workers() = 0;
   // They have been told to stop. `health` not OK: one has ended or failed, and those that wait for
@@ -89,6 +91,7 @@ class QueueExecutor : public Executor {
   std::thread collector_thread_;
   std::vector<uint32_t> worker_pids_;
   WorkerWatch watch_;
+  StepId late_step_;  // 0: none is.
   bool is_started_ = false;
   int steps_uncollected_ = 0;
 };

@@ -133,6 +133,7 @@ void GroupHost::on(Instant now, std::string_view peer, const wire::GroupKeepAliv
   seat->heard_at = now;
   wire::GroupKeepAlive answer = alive;
   answer.is_serving = is_serving_;
+  answer.late_step = late_step_;
   outgoing_.push_back({std::string(peer), answer});
 }
 

@@ -53,6 +53,8 @@ class GroupHost {
   [[nodiscard]] std::vector<Letter> take_outgoing();
 
   void set_serving() { is_serving_ = true; }
+  // For the seats to look at their workers; 0: none is.
+  void set_late_step(StepId step) { late_step_ = step; }
   // Tells everybody; kCancelled: a stop, not a failure. Later calls change nothing.
   void end(const Status& why);
 
@@ -89,6 +91,7 @@ class GroupHost {
   Phase phase_ = Phase::kGathering;
   std::vector<Seat> seats_;
   bool is_serving_ = false;
+  StepId late_step_;
   Status why_ = absl::OkStatus();
   std::optional<std::string> refusal_;
   std::vector<Letter> outgoing_;

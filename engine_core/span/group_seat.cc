@@ -41,6 +41,7 @@ void GroupSeat::on(Instant now, const wire::GroupKeepAlive& alive) {
   if (phase_ != Phase::kSeated || alive.group != plan_.group) return;
   heard_at_ = now;
   is_serving_ |= alive.is_serving;
+  late_step_ = alive.late_step;
 }
 
 void GroupSeat::on(Instant, const wire::GroupEnd& end) {

@@ -41,6 +41,8 @@ class GroupSeat {
   // While it is seated.
   [[nodiscard]] const wire::GroupPlan& plan() const { return plan_; }
   [[nodiscard]] bool is_serving() const { return is_serving_; }
+  // The step that the engine waits for too long, as far as we have heard; 0: none.
+  [[nodiscard]] StepId late_step() const { return late_step_; }
   // Once over. kFailedPrecondition: refused for good. kUnavailable: the group has ended;
   // kCancelled: because its engine was told to stop.
   [[nodiscard]] const Status& why() const { return why_; }
@@ -63,6 +65,7 @@ class GroupSeat {
   Phase phase_ = Phase::kJoining;
   wire::GroupPlan plan_;
   bool is_serving_ = false;
+  StepId late_step_;
   Instant speak_at_;
   Instant heard_at_;
   std::string told_;

@@ -138,6 +138,23 @@ TEST(GroupHost, silent_seat_ends_the_formed_group) {
   EXPECT_EQ(host.why().code(), StatusCode::kUnavailable);
 }
 
+TEST(GroupHost, a_late_step_is_told_with_the_next_sign_of_life_until_it_ends) {
+  GroupHost host = host_of(1);
+  GroupSeat seat(hello_of(11), at(0));
+  host.on_message(at(0), "a", hello_of(11));
+  const auto answer = [&](int64_t ms) {
+    for (const auto& letter : host.take_outgoing()) seat.on_message(at(ms), letter.message);
+    return seat.late_step();
+  };
+  EXPECT_EQ(answer(1), StepId{});
+  host.set_late_step(StepId{812});
+  host.on_message(at(700), "a", wire::GroupKeepAlive{Incarnation{1}, Incarnation{11}});
+  EXPECT_EQ(answer(701), StepId{812});
+  host.set_late_step(StepId{});
+  host.on_message(at(1400), "a", wire::GroupKeepAlive{Incarnation{1}, Incarnation{11}});
+  EXPECT_EQ(answer(1401), StepId{});
+}
+
 TEST(GroupHost, seat_of_an_older_engine_is_told_that_its_group_is_over) {
   GroupHost host = host_of(2);
   host.on_message(at(0), "a", wire::GroupKeepAlive{Incarnation{1}, Incarnation{11}});

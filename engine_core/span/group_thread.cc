@@ -56,6 +56,7 @@ struct GroupThread::Parts {
   std::atomic<bool> is_over{false};
   Status why = absl::OkStatus();  // Written before is_over.
   std::atomic<bool> is_serving{false};
+  std::atomic<uint64_t> late_step{0};
   std::atomic<bool> is_stopping{false};
   Status stop_reason = absl::OkStatus();  // Written before is_stopping.
   std::thread thread;
@@ -96,6 +97,8 @@ void GroupThread::set_serving() {
   parts_->wakeup.notify();
 }
 
+void GroupThread::set_late_step(StepId step) { parts_->late_step.store(step.value); }
+
 void GroupThread::stop(const Status& why) noexcept {
   if (!parts_->thread.joinable()) return;
   parts_->stop_reason = why;
@@ -109,6 +112,7 @@ void GroupThread::Parts::run() noexcept {
   ::pthread_setname_np(::pthread_self(), name.c_str());
   while (true) {
     const Instant turn = now();
+    host.set_late_step(StepId{late_step.load()});
     read(turn);
     take_wishes();
     host.tick(turn);

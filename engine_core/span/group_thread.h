@@ -32,6 +32,8 @@ class GroupThread {
   // Not OK once the group is over.
   [[nodiscard]] Status health() const;
   void set_serving();
+  // Goes along with what is said anyway, a quarter of a lease later at most.
+  void set_late_step(StepId step);
   // Tells the other places that it is over, and why. Idempotent.
   void stop(const Status& why) noexcept;
 

@@ -7,7 +7,7 @@
 
 #include "common/log.h"
 #include "common/process/sibling_binary.h"
-#include "common/shm/mapping.h"
+#include "common/shm/doorbell.h"
 #include "worker/comm/shm_collective.h"
 #include "worker/comm/shm_pipe.h"
 #include "worker/worker_flags.h"
@@ -102,7 +102,7 @@ process::ChildOptions child_of(const std::string& program, const worker::WorkerF
   child.argv.insert(child.argv.begin(), program);
   child.argv.insert(child.argv.end(), command_line.begin(), command_line.end());
   for (const int fd : {flags.steps_fd, flags.results_fd, flags.collective_fd, flags.pipe_in_fd,
-                       flags.pipe_out_fd}) {
+                       flags.pipe_out_fd, flags.life_fd}) {
     if (fd >= 0) child.inherited_fds.push_back(fd);
   }
   for (const worker::PeerFlags& peer : flags.peers) {
@@ -118,9 +118,15 @@ Status LocalWorkers::start(const LocalWorkersConfig& config,
   TRIREME_ASSIGN_OR_RETURN(const std::string program, process::find_sibling_binary("worker"));
   TRIREME_ASSIGN_OR_RETURN(const SharedMemory memory, make_memory(config));
   first_rank_ = config.span.first_rank(config.place);
+  world_size_ = config.span.world_size();
   for (uint32_t i = 0; i < config.span.ranks_per_place; ++i) {
     const uint32_t rank = first_rank_ + i;
-    TRIREME_ASSIGN_OR_RETURN(const auto flags, flags_of(rank, config, memory, listeners));
+    TRIREME_ASSIGN_OR_RETURN(auto flags, flags_of(rank, config, memory, listeners));
+    if (!config.engine.steps_endpoint.empty()) {
+      TRIREME_ASSIGN_OR_RETURN(auto life, shm::Mapping::create("trireme-life", shm::kLine));
+      flags.life_fd = life.fd();
+      lives_.push_back(std::move(life));
+    }
     auto spawned = process::ChildProcess::spawn(child_of(program, flags, config.command_line));
     if (!spawned.ok()) {
       return annotate(spawned.status(), "start worker rank " + std::to_string(rank));
@@ -142,6 +148,17 @@ Status LocalWorkers::check(bool* clean) {
   return absl::OkStatus();
 }
 
+std::vector<WorkerSighting> LocalWorkers::look() const {
+  std::vector<WorkerSighting> seen(world_size_);
+  for (std::size_t i = 0; i < lives_.size() && i < workers_.size(); ++i) {
+    WorkerSighting& worker = seen[first_rank_ + i];
+    worker.pid = static_cast<uint32_t>(workers_[i].pid());
+    worker.life = worker::look_at(worker::sign_of_life_in(lives_[i].bytes()));
+    if (const auto process = process::read_process_state(worker.pid)) worker.process = *process;
+  }
+  return seen;
+}
+
 void LocalWorkers::kill(uint32_t rank) noexcept {
   if (rank < first_rank_ || rank - first_rank_ >= workers_.size()) return;
   process::ChildProcess& worker = workers_[rank - first_rank_];
@@ -155,6 +172,7 @@ void LocalWorkers::stop(Deadline deadline) noexcept {
   }
   workers_.clear();  // Reaps them.
   pidfds_.clear();
+  lives_.clear();
 }
 
 std::vector<int> LocalWorkers::pids() const {

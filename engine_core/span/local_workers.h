@@ -9,9 +9,11 @@
 #include <vector>
 
 #include "common/process/child_process.h"
+#include "common/shm/mapping.h"
 #include "common/status.h"
 #include "engine_core/span/listeners.h"
 #include "engine_core/span/worker_span.h"
+#include "engine_core/worker_watch.h"
 #include "proto/worker_group.h"
 
 namespace trireme::engine {
@@ -41,6 +43,9 @@ class LocalWorkers {
   // Not OK once one has ended: says which, and how. `clean` (may be null) tells whether it ended
   // as if it had been told to.
   [[nodiscard]] Status check(bool* clean = nullptr);
+  // All the engine's workers, by rank. Out of sight: those elsewhere, and those whose sign of life
+  // is beside the engine's results.
+  [[nodiscard]] std::vector<WorkerSighting> look() const;
   // SIGKILL to this rank, if it is here; returns when it has ended, which is soon.
   void kill(uint32_t rank) noexcept;
   // Waits for their end until the deadline, then kills them.
@@ -52,8 +57,10 @@ class LocalWorkers {
 
  private:
   uint32_t first_rank_ = 0;
+  uint32_t world_size_ = 0;
   std::vector<process::ChildProcess> workers_;  // By rank.
   std::vector<int> pidfds_;
+  std::vector<shm::Mapping> lives_;  // By rank; none where the engine is here.
 };
 
 }  // namespace trireme::engine

@@ -16,6 +16,7 @@
 #include "engine_core/span/listeners.h"
 #include "engine_core/span/local_workers.h"
 #include "engine_core/span/remote_workers.h"
+#include "engine_core/span/seat_watch.h"
 #include "engine_core/span/worker_span.h"
 #include "proto/member/cluster_context.h"
 #include "proto/messages.h"
@@ -67,11 +68,14 @@ class Attempt {
         poller_(std::move(poller)),
         listeners_(std::move(listeners)),
         seat_(std::move(hello), now()),
+        watch_(EngineId{place.options.internal.engine_rank}, place.span.tp_size,
+               std::chrono::seconds(place.options.worker.timeout_seconds)),
         waiting_at_(now() + std::chrono::seconds(1)) {}
 
   void read(Instant now);
   void write();
   void look_at_workers();
+  void watch_step(Instant now);
   void stop_watching_workers();
   void say_waiting(Instant now);
   [[nodiscard]] bool has_to_leave(Instant now);
@@ -84,6 +88,7 @@ class Attempt {
   std::vector<Listener> listeners_;
   GroupSeat seat_;
   LocalWorkers workers_;
+  SeatWatch watch_;
   zmq::Message message_;
   wire::Buffer buffer_;
   Instant waiting_at_;
@@ -127,12 +132,13 @@ Status Attempt::run() {
       if (const Status started = start_workers(); !started.ok()) seat_.leave(started);
     }
     if (has_workers_) look_at_workers();
+    if (has_workers_) watch_step(turn);
     seat_.tick(turn);
     say_waiting(turn);
     write();
     if (seat_.is_over()) break;
     const Instant waiting = has_workers_ ? Instant::max() : waiting_at_;
-    (void)poller_.wait(Deadline(std::min({seat_.wakeup(), waiting, leave_at_})));
+    (void)poller_.wait(Deadline(std::min({seat_.wakeup(), waiting, leave_at_, watch_.look_at()})));
   }
   workers_.stop(Deadline(Instant{}));
   const Status why = seat_.why();
@@ -185,6 +191,21 @@ void Attempt::look_at_workers() {
     for (const int pid : workers_.pids()) absl::StrAppendFormat(&pids, " %d", pid);
     place_.say(absl::StrFormat("serving (pids%s)", pids));
   }
+}
+
+void Attempt::watch_step(Instant now) {
+  watch_.on_late_step(seat_.late_step(), now);
+  if (now < watch_.look_at()) return;
+  const SeatWatch::Finding found = watch_.look(workers_.look(), now);
+  if (found.is_news) {
+    log::warning("step_slow", {{"engine", place_.options.internal.engine_rank},
+                               {"step", seat_.late_step().value},
+                               {"node", host_name()},
+                               {"phase", found.text}});
+  }
+  if (!found.stuck) return;
+  workers_.kill(*found.stuck);
+  seat_.leave(error(StatusCode::kAborted, "worker killed, as it made no progress: %s", found.text));
 }
 
 void Attempt::stop_watching_workers() {

@@ -4,7 +4,8 @@
 // Asks the engine at --master-addr for a seat until it has one, then starts its share of the
 // workers. When the group is over (the engine, its node, a worker elsewhere or the link is gone)
 // it kills them and asks again; when one of its own workers dies it tells the engine and ends, and
-// its parent starts it again. What it does it says on standard output.
+// its parent starts it again. A worker of its own that holds up a step is named and killed, as the
+// engine does with those beside it (seat_watch.h). What it does it says on standard output.
 #pragma once
 
 #include <string>

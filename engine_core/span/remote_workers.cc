@@ -156,6 +156,7 @@ const std::vector<Listener>& RemoteWorkers::listeners() const { return parts_->l
 void RemoteWorkers::close_listeners() { parts_->listeners.clear(); }
 MessageSender& RemoteWorkers::steps() { return *parts_->steps; }
 void RemoteWorkers::set_serving() { parts_->group->set_serving(); }
+void RemoteWorkers::set_late_step(StepId step) { parts_->group->set_late_step(step); }
 
 Status RemoteWorkers::health() const {
   TRIREME_RETURN_IF_ERROR(parts_->group->health());

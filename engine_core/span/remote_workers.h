@@ -42,6 +42,8 @@ class RemoteWorkers {
   // Not OK once a worker, its node or the link to it is gone.
   [[nodiscard]] Status health() const;
   void set_serving();
+  // The places elsewhere look at their workers while it is not 0.
+  void set_late_step(StepId step);
   // The workers elsewhere are ended by their parents, who are told why.
   void stop(const Status& why) noexcept;
 

@@ -70,6 +70,13 @@ def test_worker_that_goes_on_in_time_loses_nothing(cluster):
     assert workers(cluster) == before
 
 
+def test_queues_show_nothing_waiting_once_the_engine_is_idle(cluster):
+    for _ in range(8):
+        assert cluster.complete("Number 1 is", tokens=3, ignore_eos=True).status == 200
+        for queue in ("steps", "results"):
+            wait_for("all is taken", lambda q=queue: queue_figure(cluster, "chunks_waiting", q) == 0, 5)
+
+
 def test_queues_count_the_messages_of_each_step(cluster):
     assert cluster.complete("Number 1 is", tokens=16, ignore_eos=True).status == 200
     steps = cluster.metric("trireme:engine_steps_total")

@@ -201,6 +201,37 @@ def test_dead_node_leaves_no_orphan_and_comes_back(spanning, key):
         assert cluster.complete("The capital of France is").status == 200
 
 
+def test_stopped_worker_on_the_far_node_is_named_there_and_killed_and_the_group_comes_back(network, key):
+    more = ["--distributed-timeout-seconds", 8, "--master-port", 29801]
+    with front(key, 2, 2, *more) as cluster, node(key, 2, 2, *more) as far:
+        wait_for("an engine", lambda: is_serving(cluster), 60)
+        before = workers_of(cluster, far)
+        victim = max(workers_of(far))
+        name = f"rank 0 worker pp1 tp1 (pid {victim}) is stopped (process state T) and has been "
+        reply = lose_while_answering(cluster, lambda: os.kill(victim, signal.SIGSTOP))
+        assert reply.status == 503
+        slow = [line for line in far.log_text().split("\n") if '"step_slow"' in line]
+        assert slow and name in slow[0], far.log_text()
+        killed = f"worker killed, as it made no progress: {name}"
+        assert killed in far.log_text()
+        wait_for("the engine says why", lambda: killed in cluster.log_text(), 10)
+        wait_for("every old worker has ended", lambda: not before & set(all_processes()), 10)
+        wait_for("back", lambda: is_serving(cluster), 60)
+        assert cluster.complete("The capital of France is").status == 200
+
+
+def test_far_worker_that_waits_for_a_stopped_one_here_is_not_blamed(network, key):
+    more = ["--distributed-timeout-seconds", 8, "--master-port", 29802]
+    with front(key, 2, 2, *more) as cluster, node(key, 2, 2, *more) as far:
+        wait_for("an engine", lambda: is_serving(cluster), 60)
+        victim = max(workers_of(cluster))
+        reply = lose_while_answering(cluster, lambda: os.kill(victim, signal.SIGSTOP))
+        assert reply.status == 503
+        assert f"worker killed, as it made no progress: rank 0 worker pp0 tp1 (pid {victim})" in cluster.log_text()
+        assert '"step_slow"' not in far.log_text()
+        wait_for("back", lambda: is_serving(cluster), 60)
+
+
 def test_every_engine_of_a_data_parallel_group_spans_the_nodes(network, key):
     more = ["--data-parallel-size", 2, "--master-port", 29701]
     with front(key, 2, 1, *more) as cluster, node(key, 2, 1, *more) as far:

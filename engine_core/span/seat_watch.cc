@@ -1,0 +1,34 @@
+#include "engine_core/span/seat_watch.h"
+
+#include <algorithm>
+
+namespace trireme::engine {
+
+SeatWatch::SeatWatch(EngineId engine, uint32_t tp_size, Duration worker_timeout)
+    : watch_(engine, tp_size),
+      worker_timeout_(worker_timeout),
+      still_max_(std::max(WorkerWatch::kStillMax, worker_timeout)) {}
+
+void SeatWatch::on_late_step(StepId step, Instant now) {
+  if (step == late_) return;
+  late_ = step;
+  told_after_ = WorkerWatch::kWarning;
+  look_at_ = step == StepId{} ? Instant::max() : now;
+}
+
+SeatWatch::Finding SeatWatch::look(const std::vector<WorkerSighting>& workers, Instant now) {
+  look_at_ = now + WorkerWatch::kInterval;
+  watch_.look(workers, now);
+  Finding found;
+  const auto behind = watch_.find_behind(late_);
+  if (!behind) return found;
+  found.is_news = behind->still >= told_after_;
+  if (found.is_news) told_after_ = 2 * behind->still;
+  if (behind->motionless >= worker_timeout_ || behind->still >= still_max_) {
+    found.stuck = behind->rank;
+  }
+  if (found.is_news || found.stuck) found.text = watch_.describe(late_);
+  return found;
+}
+
+}  // namespace trireme::engine
