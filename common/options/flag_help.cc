@@ -27,7 +27,13 @@ void append_effect_rows(std::string& page, FlagEffect effect) {
   for (const FlagRow& row : serve_flags()) {
     if (row.effect != effect) continue;
     page += "| `--" + std::string(row.name) + "` | " + std::string(row.help);
-    if (!row.accepted.empty()) page += "; `" + std::string(row.accepted) + "` is accepted";
+    if (!row.accepted.empty()) {
+      std::string values(row.accepted);
+      for (auto at = values.find(';'); at != values.npos; at = values.find(';', at + 4)) {
+        values.replace(at, 1, "`, `");
+      }
+      page += "; accepted: `" + values + "`";
+    }
     page += " |\n";
   }
 }

@@ -29,25 +29,37 @@ std::string_view nearest_flag(std::string_view name) {
   return nearest_name(name, known);
 }
 
-Status unknown_flag(std::string_view name) {
-  const std::string_view nearest = nearest_flag(name);
-  if (nearest.empty()) return error(kBad, "unknown flag --%s; see --help", name);
-  return error(kBad, "unknown flag --%s; did you mean --%s?", name, nearest);
-}
-
-// One argument cut into its parts: "--a_b=c" is a-b, "c".
+// One argument cut into its parts: "--a_b.x=c" is a-b, x, "c".
 struct Argument {
+  std::string_view dashes;
   std::string name;
+  std::string key;  // Of a JSON value given by its parts.
   std::optional<std::string_view> value;
   bool negated = false;
 };
 
+Status unknown_flag(const Argument& argument) {
+  const std::string name = absl::StrFormat("%s%s%s%s", argument.dashes, argument.name,
+                                           argument.key.empty() ? "" : ".", argument.key);
+  const std::string_view nearest = nearest_flag(argument.name);
+  if (nearest.empty()) return error(kBad, "unknown flag %s; see --help", name);
+  return error(kBad, "unknown flag %s; did you mean --%s?", name, nearest);
+}
+
 Argument cut(std::string_view text) {
-  text.remove_prefix(text.starts_with("--") ? 2 : 1);
-  Argument argument;
-  if (const auto equals = text.find('='); equals != text.npos) {
+  const std::size_t dash_count = text.starts_with("--") ? 2 : 1;
+  Argument argument{.dashes = text.substr(0, dash_count)};
+  text.remove_prefix(dash_count);
+  if (dash_count == 1 && text.size() > 1 && text[0] == 'O' && text[1] >= '0' && text[1] <= '9') {
+    argument.value = text.substr(1);  // -O3
+    text = text.substr(0, 1);
+  } else if (const auto equals = text.find('='); equals != text.npos) {
     argument.value = text.substr(equals + 1);
     text = text.substr(0, equals);
+  }
+  if (const auto dot = text.find('.'); dot != text.npos) {
+    argument.key = text.substr(dot + 1);
+    text = text.substr(0, dot);
   }
   argument.name = text;
   std::replace(argument.name.begin(), argument.name.end(), '_', '-');
@@ -82,7 +94,14 @@ StatusOr<FlagUse> read_switch(const FlagRow& row, const Argument& argument) {
 StatusOr<FlagUse> read_use(std::span<const char* const> args, std::size_t at) {
   const Argument argument = cut(args[at]);
   const FlagRow* const row = find_flag(argument.name);
-  if (row == nullptr && argument.name != kConfigFlag) return unknown_flag(argument.name);
+  if (row == nullptr && argument.name != kConfigFlag) return unknown_flag(argument);
+  if (!argument.key.empty()) {
+    if (row == nullptr || row->value != "JSON") return unknown_flag(argument);
+    if (row->effect == FlagEffect::kWorks) {
+      return error(kBad, "--%s.%s: give --%s its whole JSON at once", row->name, argument.key,
+                   row->name);
+    }
+  }
   if (row != nullptr && row->value.empty()) return read_switch(*row, argument);
   if (argument.negated) return error(kBad, "--no-%s: not a switch", argument.name);
   FlagUse use{.row = row};
@@ -102,6 +121,17 @@ StatusOr<FlagUse> read_use(std::span<const char* const> args, std::size_t at) {
     ++use.words;
   } while (row != nullptr && is_list(*row) && !word().starts_with('-'));
   return use;
+}
+
+bool is_accepted(const FlagRow& row, std::string_view value) {
+  if (row.value.empty()) return value == "false";
+  std::string_view rest = row.accepted;
+  while (!rest.empty()) {
+    const auto end = std::min(rest.find(';'), rest.size());
+    if (rest.substr(0, end) == value) return true;
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return false;
 }
 
 class Parser {
@@ -150,16 +180,20 @@ class Parser {
 
   Status store(const FlagRow& row, std::string_view value) {
     if (row.effect == FlagEffect::kRefused) {
-      if (value == row.accepted || (row.value.empty() && value == "false")) return {};
+      if (is_accepted(row, value)) return {};
       return error(kBad, "--%s is not supported: %s", row.name, row.help);
     }
     if (row.effect == FlagEffect::kNoEffect) {
-      if (notices_ != nullptr) {
-        notices_->push_back(absl::StrFormat("--%s has no effect: %s", row.name, row.help));
-      }
+      notice(absl::StrFormat("--%s has no effect: %s", row.name, row.help));
       return absl::OkStatus();
     }
     return annotate(row.store(options_, value), absl::StrFormat("--%s", row.name));
+  }
+
+  // Once, however many values and keys the flag has.
+  void notice(std::string line) {
+    if (notices_ == nullptr || std::ranges::find(*notices_, line) != notices_->end()) return;
+    notices_->push_back(std::move(line));
   }
 
   ServeOptions& options_;

@@ -6,6 +6,7 @@
 //   MODEL --flag value --flag=value --switch --no-switch -dp 2      underscores in names read as
 //   dashes
 //   --list a b --list c            a list: words up to the next flag; may be repeated
+//   -O3 --json.key=value -cc.key v  of flags without effect and refused ones
 //   --config file.yaml             flat keys; what the command line says is not taken from it
 // Every flag of `vllm serve` is known: it works here, or is accepted with a one-line notice that it
 // has no effect, or is refused by name with the reason. A name that is not known gets the nearest
@@ -33,8 +34,9 @@ struct FlagRow {
   FlagEffect effect = FlagEffect::kWorks;
   // Takes the value ("true" or "false" for a switch). Null where there is nothing to store.
   Status (*store)(ServeOptions& options, std::string_view value) = nullptr;
-  std::string_view accepted =
-      {};  // kRefused: the one value, vLLM's default, that is none the less.
+  // kRefused: the values, vLLM's default and what means the same, that are taken none the less;
+  // with ";" between them.
+  std::string_view accepted = {};
 };
 
 [[nodiscard]] std::span<const FlagRow> serve_flags();

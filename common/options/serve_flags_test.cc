@@ -109,6 +109,45 @@ TEST(ServeFlags, unsupported_flag_is_refused_with_its_reason) {
             "--enable-lora is not supported: adapters are not supported");
 }
 
+TEST(ServeFlags, refused_flag_takes_every_value_that_changes_nothing) {
+  for (const char* const value : {"auto", "generate"}) {
+    EXPECT_TRUE(parse({"m", "--runner", value}).ok()) << value;
+  }
+  for (const char* const value : {"pooling", "", "auto;generate"}) {
+    EXPECT_EQ(message(parse({"m", "--runner", value})),
+              "--runner is not supported: models generate, nothing else");
+  }
+}
+
+TEST(ServeFlags, compilation_has_all_of_its_spellings_and_one_notice_for_each_flag) {
+  std::vector<std::string> notices;
+  const auto whole =
+      parse({"m", "-O3", "-O", "2", "-O.mode=3", "-cc.mode=3", "-cc.backend", "x", "--port", "9000",
+             "--compilation_config", R"({"cudagraph_mode": "FULL"})"},
+            &notices);
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  EXPECT_EQ(whole->server.port, 9000);
+  EXPECT_EQ(notices, (std::vector<std::string>{
+                         "--optimization-level has no effect: nothing is compiled at start",
+                         "--compilation-config has no effect: nothing is compiled at start"}));
+}
+
+TEST(ServeFlags, parts_of_a_json_that_is_read_are_refused) {
+  EXPECT_EQ(message(parse({"m", "--speculative-config.method", "ngram"})),
+            "--speculative-config.method: give --speculative-config its whole JSON at once");
+  EXPECT_EQ(message(parse({"m", "--port.x=1"})), "unknown flag --port.x; did you mean --port?");
+}
+
+// The names of vLLM's flags, versions 0.10 to 0.32, each on a line.
+TEST(ServeFlags, no_flag_of_vllm_serve_is_unknown) {
+  std::ifstream file("tests/golden/options/vllm_serve_flags.txt");
+  std::size_t count = 0;
+  for (std::string name; std::getline(file, name); ++count) {
+    EXPECT_FALSE(message(parse({"m", name.c_str()})).starts_with("unknown flag")) << name;
+  }
+  EXPECT_GT(count, 250u);
+}
+
 TEST(ServeFlags, config_file_gives_flags_and_the_command_line_wins) {
   const std::string path = std::filesystem::temp_directory_path() / "trireme_serve_flags_test.yaml";
   std::ofstream(path) << "model: a\nport: 9000\nheadless: false\nserved-model-name: [x, y]\n";
