@@ -135,3 +135,12 @@ def test_aborted_clients_free_the_engines(cluster):
     for client in clients:
         client.close()
     wait_for("none runs", lambda: running() == 0, 5)
+
+
+def test_ready_turns_503_when_nobody_is_left_to_tell_of_dead_engines(cluster):
+    for victim in [cluster.find(kind).pid for kind in ("coordinator", "node agent", "rank 0", "rank 1")]:
+        os.kill(victim, signal.SIGKILL)
+    # No request is sent: the ends of the connections must do.
+    wait_for("503", lambda: cluster.get("/ready").status == 503, 5, interval=0.005)
+    cluster.wait_ready()
+    cluster.wait_engines(2)
