@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 
@@ -70,6 +71,17 @@ def test_four_ranks_answer_and_killed_mpirun_leaves_nothing(front):
         assert len(family) == 8  # A rank and its worker, four times.
         ranks.process.kill()
         wait_for("nothing is left", lambda: is_none_left(family), 3)
+
+
+def test_stopped_worker_is_named_and_killed_by_the_rank_that_started_it(front):
+    with serving_ranks(front, 4, *SHAPE, "--distributed-timeout-seconds", 3) as ranks:
+        family = ranks.pids()
+        victim = max(p.pid for p in ranks.family() if p.name == "worker")
+        os.kill(victim, signal.SIGSTOP)
+        assert front.complete("Count:", tokens=1900, ignore_eos=True).status == 503
+        killed = re.compile(rf"worker killed, as it made no progress: rank 0 worker pp\d tp\d \(pid {victim}\) is stopped")
+        wait_for("it is named", lambda: killed.search(ranks.log_text()), 10)
+        wait_for("nothing is left", lambda: is_none_left(family), 10)
 
 
 def test_interrupted_mpirun_leaves_nothing_and_ranks_can_come_again(front):

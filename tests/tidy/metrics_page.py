@@ -22,8 +22,9 @@ scan), `*_messages_undecodable_total`, `*_messages_not_in_view_total`, `*_messag
 its load board and begin anew when it is restarted.
 
 `trireme:shm_queue_*` are the shared-memory queues between an engine and its workers on its node: `steps` to them, `results` from them
-(all zeros with the executor `sim`, which has none). They are told ten times a second at most, when the engine goes idle, and while a
-step is late; they begin anew with each life of the engine. A worker that hangs shows as `chunks_waiting` that stay.
+(all zeros with the executor `sim`, which has none). They are told ten times a second at most, when the engine goes idle, after that
+until its workers have taken everything, and while a step is late; they begin anew with each life of the engine. A worker that hangs
+shows as `chunks_waiting` that stay.
 
 | metric | type | labels | meaning |
 | --- | --- | --- | --- |
