@@ -49,7 +49,7 @@ bool has_layer(WorkerPhase phase) {
 }
 
 std::string describe_activity(const LifeSighting& life, StepId late) {
-  if (life.phase == WorkerPhase::kUnknown) return "out of sight";
+  if (life.phase == WorkerPhase::kUnknown) return "out of sight (its own node tells of it)";
   if (life.step < late) {
     return absl::StrFormat("idle with step %u before it", late.value);
   }
