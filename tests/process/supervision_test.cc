@@ -52,7 +52,7 @@ Status run_member(const ServeOptions& options, wire::Role role, uint32_t index, 
                                                      .index = index,
                                                      .incarnation = Incarnation{entropy64()},
                                                      .config = member::cluster_config(options)}));
-  link.set_ready({.block_count = 8, .block_tokens = 16});
+  link.set_ready({.block_count = 8, .block_tokens = 16, .http_address = "127.0.0.1:1"});
   TRIREME_ASSIGN_OR_RETURN(auto poller, zmq::Poller::create());
   TRIREME_RETURN_IF_ERROR(poller.add(link.socket(), 1));
   TRIREME_RETURN_IF_ERROR(poller.add_fd(stop.fd(), 2));
