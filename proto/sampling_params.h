@@ -29,7 +29,7 @@ struct TokenSequence {
 inline constexpr int32_t kLogprobsNone = -1;
 
 struct SamplingParams {
-  float temperature = 1;  // [0, 100]; 0 is greedy.
+  float temperature = 1;  // [0, 2]; 0 is greedy.
   float top_p = 1;        // (0, 1]
   int32_t top_k = 0;      // 0: all.
   float min_p = 0;        // [0, 1]

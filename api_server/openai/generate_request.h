@@ -23,8 +23,7 @@ struct RequestLimits {
   std::size_t prompts_max = 1024;
   std::size_t prompt_tokens_max = 4 * 1024 * 1024;  // Of all prompts; before any model's limit.
   uint32_t choices_max = 128;                       // n
-  std::size_t stop_strings_max = 16;                // OpenAI's and vLLM's newest take 4.
-  double temperature_max = 100;                     // OpenAI's and vLLM's newest take 2.
+  std::size_t stop_strings_max = 4;
   std::size_t stop_bytes_max = 1024;
   std::size_t messages_max = 4096;
   std::size_t token_list_max = 4096;  // stop_token_ids, allowed_token_ids, logit_bias, bad_words

@@ -101,24 +101,19 @@ TEST(RequestReader, nulls_are_as_good_as_absent) {
   EXPECT_EQ(request->n, 1u);
 }
 
-TEST(RequestReader, more_stops_and_heat_than_openai_takes_and_a_best_of_that_ranks_nothing) {
-  const auto request = completion(
-      R"({"prompt":"a","temperature":2.5,"stop":["a","b","c","d","e"],"n":3,"best_of":3})");
-  ASSERT_TRUE(request.ok()) << request.status();
-  EXPECT_EQ(request->sampling.temperature, 2.5F);
-  EXPECT_EQ(request->stop.size(), 5u);
+TEST(RequestReader, a_best_of_that_ranks_nothing_is_taken) {
+  EXPECT_TRUE(completion(R"({"prompt":"a","n":3,"best_of":3})").ok());
   EXPECT_TRUE(completion(R"({"prompt":"a","n":3,"best_of":1})").ok());
 }
 
 TEST(RequestReader, each_refusal_names_its_field) {
   const auto field = [](const char* body) { return field_of(completion(body).status()); };
-  EXPECT_EQ(field(R"({"prompt":"a","temperature":101})"), "temperature");
+  EXPECT_EQ(field(R"({"prompt":"a","temperature":3})"), "temperature");
   EXPECT_EQ(field(R"({"prompt":"a","temperature":true})"), "temperature");
   EXPECT_EQ(field(R"({"prompt":"a","n":0})"), "n");
   EXPECT_EQ(field(R"({"prompt":"a","n":1.5})"), "n");
   EXPECT_EQ(field(R"({"prompt":"a","n":2,"temperature":0})"), "n");
-  const std::string sixteen = R"("a","b","c","d","e","f","g","h","i","j","k","l","m","n","o","p")";
-  EXPECT_EQ(field((R"({"prompt":"a","stop":["q",)" + sixteen + "]}").c_str()), "stop");
+  EXPECT_EQ(field(R"({"prompt":"a","stop":["a","b","c","d","e"]})"), "stop");
   EXPECT_EQ(field(R"({"prompt":"a","best_of":2})"), "best_of");
   EXPECT_EQ(field(R"({"prompt":"a","n":2,"best_of":3})"), "best_of");
   EXPECT_EQ(field(R"({"prompt":"a","stop":""})"), "stop");

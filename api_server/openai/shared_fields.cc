@@ -179,11 +179,7 @@ constexpr RequestField kSharedFields[] = {
     {"model", string<&Request::model>},
     {"stream", boolean<&Request::stream>},
     {"max_tokens", read_tokens_max},
-    {"temperature",
-     [](Name field, Value value, Target target) {
-       return read_number(field, value, 0, target.limits.temperature_max,
-                          target.request.sampling.temperature);
-     }},
+    {"temperature", number<&Sampling::temperature, 0, 2>},
     {"top_p", read_top_p},
     {"top_k", read_top_k},
     {"min_p", number<&Sampling::min_p, 0, 1>},
