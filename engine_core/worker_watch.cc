@@ -82,7 +82,10 @@ void WorkerWatch::look(const std::vector<WorkerSighting>& workers, Instant now) 
 
 bool WorkerWatch::is_behind(const Worker& worker, StepId late) {
   const LifeSighting& life = worker.seen.life;
-  if (life.phase == WorkerPhase::kUnknown || life.step > late) return false;
+  if (life.phase == WorkerPhase::kUnknown) return false;
+  // Whatever it is at: what it has sent may still lie in its own queue to another node.
+  if (worker.seen.process.is_stopped()) return true;
+  if (life.step > late) return false;
   return life.step < late || life.phase != WorkerPhase::kDone;
 }
 

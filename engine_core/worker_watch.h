@@ -2,9 +2,9 @@
 // moved. Pure: what was seen of the workers, and when, come in.
 //
 //   behind   a stopped process before all others; else who computes before who waits for another;
-//            else, of one stage, who has come less far. Who has the step's result is not behind;
-//            of those that cannot be seen (other nodes) nothing is said, and when all in sight
-//            wait, and none is farther than its peers, or all may wait for one out of sight,
+//            else, of one stage, who has come less far. Who runs and has the step's result is not
+//            behind; of those that cannot be seen (other nodes) nothing is said, and when all in
+//            sight wait, and none is farther than its peers, or all may wait for one out of sight,
 //            nobody is named.
 //   still       how long its sign of life has not changed
 //   motionless  and meanwhile its process has used no CPU time either

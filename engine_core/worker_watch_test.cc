@@ -55,6 +55,17 @@ TEST(WorkerWatch, a_stopped_process_is_named_before_all_others_whatever_it_is_at
             "(all-reduce) of step 812 for 1.0 s; tp0 is in layer 2 (mlp) of step 812");
 }
 
+// Its last words to another node may not have left it.
+TEST(WorkerWatch, a_stopped_process_is_named_though_it_is_done) {
+  Fixture f(1);
+  f.look_for(milliseconds(1000),
+             {at(WorkerPhase::kDone, 0, 20, kLate.value, 'T'), WorkerSighting{}});
+  EXPECT_EQ(f.behind(), 0u);
+  EXPECT_EQ(f.watch.describe(kLate),
+            "rank 1 worker pp0 tp0 (pid 4711) is stopped (process state T) and has been in done of "
+            "step 812 for 1.0 s");
+}
+
 TEST(WorkerWatch, a_worker_that_has_not_taken_the_step_is_behind) {
   Fixture f(2);
   f.look_for(milliseconds(1000),

@@ -227,7 +227,8 @@ def test_far_worker_that_waits_for_a_stopped_one_here_is_not_blamed(network, key
         victim = max(workers_of(cluster))
         reply = lose_while_answering(cluster, lambda: os.kill(victim, signal.SIGSTOP))
         assert reply.status == 503
-        assert f"worker killed, as it made no progress: rank 0 worker pp0 tp1 (pid {victim})" in cluster.log_text()
+        killed = f"worker killed, as it made no progress: rank 0 worker pp0 tp1 (pid {victim})"
+        wait_for("the engine says why", lambda: killed in cluster.log_text(), 10)
         assert '"step_slow"' not in far.log_text()
         wait_for("back", lambda: is_serving(cluster), 60)
 
