@@ -213,7 +213,7 @@ def test_stopped_worker_on_the_far_node_is_named_there_and_killed_and_the_group_
         slow = [line for line in far.log_text().split("\n") if '"step_slow"' in line]
         assert slow and name in slow[0], far.log_text()
         killed = f"worker killed, as it made no progress: {name}"
-        assert killed in far.log_text()
+        wait_for("the far node says so", lambda: killed in far.log_text(), 10)
         wait_for("the engine says why", lambda: killed in cluster.log_text(), 10)
         wait_for("every old worker has ended", lambda: not before & set(all_processes()), 10)
         wait_for("back", lambda: is_serving(cluster), 60)
