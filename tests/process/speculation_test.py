@@ -49,11 +49,14 @@ def test_answers_are_those_of_plain_decoding(more):
     wanted_answers = plain_answers(*more)
     with demo_cluster(*SPECULATION, *more) as cluster:
         cluster.wait_ready()
-        for got, wanted in zip(answers(cluster), wanted_answers, strict=True):
-            assert got == wanted
+        for _ in range(5):  # How many guesses fit beside the prompts is a matter of timing: once may be too few.
+            for got, wanted in zip(answers(cluster), wanted_answers, strict=True):
+                assert got == wanted
+            if cluster.metric("vllm:spec_decode_num_accepted_tokens_total") > 20:
+                break
         drafted = cluster.metric("vllm:spec_decode_num_draft_tokens_total")
         accepted = cluster.metric("vllm:spec_decode_num_accepted_tokens_total")
-        assert 0 < accepted <= drafted  # How many guesses fit beside the prompts is a matter of timing.
+        assert 20 < accepted <= drafted
         assert cluster.metric("vllm:spec_decode_num_accepted_tokens_per_pos_total") == accepted
         assert cluster.metric("vllm:spec_decode_num_drafts_total") * 4 >= drafted
 
