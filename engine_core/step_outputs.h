@@ -67,6 +67,7 @@ class StepOutputs {
     output.error.clear();
     output.error_code = 0;
     output.prefill_microseconds = 0;
+    output.pooled.clear();
   }
 
   std::vector<Group> groups_;

@@ -22,7 +22,7 @@ namespace trireme::wire {
 // The engine answers with outputs until the last, which has a finish reason.
 struct AddRequest {
   static constexpr MessageKind kKind = MessageKind::kAddRequest;
-  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kVersion = 2;
   static constexpr uint8_t kCompat = 1;
 
   RequestKey key;

@@ -47,11 +47,14 @@ struct EngineOutput {
   uint8_t error_code = 0;  // With kError: the absl::StatusCode. kUnavailable: another engine may
                            // take it; kInvalidArgument: the client must change it.
   uint32_t prefill_microseconds = 0;  // From first scheduled to the first token; in its output.
+  // What the prompt was pooled to, as the model gives it: not normalised. With kLength. Since
+  // version 4 of EngineOutputs.
+  std::vector<float> pooled;
 
   static auto fields(auto& m) {
     return std::tie(m.key, m.token_ids, m.finish_reason, m.stop_token_id, m.logprobs,
                     m.prompt_logprobs, m.cached_prompt_tokens, m.preemptions, m.queue_microseconds,
-                    m.error, m.error_code, m.prefill_microseconds);
+                    m.error, m.error_code, m.prefill_microseconds, m.pooled);
   }
   friend bool operator==(const EngineOutput&, const EngineOutput&) = default;
 };
@@ -117,7 +120,7 @@ struct ShmStats {
 
 struct EngineOutputs {
   static constexpr MessageKind kKind = MessageKind::kEngineOutputs;
-  static constexpr uint8_t kVersion = 3;
+  static constexpr uint8_t kVersion = 4;
   static constexpr uint8_t kCompat = 1;
 
   EngineId engine;

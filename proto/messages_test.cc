@@ -19,6 +19,7 @@ AddRequest example(AddRequest*) {
   m.sampling.eos_token_ids = {2};
   m.sampling.logit_bias = {{5, -1.5F}};
   m.sampling.bad_words = {{{8, 9}}};
+  m.sampling.pooling = Pooling::kMean;
   m.priority = -1;
   m.cache_salt = "s";
   m.wave = WaveId{5};
@@ -35,6 +36,7 @@ EngineOutputs example(EngineOutputs*) {
   EngineOutput output{.key = RequestKey{7}, .token_ids = {3}, .finish_reason = FinishReason::kStop};
   output.stop_token_id = 3;
   output.logprobs = {{{3, 4}, {-0.5F, -1.0F}, 1}};
+  output.pooled = {0.5F, -2.0F};
   const ShmStats shm{{1, 2, 3, 4, 5, 6, 7, 8}, {11, 12, 13, 14, 15, 16, 17, 18}};
   return {EngineId{1}, Incarnation{11}, 4, stats(), {output}, 2, 5, shm};
 }
@@ -91,9 +93,10 @@ StepInput example(StepInput*) {
   return m;
 }
 StepResult example(StepResult*) {
-  return {StepId{9}, {5, kNoToken}, {{0, {{{5}, {-0.1F}, 1}}, {}}}, 250, "", {0, 1}};
+  return {StepId{9}, {5, kNoToken},       {{0, {{{5}, {-0.1F}, 1}}, {}}}, 250, "",
+          {0, 1},    {{1, {0.5F, -2.0F}}}};
 }
-WorkerReady example(WorkerReady*) { return {1, 43, 1000, 64, 1 << 20, 30, ""}; }
+WorkerReady example(WorkerReady*) { return {1, 43, 1000, 64, 1 << 20, 30, "", true}; }
 KvInit example(KvInit*) { return {100}; }
 StopWorker example(StopWorker*) { return {}; }
 GroupHello example(GroupHello*) {

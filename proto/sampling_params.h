@@ -1,5 +1,5 @@
-// SamplingParams: how a request's tokens are chosen and when it ends. Defaults are vLLM's.
-// A field of AddRequest and of StepInput's new sequences.
+// SamplingParams: how a request's tokens are chosen and when it ends, or what of its prompt is
+// wanted instead. Defaults are vLLM's. A field of AddRequest and of StepInput's new sequences.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +28,14 @@ struct TokenSequence {
 
 inline constexpr int32_t kLogprobsNone = -1;
 
+// Which of the prompt's last hidden states become its one vector.
+enum class Pooling : uint8_t {
+  kNone = 0,
+  kCls = 1,   // The first token's.
+  kMean = 2,  // All of them, averaged.
+  kLast = 3,  // The last token's.
+};
+
 struct SamplingParams {
   float temperature = 1;  // [0, 2]; 0 is greedy.
   float top_p = 1;        // (0, 1]
@@ -47,12 +55,16 @@ struct SamplingParams {
   std::vector<LogitBias> logit_bias;
   std::vector<int32_t> allowed_token_ids;  // Empty: all.
   std::vector<TokenSequence> bad_words;
+  // Not kNone: the request ends with its prompt and gives a vector; output_tokens_max is 0. Since
+  // version 2 of AddRequest and 3 of StepInput.
+  Pooling pooling = Pooling::kNone;
 
   static auto fields(auto& m) {
     return std::tie(m.temperature, m.top_p, m.top_k, m.min_p, m.presence_penalty,
                     m.frequency_penalty, m.repetition_penalty, m.seed, m.output_tokens_max,
                     m.output_tokens_min, m.ignore_eos, m.eos_token_ids, m.stop_token_ids,
-                    m.logprobs, m.prompt_logprobs, m.logit_bias, m.allowed_token_ids, m.bad_words);
+                    m.logprobs, m.prompt_logprobs, m.logit_bias, m.allowed_token_ids, m.bad_words,
+                    m.pooling);
   }
   friend bool operator==(const SamplingParams&, const SamplingParams&) = default;
 };

@@ -35,11 +35,11 @@ struct NewSequence {
 };
 
 inline constexpr uint8_t kRowSamples =
-    1;  // Bit of row_flags: the row's last token yields a new token.
+    1;  // Bit of row_flags: the row's last token yields a new token, or the pooled vector.
 
 struct StepInput {
   static constexpr MessageKind kKind = MessageKind::kStepInput;
-  static constexpr uint8_t kVersion = 2;
+  static constexpr uint8_t kVersion = 3;
   static constexpr uint8_t kCompat = 1;
 
   StepId step;
@@ -85,14 +85,23 @@ struct RowLogprobs {
   friend bool operator==(const RowLogprobs&, const RowLogprobs&) = default;
 };
 
-inline constexpr int32_t kNoToken = -1;  // The row does not sample.
+// What the sequence of one row was pooled to, in the row that samples.
+struct PooledRow {
+  uint32_t row = 0;
+  std::vector<float> values;  // [hidden_size], not normalised.
+
+  static auto fields(auto& m) { return std::tie(m.row, m.values); }
+  friend bool operator==(const PooledRow&, const PooledRow&) = default;
+};
+
+inline constexpr int32_t kNoToken = -1;  // The row does not sample, or it pools.
 // NaN: this sequence fails, the others go on. A step made before the engine knows may still have a
 // row for it: the worker runs that on any token, and its result is ignored.
 inline constexpr int32_t kBadLogits = -2;
 
 struct StepResult {
   static constexpr MessageKind kKind = MessageKind::kStepResult;
-  static constexpr uint8_t kVersion = 2;
+  static constexpr uint8_t kVersion = 3;
   static constexpr uint8_t kCompat = 1;
 
   StepId step;
@@ -103,10 +112,11 @@ struct StepResult {
   // How many of the row's drafts sampling picked too; row_token comes after them. Empty: none of
   // any row. Since version 2.
   std::vector<uint32_t> row_accepted;
+  std::vector<PooledRow> pooled;  // Since version 3.
 
   static auto fields(auto& m) {
     return std::tie(m.step, m.row_token, m.logprobs, m.compute_microseconds, m.error,
-                    m.row_accepted);
+                    m.row_accepted, m.pooled);
   }
   friend bool operator==(const StepResult&, const StepResult&) = default;
 };
@@ -114,7 +124,7 @@ struct StepResult {
 // Worker -> engine, once, when the weights are there.
 struct WorkerReady {
   static constexpr MessageKind kKind = MessageKind::kWorkerReady;
-  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kVersion = 2;
   static constexpr uint8_t kCompat = 1;
 
   uint32_t rank = 0;  // tp_rank + tp_size * pp_rank
@@ -124,10 +134,12 @@ struct WorkerReady {
   uint64_t kv_bytes_max = 0;  // What it may use for KV under its memory flags.
   uint32_t load_milliseconds = 0;
   std::string error;  // Not empty: could not start; this is what the user must read.
+  // Attention goes both ways: a prompt is computed in one step, whole. Since version 2.
+  bool needs_whole_prompts = false;
 
   static auto fields(auto& m) {
     return std::tie(m.rank, m.pid, m.weight_bytes, m.block_bytes, m.kv_bytes_max,
-                    m.load_milliseconds, m.error);
+                    m.load_milliseconds, m.error, m.needs_whole_prompts);
   }
   friend bool operator==(const WorkerReady&, const WorkerReady&) = default;
 };
