@@ -120,6 +120,7 @@ struct AttentionShape {
   float scale = 1.0F;
   uint32_t window_tokens = 0;  // A token sees this many positions, its own included; 0: all.
   float soft_cap = 0.0F;       // Not 0: a score s becomes soft_cap · tanh(s / soft_cap).
+  bool is_causal = true;       // False: a token sees all of its row that has KV; no window then.
 };
 
 enum class Activation : uint8_t { kSilu, kGelu, kGeluTanh };
@@ -186,7 +187,7 @@ class Device {
   virtual void add_positions(const EmbeddingWeight& table, const View& x) = 0;
   virtual void rotary(const View& heads, uint32_t head_size) = 0;  // In place.
   virtual void append_kv(uint32_t layer, const View& k, const View& v) = 0;
-  // Each token over all positions of its row up to its own, causal.
+  // Each token over all positions of its row up to its own, or to the row's last one.
   virtual void attention(uint32_t layer, const AttentionShape& shape, const View& q,
                          const View& out) = 0;
   // out = silu(gate) · up, gate_up = [gate | up].

@@ -275,7 +275,7 @@ struct QueryRow {
 TRIREME_INLINE QueryRow query_row(const AttentionItem& item, uint32_t index) {
   const uint32_t token = index / item.head_count;
   const uint64_t column = static_cast<uint64_t>(index % item.head_count) * item.head_size;
-  const uint32_t last = item.position + token;
+  const uint32_t last = item.is_causal ? item.position + token : item.position;
   const bool windowed = item.window_tokens > 0 && last >= item.window_tokens;
   return {item.q + static_cast<uint64_t>(token) * item.q_stride + column,
           item.out + static_cast<uint64_t>(token) * item.out_stride + column,

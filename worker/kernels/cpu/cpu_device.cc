@@ -250,6 +250,11 @@ void CpuDevice::attention(uint32_t layer, const AttentionShape& shape, const Vie
   const auto attend = kernels_of(layout.element).attention;
   const uint32_t group = shape.query_head_count / shape.kv_head_count;
   const uint32_t group_columns = group * shape.head_size;
+  const auto last_seen_by_first = [&](const TokenRun& run) {
+    const ForwardRow& row = batch_->rows[row_of_token_[run.begin]];
+    return shape.is_causal ? static_cast<uint32_t>(batch_->positions[run.begin])
+                           : row.start + row.token_count - 1;
+  };
   const auto attend_run = [&](const TokenRun& run, uint32_t head) {
     attend({.q = row_of(q, run.begin) + static_cast<std::size_t>(head) * group_columns,
             .out = row_of(out, run.begin) + static_cast<std::size_t>(head) * group_columns,
@@ -260,12 +265,13 @@ void CpuDevice::attention(uint32_t layer, const AttentionShape& shape, const Vie
             .head_size = shape.head_size,
             .scale = shape.scale,
             .window_tokens = shape.window_tokens,
-            .position = static_cast<uint32_t>(batch_->positions[run.begin]),
+            .position = last_seen_by_first(run),
             .blocks = batch_->rows[row_of_token_[run.begin]].blocks.data(),
             .block_tokens = layout.block_tokens,
             .kv = kv_.head(layer, head),
             .block_stride = kv_.block_stride(),
-            .soft_cap = shape.soft_cap});
+            .soft_cap = shape.soft_cap,
+            .is_causal = shape.is_causal});
   };
   // Head by head, so that the tokens of a prompt find the head's K and V in the cache.
   const auto run_count = static_cast<uint32_t>(runs_.size());

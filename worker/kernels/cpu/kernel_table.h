@@ -65,6 +65,7 @@ struct AttentionItem {
   const std::byte* kv = nullptr;  // This layer and head in block 0.
   uint64_t block_stride = 0;      // Bytes to the same layer and head in the next block.
   float soft_cap = 0.0F;          // 0: none.
+  bool is_causal = true;          // False: all tokens see what the first one does.
 };
 
 struct KvToAppend {

@@ -244,13 +244,15 @@ struct AttentionCase {
   uint32_t head_size;
   uint32_t window;
   uint32_t block_tokens;
+  bool is_causal = true;
 };
 
 TEST_P(Kernels, attention_is_the_reference_across_blocks_spans_and_windows) {
   constexpr uint32_t token_count = 2 * kAttentionSpanTokens + 37;
-  for (const auto& [query_heads, kv_heads, size, window, block_tokens] :
+  for (const auto& [query_heads, kv_heads, size, window, block_tokens, is_causal] :
        {AttentionCase{1, 1, 64, 0, 16}, AttentionCase{7, 1, 10, 0, 16},
-        AttentionCase{6, 2, 128, 300, 32}, AttentionCase{4, 4, 80, 5, 16}}) {
+        AttentionCase{6, 2, 128, 300, 32}, AttentionCase{4, 4, 80, 5, 16},
+        AttentionCase{3, 3, 32, 0, 16, false}}) {
     auto q = random_values(std::size_t{token_count} * query_heads * size, 1);
     auto k = random_values(std::size_t{token_count} * kv_heads * size, 2);
     auto v = random_values(std::size_t{token_count} * kv_heads * size, 3);
@@ -274,8 +276,14 @@ TEST_P(Kernels, attention_is_the_reference_across_blocks_spans_and_windows) {
     const float scale = 1.0F / std::sqrt(static_cast<float>(size)) * 3;
     device_.begin_step(batch, {});
     device_.append_kv(1, view_of(k, token_count), view_of(v, token_count));
-    device_.attention(1, {query_heads, kv_heads, size, scale, window}, view_of(q, token_count),
-                      view_of(out, token_count));
+    device_.attention(1,
+                      {.query_head_count = query_heads,
+                       .kv_head_count = kv_heads,
+                       .head_size = size,
+                       .scale = scale,
+                       .window_tokens = window,
+                       .is_causal = is_causal},
+                      view_of(q, token_count), view_of(out, token_count));
     ASSERT_TRUE(device_.end_step().ok());
     q = as_operand(q);
     k = as_operand(k);
@@ -292,9 +300,10 @@ TEST_P(Kernels, attention_is_the_reference_across_blocks_spans_and_windows) {
       for (uint32_t t : {0U, 1U, 15U, 16U, 255U, 256U, 300U, token_count - 1}) {
         const std::size_t at = (std::size_t{t} * query_heads + head) * size;
         const uint32_t first = window > 0 && t >= window ? t + 1 - window : 0;
+        const uint32_t last = is_causal ? t : token_count - 1;
         expect_close(
             std::span(out).subspan(at, size),
-            reference::attention(std::span(q).subspan(at, size), keys, values, first, t, scale),
+            reference::attention(std::span(q).subspan(at, size), keys, values, first, last, scale),
             3e-6F);
       }
     }
