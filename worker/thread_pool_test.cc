@@ -74,6 +74,35 @@ TEST(ThreadPool, an_idle_pool_sleeps) {
   EXPECT_EQ(states_of_pool_threads(), "SSS");
 }
 
+TEST(ThreadPool, pieces_whose_thread_lost_its_core_are_done_once_too) {
+  // Four threads and two neighbours that never sleep fight for two cores at most.
+  const std::vector<int> cpus = {0, 1};
+  std::atomic<bool> is_over{false};
+  std::vector<std::thread> neighbours;
+  for (const int cpu : cpus) {
+    neighbours.emplace_back([&is_over, cpu] {
+      ThreadPlace place;
+      place.take(cpu);
+      while (!is_over.load()) {
+      }
+    });
+  }
+  std::vector<uint64_t> sums(32);
+  {
+    ThreadPool pool(4, cpus);
+    for (uint64_t job = 1; job <= 300; ++job) {
+      pool.run(32, [&](uint32_t piece) {
+        volatile uint64_t work = 0;
+        for (uint32_t i = 0; i < 5000; ++i) work = work + i;
+        sums[piece] += job * piece;
+      });
+    }
+  }
+  is_over = true;
+  for (std::thread& neighbour : neighbours) neighbour.join();
+  for (uint64_t piece = 0; piece < 32; ++piece) EXPECT_EQ(sums[piece], piece * 300 * 301 / 2);
+}
+
 TEST(ThreadPool, a_cpu_that_does_not_exist_is_ignored) {
   const std::vector<int> cpus = {1 << 20, -3};
   ThreadPool pool(2, cpus);

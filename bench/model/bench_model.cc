@@ -7,7 +7,8 @@
 // limits again. The limit of a case: its weights read once, or its products at the rate of
 // vdpbf16ps, whichever takes longer; attention, activations and KV are left out. Shown are medians
 // of the rounds; a round's share is of the mean of its own two limits. On a busy machine the share
-// by CPU time says more: it leaves out the time in which others had the cores.
+// by CPU time says more: it leaves out the time in which others had the cores. "typical" is the rate
+// over all steps of a round, what a neighbour took included.
 #include <time.h>
 
 #include <algorithm>
@@ -103,6 +104,7 @@ double limit_seconds(const ModelShape& shape, const Case& test, const Limits& li
 }
 
 struct Seconds {
+  double total = 0;  // Of all steps.
   double wall = 1e9;
   double cpu = 1e9;  // Of a thread, on average.
 };
@@ -122,7 +124,9 @@ Seconds seconds_of(Step& step, uint32_t steps, uint32_t thread_count) {
     const double cpu_begin = cpu_seconds();
     if (!step.run()) std::abort();
     best.cpu = std::min(best.cpu, (cpu_seconds() - cpu_begin) / thread_count);
-    best.wall = std::min(best.wall, std::chrono::duration<double>(now() - begin).count());
+    const double wall = std::chrono::duration<double>(now() - begin).count();
+    best.total += wall;
+    best.wall = std::min(best.wall, wall);
   }
   return best;
 }
@@ -132,6 +136,7 @@ void measure_case(const ModelShape& shape, const Case& test, Model& model, Threa
   Step step(model, test);
   if (!step.run()) std::abort();
   std::vector<double> rates;
+  std::vector<double> typical_rates;
   std::vector<double> shares;
   std::vector<double> cpu_shares;
   std::vector<double> reads;
@@ -144,6 +149,7 @@ void measure_case(const ModelShape& shape, const Case& test, Model& model, Threa
                       .gigaflops = (before.gigaflops + after.gigaflops) / 2};
     const double limit = limit_seconds(shape, test, mean);
     rates.push_back(step.token_count() / seconds.wall);
+    typical_rates.push_back(step.token_count() * test.steps / seconds.total);
     shares.push_back(100 * limit / seconds.wall);
     cpu_shares.push_back(100 * limit / seconds.cpu);
     reads.push_back(mean.read_gigabytes);
@@ -151,10 +157,11 @@ void measure_case(const ModelShape& shape, const Case& test, Model& model, Threa
     before = after;
   }
   std::printf(
-      "%-7s %-15s %8.1f tok/s %5.1f %% of the limit, %5.1f %% by CPU time "
+      "%-7s %-15s %8.1f tok/s (typical %.1f) %5.1f %% of the limit, %5.1f %% by CPU time "
       "(read %.1f GB/s, %.0f GFLOP/s)\n",
-      std::string(shape.name).c_str(), test.name, percentile(rates, 0.5), percentile(shares, 0.5),
-      percentile(cpu_shares, 0.5), percentile(reads, 0.5), percentile(flops, 0.5));
+      std::string(shape.name).c_str(), test.name, percentile(rates, 0.5),
+      percentile(typical_rates, 0.5), percentile(shares, 0.5), percentile(cpu_shares, 0.5),
+      percentile(reads, 0.5), percentile(flops, 0.5));
   std::fflush(stdout);
 }
 
