@@ -12,6 +12,9 @@
 //   plan.begin(step, table);
 //   while (plan.next()) model.forward(plan.batch(), ...), use plan.uses()[i] for logits row i
 //
+// A sequence that pools wants features where others want logits: of one token, or with the mean of
+// all of them, at most as many as the step has tokens.
+//
 // All memory is kept from step to step. Threads: one owner.
 #pragma once
 
@@ -34,6 +37,15 @@ struct LogitsUse {
 };
 inline constexpr uint32_t kDraftLogitsRows = 256;
 
+// Hidden states that go into the vector of a sequence that pools: some neighbouring features.
+struct PoolUse {
+  uint32_t row = 0;            // Of the step.
+  uint32_t feature_begin = 0;  // Into the batch's features.
+  uint32_t feature_count = 0;
+  bool begins = false;  // With the prompt's first token.
+  bool ends = false;    // With its last one.
+};
+
 class ForwardPlan {
  public:
   explicit ForwardPlan(uint32_t logits_rows_max) : logits_rows_max_(logits_rows_max) {}
@@ -44,14 +56,22 @@ class ForwardPlan {
   [[nodiscard]] bool next();
 
   [[nodiscard]] ForwardBatch batch() const {
-    return {
-        .tokens = tokens_, .positions = positions_, .rows = rows_, .logits_tokens = logits_tokens_};
+    return {.tokens = tokens_,
+            .positions = positions_,
+            .rows = rows_,
+            .logits_tokens = logits_tokens_,
+            .feature_tokens = feature_tokens_};
   }
+  [[nodiscard]] std::span<const PoolUse> pool_uses() const { return pool_uses_; }
   [[nodiscard]] std::span<const LogitsUse> uses() const { return uses_; }  // One per logits row.
 
  private:
   void add_piece(const Sequence& sequence, uint32_t end);
   void add_drafts();
+  void add_pooled(const Sequence& sequence);  // Of the piece added last.
+  [[nodiscard]] bool samples() const {        // The next row.
+    return (step_->row_flags[row_] & wire::kRowSamples) != 0;
+  }
   [[nodiscard]] uint32_t draft_count() const {  // Of the next row.
     return step_->row_draft_count.empty() ? 0 : step_->row_draft_count[row_];
   }
@@ -70,6 +90,8 @@ class ForwardPlan {
   std::vector<ForwardRow> rows_;
   std::vector<uint32_t> logits_tokens_;
   std::vector<LogitsUse> uses_;
+  std::vector<uint32_t> feature_tokens_;
+  std::vector<PoolUse> pool_uses_;
 };
 
 }  // namespace trireme::worker

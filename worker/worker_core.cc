@@ -11,6 +11,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "worker/forward_plan.h"
+#include "worker/pooler.h"
 #include "worker/sampler.h"
 #include "worker/sequence_table.h"
 
@@ -42,7 +43,8 @@ class WorkerCore final : public Worker {
   explicit WorkerCore(WorkerParts parts)
       : parts_(std::move(parts)),
         vocabulary_(parts_.model->vocabulary_size()),
-        plan_(parts_.logits_rows_max) {
+        plan_(parts_.logits_rows_max),
+        pooler_(parts_.model->hidden_size()) {
     TRIREME_CHECK(is_first() || parts_.links.from_previous != nullptr,
                   "a later stage has a pipe in");
     TRIREME_CHECK(is_last() || parts_.links.to_next != nullptr, "an earlier stage has a pipe out");
@@ -55,7 +57,8 @@ class WorkerCore final : public Worker {
             .weight_bytes = parts_.model->weight_bytes(),
             .block_bytes = parts_.model->kv_shape().block_bytes,
             .kv_bytes_max = parts_.kv_bytes_max,
-            .load_milliseconds = parts_.load_milliseconds};
+            .load_milliseconds = parts_.load_milliseconds,
+            .needs_whole_prompts = parts_.model->needs_whole_prompts()};
   }
 
   [[nodiscard]] Status allocate_kv(uint32_t block_count) override {
@@ -105,15 +108,18 @@ class WorkerCore final : public Worker {
     }
     if (is_last()) {
       logits = logits_.take(batch.logits_tokens.size() * vocabulary_);
+      batch.features = features_.take(batch.feature_tokens.size() * parts_.model->hidden_size());
     } else {
       hidden_out = hidden_out_.take(hidden_count);
       batch.logits_tokens = {};
+      batch.feature_tokens = {};
     }
     TRIREME_RETURN_IF_ERROR(parts_.model->forward(batch, hidden_in, hidden_out, logits));
     life().enter(is_last() ? WorkerPhase::kSampling : WorkerPhase::kSending);
     if (!is_last()) return parts_.links.to_next->send(hidden_out);
     sample_all(step, logits);
     for (const Chain& chain : chains_) take_chain(step, chain, result);
+    for (const PoolUse& use : plan_.pool_uses()) pool(step, use, batch.features, result);
     return absl::OkStatus();
   }
 
@@ -212,6 +218,18 @@ class WorkerCore final : public Worker {
     (use.samples ? row.sampled : row.prompt).push_back(std::move(outcome.logprobs));
   }
 
+  void pool(const wire::StepInput& step, const PoolUse& use, std::span<const float> features,
+            wire::StepResult& result) {
+    const uint32_t slot = step.row_slot[use.row];
+    if (!pooler_.take(slot, use, features)) return;
+    std::vector<float> pooled = pooler_.finish(slot);
+    if (pooled.empty()) {
+      result.row_token[use.row] = wire::kBadLogits;
+    } else if (is_reporting()) {
+      result.pooled.push_back({use.row, std::move(pooled)});
+    }
+  }
+
   // Uses come by rising row, so the row's entry is the last one or not there yet.
   static wire::RowLogprobs& logprobs_of(uint32_t row, wire::StepResult& result) {
     if (result.logprobs.empty() || result.logprobs.back().row != row) {
@@ -227,7 +245,9 @@ class WorkerCore final : public Worker {
   std::vector<Sampler> samplers_;
   std::vector<Outcome> outcomes_;
   std::vector<Chain> chains_;
+  Pooler pooler_;
   FloatBuffer logits_;
+  FloatBuffer features_;
   FloatBuffer hidden_in_;
   FloatBuffer hidden_out_;
 };

@@ -18,18 +18,21 @@
 namespace trireme::worker {
 
 inline const std::filesystem::path kGoldenFolder = "tests/numerics/golden";
+inline const std::filesystem::path kGoldenEmbeddingFolder = "tests/numerics/golden_embedding";
 
-[[nodiscard]] inline std::vector<std::string> golden_names() {
+[[nodiscard]] inline std::vector<std::string> golden_names(
+    const std::filesystem::path& folder = kGoldenFolder) {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(kGoldenFolder)) {
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     names.push_back(entry.path().filename().string());
   }
   std::ranges::sort(names);
   return names;
 }
 
-[[nodiscard]] inline ModelDirectory open_golden(const std::string& name) {
-  const std::filesystem::path golden = kGoldenFolder / name;
+[[nodiscard]] inline ModelDirectory open_golden(
+    const std::string& name, const std::filesystem::path& folder = kGoldenFolder) {
+  const std::filesystem::path golden = folder / name;
   // What is open stays mapped without its directory.
   const TestDirectory written;
   std::filesystem::copy_file(golden / "config.json", written.path() + "/config.json");

@@ -101,6 +101,13 @@ CASES = {
     "stablelm_12b": ("StableLmConfig", dict(qk_layernorm=True, use_parallel_residual=True)),
 }
 
+# Of these the hidden states count: (configuration class, what differs from SHARED, architectures[0]).
+EMBEDDING_CASES = {
+    "bert": ("BertConfig", dict(num_key_value_heads=None, pad_token_id=0), "BertModel"),
+    # Saved without a head, under the name of the model that has one.
+    "qwen3_embedding": ("Qwen3Config", dict(head_dim=32, tie_word_embeddings=True), "Qwen3ForCausalLM"),
+}
+
 
 def hash_of(text):
     """FNV-1a, 64 bits."""
@@ -132,12 +139,14 @@ def spread_of(name, shape):
 
 
 def configuration_of(name):
-    config_class, changes = CASES[name]
+    config_class, changes = (CASES.get(name) or EMBEDDING_CASES[name])[:2]
     own = changes if "text_config" in changes else {**SHARED, **changes}
     return getattr(transformers, config_class)(**own)
 
 
-def class_of(config):
+def class_of(config, name):
+    if name in EMBEDDING_CASES:
+        return transformers.AutoModel
     sees_images = hasattr(config, "text_config")
     return transformers.AutoModelForImageTextToText if sees_images else transformers.AutoModelForCausalLM
 
@@ -146,7 +155,7 @@ def save_model(name, directory):
     """Writes the model of a row, in bf16; returns its tensors as (name, shape, centre, spread)."""
     torch.manual_seed(0)
     config = configuration_of(name)
-    model = class_of(config).from_config(config)
+    model = class_of(config, name).from_config(config)
     model.to(torch.bfloat16).save_pretrained(directory)
     path = pathlib.Path(directory, "model.safetensors")
     with safetensors.safe_open(path, "pt") as stored:
@@ -155,13 +164,18 @@ def save_model(name, directory):
     weights = {tensor: values_of(tensor, *rest).to(torch.bfloat16) for tensor, *rest in tensors}
     safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
     pathlib.Path(directory, "generation_config.json").unlink(missing_ok=True)
+    if name in EMBEDDING_CASES:
+        config_path = pathlib.Path(directory, "config.json")
+        written = json.loads(config_path.read_text())
+        written["architectures"] = [EMBEDDING_CASES[name][2]]
+        config_path.write_text(json.dumps(written, indent=2) + "\n")
     return tensors
 
 
-def load_model(directory, dtype=torch.float32):
+def load_model(directory, dtype=torch.float32, name=None):
     """What transformers makes of it."""
     config = transformers.AutoConfig.from_pretrained(directory)
-    model = class_of(config).from_pretrained(
+    model = class_of(config, name).from_pretrained(
         directory, attn_implementation="eager", dtype=torch.float32)
     for parameter in model.parameters():  # Not model.to(): that would round the rope's frequencies too.
         parameter.data = parameter.data.to(dtype)
@@ -183,3 +197,9 @@ def logits_of(model, ids):
         for token in ids:
             rows.append(model(torch.tensor([[token]]), past_key_values=cache).logits[0, -1].float())
     return torch.stack(rows)
+
+
+def states_of(model, ids):
+    """[ids][hidden]: the last hidden states."""
+    with torch.no_grad():
+        return model(torch.tensor([ids])).last_hidden_state[0].float()

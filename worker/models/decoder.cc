@@ -20,10 +20,19 @@ enum Slot : uint32_t {
   kRouted
 };
 
+// Saved by itself, without its head, a network's tensors lack the prefix.
+void drop_absent_prefix(const Safetensors& weights, DecoderNames& names) {
+  const std::string embedding = names.embedding + ".weight";
+  if (weights.find(names.prefix + embedding) != nullptr) return;
+  if (weights.find(embedding) != nullptr) names.prefix.clear();
+}
+
 }  // namespace
 
 StatusOr<std::unique_ptr<Model>> DecoderModel::load(DecoderConfig config, ModelSource source) {
   if (config.ropes.empty()) config.ropes = ropes_of(config.sizes);
+  if (!source.wants_logits) config.names.head.clear();
+  drop_absent_prefix(source.directory.weights(), config.names);
   const ModelConfig& sizes = config.sizes;
   TRIREME_ASSIGN_OR_RETURN(const Activation activation, activation_of(sizes));
   TRIREME_ASSIGN_OR_RETURN(DecoderShare share, DecoderShare::of(sizes, source.place));
@@ -96,6 +105,14 @@ Status DecoderModel::check(const ForwardBatch& batch, std::span<const float> hid
   if (share_.is_last_stage && logits.size() != logit_count) {
     return error(StatusCode::kInternal, "logits has %d values, not %d", logits.size(), logit_count);
   }
+  if (share_.is_last_stage && weights_.head == nullptr && logit_count > 0) {
+    return error(StatusCode::kFailedPrecondition,
+                 "logits are wanted of a model that is served for embeddings");
+  }
+  if (batch.features.size() != batch.feature_tokens.size() * sizes().hidden_size) {
+    return error(StatusCode::kInternal, "features has %d values for %d tokens",
+                 batch.features.size(), batch.feature_tokens.size());
+  }
   return absl::OkStatus();
 }
 
@@ -117,12 +134,17 @@ Status DecoderModel::forward(const ForwardBatch& batch, std::span<const float> h
   const View delta = device_->scratch(kDelta, token_count, sizes().hidden_size);
   for (uint32_t layer = 0; layer < share_.layers.count; ++layer) {
     life_.enter(WorkerPhase::kAttention, share_.layers.begin + layer);
-    run_layer(layer, residual, layer > 0, delta);
+    if (config_.norm_after) {
+      run_norm_after_layer(layer, residual, delta);
+    } else {
+      run_layer(layer, residual, layer > 0, delta);
+    }
   }
-  if (share_.layers.count > 0) device_->add(residual, delta);
+  if (share_.layers.count > 0 && !config_.norm_after) device_->add(residual, delta);
   if (share_.is_last_stage) {
     life_.enter(WorkerPhase::kLogits);
     write_logits(batch, residual, logits);
+    write_features(batch, residual);
   } else {
     device_->read_back(residual, hidden_out);
   }
@@ -132,7 +154,11 @@ Status DecoderModel::forward(const ForwardBatch& batch, std::span<const float> h
 void DecoderModel::embed_tokens(const View& residual) {
   device_->embed(*weights_.embedding, residual);
   if (config_.embedding_scale != 1.0F) device_->scale(residual, config_.embedding_scale);
+  if (weights_.token_types != nullptr) device_->add_positions(*weights_.token_types, residual);
   if (weights_.positions != nullptr) device_->add_positions(*weights_.positions, residual);
+  if (const NormWeights& norm = weights_.embedding_norm) {
+    device_->layer_norm(residual, *norm.weight, norm.bias.get(), sizes().norm_eps, residual);
+  }
 }
 
 void DecoderModel::run_layer(uint32_t layer, const View& residual, bool has_delta,
@@ -155,6 +181,20 @@ void DecoderModel::run_layer(uint32_t layer, const View& residual, bool has_delt
                delta);
   device_->add(delta, attended);
   finish_block(delta, weights.mlp_post_norm);
+}
+
+void DecoderModel::run_norm_after_layer(uint32_t layer, const View& residual, const View& delta) {
+  const DecoderLayer& weights = weights_.layers[layer];
+  const auto add_and_normalise = [&](const NormWeights& norm) {
+    device_->all_reduce(delta);
+    device_->add(residual, delta);
+    device_->layer_norm(residual, *norm.weight, norm.bias.get(), sizes().norm_eps, residual);
+  };
+  attend(layer, residual, delta);
+  add_and_normalise(weights.attention_post_norm);
+  life_.enter(WorkerPhase::kMlp);
+  feed_forward(layer, residual, delta);
+  add_and_normalise(weights.mlp_post_norm);
 }
 
 View DecoderModel::normalised(const View& x, const View* delta, const NormWeights& norm) {
@@ -232,7 +272,8 @@ void DecoderModel::attend(uint32_t layer, const View& x, const View& out) {
        .head_size = head_size,
        .scale = config_.attention_scale == 0.0F ? plain_scale : config_.attention_scale,
        .window_tokens = config_.window_tokens[share_.layers.begin + layer],
-       .soft_cap = config_.attention_soft_cap},
+       .soft_cap = config_.attention_soft_cap,
+       .is_causal = !config_.sees_both_ways},
       q, attended);
   device_->linear(*weights.output, attended, out);
 }
@@ -260,14 +301,23 @@ void DecoderModel::feed_forward(uint32_t layer, const View& x, const View& out) 
 
 void DecoderModel::write_logits(const ForwardBatch& batch, const View& residual,
                                 std::span<float> logits) {
-  const auto count = static_cast<uint32_t>(batch.logits_tokens.size());
-  if (count == 0) return;
-  const View picked = device_->scratch(kPicked, count, sizes().hidden_size);
-  device_->gather_rows(residual, batch.logits_tokens, picked);
-  const View normed = normalised(picked, nullptr, weights_.final_norm);
+  if (batch.logits_tokens.empty()) return;
+  const View normed = pick_normalised(batch.logits_tokens, residual);
   if (config_.logits_scale != 1.0F) device_->scale(normed, config_.logits_scale);
   device_->logits(*weights_.head, normed, sizes().vocabulary_size, logits);
   if (config_.logits_soft_cap != 0.0F) device_->cap_logits(config_.logits_soft_cap, logits);
+}
+
+void DecoderModel::write_features(const ForwardBatch& batch, const View& residual) {
+  if (batch.feature_tokens.empty()) return;
+  device_->read_back(pick_normalised(batch.feature_tokens, residual), batch.features);
+}
+
+View DecoderModel::pick_normalised(std::span<const uint32_t> tokens, const View& residual) {
+  const View picked =
+      device_->scratch(kPicked, static_cast<uint32_t>(tokens.size()), sizes().hidden_size);
+  device_->gather_rows(residual, tokens, picked);
+  return normalised(picked, nullptr, weights_.final_norm);
 }
 
 }  // namespace trireme::worker

@@ -23,6 +23,7 @@ class DecoderModel final : public Model {
   [[nodiscard]] uint32_t vocabulary_size() const override { return sizes().vocabulary_size; }
   [[nodiscard]] uint32_t hidden_size() const override { return sizes().hidden_size; }
   [[nodiscard]] KvShape kv_shape() const override;
+  [[nodiscard]] bool needs_whole_prompts() const override { return config_.sees_both_ways; }
   [[nodiscard]] Status allocate_kv(uint32_t block_count) override;
   [[nodiscard]] Status forward(const ForwardBatch& batch, std::span<const float> hidden_in,
                                std::span<float> hidden_out, std::span<float> logits) override;
@@ -43,6 +44,8 @@ class DecoderModel final : public Model {
   // `delta` is what the layer before adds to the residual stream, and then what this one does. Not
   // has_delta: there is none before.
   void run_layer(uint32_t layer, const View& residual, bool has_delta, const View& delta);
+  // Likewise where norms come after; nothing is left to add.
+  void run_norm_after_layer(uint32_t layer, const View& residual, const View& delta);
   // What x, after `delta` was added to it, is under the norm; x itself without a norm.
   [[nodiscard]] View normalised(const View& x, const View* delta, const NormWeights& norm);
   // What a block adds to the stream: summed over the ranks, normalised and scaled in place.
@@ -52,6 +55,9 @@ class DecoderModel final : public Model {
   void turn_heads(uint32_t layer, const View& heads);
   void feed_forward(uint32_t layer, const View& x, const View& out);
   void write_logits(const ForwardBatch& batch, const View& residual, std::span<float> logits);
+  void write_features(const ForwardBatch& batch, const View& residual);
+  // Some rows of the residual stream under the final norm.
+  [[nodiscard]] View pick_normalised(std::span<const uint32_t> tokens, const View& residual);
 
   const DecoderConfig config_;
   const DecoderShare share_;

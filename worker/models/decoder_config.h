@@ -14,10 +14,12 @@ namespace trireme::worker {
 struct DecoderNames {
   std::string prefix = "model.";  // Of all but the head.
   std::string embedding = "embed_tokens";
-  std::string positions;  // Learned ones.
+  std::string positions;       // Learned ones.
+  std::string token_types;     // Learned ones, of which every token is of the first.
+  std::string embedding_norm;  // Before the first layer.
   std::string layers = "layers";
   std::string final_norm = "norm";
-  std::string head = "lm_head";
+  std::string head = "lm_head";  // Empty: it gives hidden states only.
   // Of one layer.
   std::string attention_norm = "input_layernorm";
   std::string q = "self_attn.q_proj";
@@ -68,6 +70,9 @@ struct DecoderConfig {
   QkNorm qk_norm = QkNorm::kNone;
   // x + attention(norm(x)) + mlp(norm(x)); without an mlp_norm both see the same norm.
   bool parallel_residual = false;
+  // norm(x + attention(x)), then norm(x + mlp(x)): by the norms *_post_norm, layer norms.
+  bool norm_after = false;
+  bool sees_both_ways = false;  // A token sees those after it too.
   float embedding_scale = 1.0F;
   float residual_scale = 1.0F;   // Of what each block adds to the residual stream.
   float attention_scale = 0.0F;  // 0: 1 / sqrt(head_dim).

@@ -236,9 +236,14 @@ class EndsLoader : public TensorLoader {
       if (!names.positions.empty()) {
         TRIREME_ASSIGN_OR_RETURN(weights.positions, table(names.positions, sizes_.positions_max));
       }
+      if (!names.token_types.empty()) {
+        TRIREME_ASSIGN_OR_RETURN(weights.token_types, first_token_type());
+      }
+      TRIREME_ASSIGN_OR_RETURN(weights.embedding_norm, norm(names.embedding_norm));
     }
     if (!share_.is_last_stage) return absl::OkStatus();
     TRIREME_ASSIGN_OR_RETURN(weights.final_norm, norm(names.final_norm));
+    if (names.head.empty()) return absl::OkStatus();
     const std::string own_head = names.head + ".weight";
     const bool is_tied = sizes_.tie_word_embeddings.value_or(!reader_.has(own_head));
     TRIREME_ASSIGN_OR_RETURN(
@@ -257,6 +262,19 @@ class EndsLoader : public TensorLoader {
     TRIREME_ASSIGN_OR_RETURN(const MatrixSlice rows, reader_.matrix(prefix_ + name + ".weight",
                                                                     row_count, sizes_.hidden_size));
     return device_.load_embedding(rows);
+  }
+
+  [[nodiscard]] StatusOr<std::unique_ptr<EmbeddingWeight>> first_token_type() {
+    uint32_t type_count = 2;
+    ConfigFields fields = sizes_.fields();
+    fields.read("type_vocab_size", type_count);
+    TRIREME_RETURN_IF_ERROR(fields.status());
+    TRIREME_ASSIGN_OR_RETURN(MatrixSlice types,
+                             reader_.matrix(prefix_ + config_.names.token_types + ".weight",
+                                            type_count, sizes_.hidden_size));
+    types.row_stride = 0;
+    types.row_count = sizes_.positions_max;
+    return device_.load_embedding(types);
   }
 };
 
@@ -302,8 +320,8 @@ uint64_t DecoderWeights::bytes() const {
   const auto norm_bytes = [&](const NormWeights& norm) {
     return bytes_of(norm.weight) + bytes_of(norm.bias);
   };
-  uint64_t total =
-      bytes_of(embedding) + bytes_of(positions) + norm_bytes(final_norm) + bytes_of(head);
+  uint64_t total = bytes_of(embedding) + bytes_of(positions) + bytes_of(token_types) +
+                   norm_bytes(embedding_norm) + norm_bytes(final_norm) + bytes_of(head);
   for (const DecoderLayer& layer : layers) {
     total += norm_bytes(layer.attention_norm) + bytes_of(layer.qkv) + bytes_of(layer.q_norm) +
              bytes_of(layer.k_norm) + bytes_of(layer.output) +

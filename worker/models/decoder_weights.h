@@ -55,9 +55,12 @@ struct DecoderLayer {
 struct DecoderWeights {
   std::unique_ptr<EmbeddingWeight> embedding;  // First stage, as the positions.
   std::unique_ptr<EmbeddingWeight> positions;  // Null without learned ones.
+  // Null without; at every position the row of the first type.
+  std::unique_ptr<EmbeddingWeight> token_types;
+  NormWeights embedding_norm;
   std::vector<DecoderLayer> layers;
-  NormWeights final_norm;  // Last stage, as the head.
-  std::unique_ptr<LinearWeight> head;
+  NormWeights final_norm;              // Last stage, as the head.
+  std::unique_ptr<LinearWeight> head;  // Null in a model that gives hidden states only.
 
   [[nodiscard]] uint64_t bytes() const;
 };

@@ -37,7 +37,8 @@ StatusOr<std::unique_ptr<Model>> load_model(const ModelDirectory& directory,
                   .block_tokens = options.block_tokens,
                   .device = std::make_unique<cpu::CpuDevice>(element, pool, tensor_parallel),
                   .progress = progress,
-                  .life = options.life});
+                  .life = options.life,
+                  .wants_logits = options.wants_logits});
 }
 
 }  // namespace trireme::worker

@@ -18,7 +18,8 @@ struct LoadOptions {
   // too (its values are exact there, while bf16 would drop three bits).
   std::string dtype = "auto";  // auto | bfloat16 | float16 | float32
   uint32_t block_tokens = 16;
-  LifeSigns life;  // Where forwards say what they are at.
+  LifeSigns life;            // Where forwards say what they are at.
+  bool wants_logits = true;  // False: served for its hidden states only.
 };
 
 // Errors name the tensor, field or flag: an unknown architecture lists the supported ones, a size

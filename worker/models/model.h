@@ -4,7 +4,7 @@
 // A forward takes a flat batch of tokens from several sequences ("rows") and
 //   1. appends K and V of every token to the row's KV blocks,
 //   2. lets each token attend to all earlier positions of its own row,
-//   3. gives logits for the tokens asked for.
+//   3. gives logits for the tokens asked for, or their last hidden states.
 // Bits do not depend on company: every output element is reduced in an order that depends on the
 // model's shape alone, never on which other rows or tokens are in the batch or how a prompt was cut
 // into chunks.
@@ -33,6 +33,10 @@ struct ForwardBatch {
   std::span<const ForwardRow> rows;    // In order, covering all tokens.
   std::span<const uint32_t>
       logits_tokens;  // Ascending indices into tokens whose logits are wanted.
+  // Likewise of those whose hidden state after the final norm is wanted, which is written to
+  // `features`, [feature_tokens.size(), hidden] fp32. Both empty but on the last stage.
+  std::span<const uint32_t> feature_tokens;
+  std::span<float> features;
 };
 
 struct KvShape {
@@ -48,6 +52,8 @@ class Model {
   [[nodiscard]] virtual uint32_t vocabulary_size() const = 0;
   [[nodiscard]] virtual uint32_t hidden_size() const = 0;
   [[nodiscard]] virtual KvShape kv_shape() const = 0;
+  // Tokens see those after them too: all of a sequence's are in one forward.
+  [[nodiscard]] virtual bool needs_whole_prompts() const { return false; }
 
   // Once, before the first forward; kResourceExhausted with both sizes when the memory is not
   // there.

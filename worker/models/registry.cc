@@ -15,6 +15,7 @@ struct Entry {
 
 // In the order of kArchitectures.
 constexpr std::array kEntries = {
+    Entry{"BertModel", make_bert},
     Entry{"FalconForCausalLM", make_falcon},
     Entry{"GPT2LMHeadModel", make_gpt2},
     Entry{"GPTNeoXForCausalLM", make_gpt_neox},

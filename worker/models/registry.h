@@ -23,10 +23,12 @@ struct ModelSource {
   std::unique_ptr<Device> device;
   const Progress& progress;
   LifeSigns life;
+  bool wants_logits = true;  // False: hidden states only, the head is not loaded.
 };
 
 using ModelFactory = StatusOr<std::unique_ptr<Model>> (*)(ModelSource source);
 
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_bert(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_falcon(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_gemma(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_gemma2(ModelSource source);

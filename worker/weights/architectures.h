@@ -10,13 +10,25 @@
 namespace trireme::worker {
 
 // Sorted, as the error lists them.
-inline constexpr std::array<std::string_view, 17> kArchitectures = {
-    "FalconForCausalLM",  "GPT2LMHeadModel",     "GPTNeoXForCausalLM",
-    "Gemma2ForCausalLM",  "Gemma3ForCausalLM",   "Gemma3ForConditionalGeneration",
-    "GemmaForCausalLM",   "GraniteForCausalLM",  "LlamaForCausalLM",
-    "MistralForCausalLM", "MixtralForCausalLM",  "Olmo2ForCausalLM",
-    "Phi3ForCausalLM",    "Qwen2ForCausalLM",    "Qwen3ForCausalLM",
-    "SmolLM3ForCausalLM", "StableLmForCausalLM",
+inline constexpr std::array<std::string_view, 18> kArchitectures = {
+    "BertModel",
+    "FalconForCausalLM",
+    "GPT2LMHeadModel",
+    "GPTNeoXForCausalLM",
+    "Gemma2ForCausalLM",
+    "Gemma3ForCausalLM",
+    "Gemma3ForConditionalGeneration",
+    "GemmaForCausalLM",
+    "GraniteForCausalLM",
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "MixtralForCausalLM",
+    "Olmo2ForCausalLM",
+    "Phi3ForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+    "SmolLM3ForCausalLM",
+    "StableLmForCausalLM",
 };
 
 // kInvalidArgument with the list. `path`: of the config.json, for the message.

@@ -222,9 +222,9 @@ struct TypeDefaults {
 };
 
 constexpr std::array kTypeDefaults = {
-    TypeDefaults{"falcon", "gelu", 1e-5F},   TypeDefaults{"gpt2", "gelu_new", 1e-5F},
-    TypeDefaults{"gpt_neox", "gelu", 1e-5F}, TypeDefaults{"phi3", "silu", 1e-5F},
-    TypeDefaults{"stablelm", "silu", 1e-5F},
+    TypeDefaults{"bert", "gelu", 1e-12F},    TypeDefaults{"falcon", "gelu", 1e-5F},
+    TypeDefaults{"gpt2", "gelu_new", 1e-5F}, TypeDefaults{"gpt_neox", "gelu", 1e-5F},
+    TypeDefaults{"phi3", "silu", 1e-5F},     TypeDefaults{"stablelm", "silu", 1e-5F},
 };
 
 // What transformers assumes where published directories leave it out.
