@@ -17,6 +17,8 @@ namespace trireme::engine {
 
 inline constexpr int32_t kFakeVocabulary = 50;
 
+inline float fake_vector(uint64_t prefix) { return static_cast<float>(mix64(prefix) % 4096); }
+
 inline uint64_t fake_prefix(uint64_t before, int32_t token) {
   return mix64(before ^ (static_cast<uint64_t>(token) + 1));
 }
@@ -112,6 +114,14 @@ class FakeWorker {
         problem_ = "KV of another prefix at position " + std::to_string(position);
       if (!samples || !is_open || position + 1 < end) continue;
       const int32_t token = fake_next_token(prefix, config_.bad_logits_one_in, config_.repeats);
+      if (sequence.sampling.pooling != wire::Pooling::kNone) {
+        if (token == wire::kBadLogits) {
+          result.row_token.back() = token;
+        } else {
+          result.pooled.push_back({row, {fake_vector(prefix)}});
+        }
+        return;
+      }
       // After bad logits any token will do: the row already made for it is thrown away.
       if (config_.remembers_samples) sequence.token_ids.push_back(std::max(token, 0));
       is_open = position + 1 < all && token == tokens[position + 1];

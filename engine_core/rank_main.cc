@@ -48,7 +48,7 @@ SchedulerConfig scheduler_config(const ServeOptions& options, const KvCapacity& 
   config.sequences_max = asked.sequences_max;
   config.batched_tokens_max = asked.batched_tokens_max;
   config.model_tokens_max = model_tokens_max;
-  config.chunked_prefill = asked.chunked_prefill;
+  config.chunked_prefill = asked.chunked_prefill && !capacity.needs_whole_prompts;
   config.partial_prefills_max = asked.partial_prefills_max;
   config.long_partial_prefills_max = asked.long_partial_prefills_max;
   config.long_prefill_tokens = asked.long_prefill_tokens;

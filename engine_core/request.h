@@ -64,6 +64,7 @@ struct Request {
   [[nodiscard]] uint32_t total() const { return known_count() + pending; }
   [[nodiscard]] uint32_t output_count() const { return known_count() - prompt_count; }
   [[nodiscard]] uint32_t uncomputed() const { return total() - computed; }
+  [[nodiscard]] bool pools() const { return sampling.pooling != wire::Pooling::kNone; }
   [[nodiscard]] uint32_t prompt_logprobs_wanted() const {
     return sampling.prompt_logprobs == wire::kLogprobsNone ? 0 : prompt_count - 1;
   }

@@ -27,8 +27,9 @@ Status Scheduler::check_request(const wire::AddRequest& request) const {
     return error(StatusCode::kInvalidArgument,
                  "The prompt is empty: at least one token is needed.");
   }
+  const bool pools = request.sampling.pooling != wire::Pooling::kNone;
   if (total > config_.model_tokens_max ||
-      (total == config_.model_tokens_max && request.output_token_ids.empty())) {
+      (total == config_.model_tokens_max && request.output_token_ids.empty() && !pools)) {
     return error(StatusCode::kInvalidArgument,
                  "The prompt has %u tokens, but the model's limit is %u tokens for prompt and "
                  "output together. Shorten the prompt.",
@@ -63,6 +64,8 @@ bool Scheduler::add(FrontEndId front_end, wire::AddRequest request, Instant now,
     return true;
   }
   const auto prompt_count = static_cast<uint32_t>(request.prompt_token_ids.size());
+  // Another rank's tokens, of one that took it for a prompt to go on with, count for nothing.
+  if (request.sampling.pooling != wire::Pooling::kNone) request.output_token_ids.clear();
   const bool is_resumed = !request.output_token_ids.empty();
   std::vector<int32_t> tokens = std::move(request.prompt_token_ids);
   tokens.insert(tokens.end(), request.output_token_ids.begin(), request.output_token_ids.end());
@@ -80,6 +83,10 @@ bool Scheduler::add(FrontEndId front_end, wire::AddRequest request, Instant now,
   added.front_end = front_end;
   added.key = request.key;
   added.sampling = std::move(request.sampling);
+  if (added.pools()) {
+    added.sampling.output_tokens_max = 0;
+    added.sampling.prompt_logprobs = wire::kLogprobsNone;
+  }
   added.cache_salt = std::move(request.cache_salt);
   added.place = place_of(request, now);
   added.arrived_at = now;

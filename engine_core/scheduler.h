@@ -29,6 +29,11 @@
 // tokens that count fill it. Such an engine has one step in flight (with pipeline stages: one for
 // each sequence), for proposing needs the last token.
 //
+// A request that pools (sampling.pooling) ends with its prompt's last token, whose row gives the
+// vector in the place of a token. It takes nothing from the prefix cache, for the states of all its
+// tokens may count, and leaves nothing there. Where attention goes both ways chunked_prefill is
+// off.
+//
 // One step ahead: schedule() may be called while steps are in flight (up to steps_in_flight_max).
 // A sequence whose sampled token is still in flight decodes on: its worker knows the token. What
 // turns out to have finished meanwhile loses its surplus row when the result comes. With more than
@@ -133,6 +138,7 @@ class Scheduler {
     bool samples;
     uint32_t draft_count = 0;
     uint32_t draft_begin = 0;  // In the step's drafts.
+    bool pools = false;
   };
   struct InFlight {
     StepId step;
@@ -191,9 +197,11 @@ class Scheduler {
   [[nodiscard]] Status check_result(const wire::StepResult& result) const;
   // `tokens`: what the row gave, the drafts that were accepted first.
   void take_row(const Row& row, std::span<const int32_t> tokens, wire::RowLogprobs* logprobs,
-                Instant now, StepOutputs& out);
+                wire::PooledRow* pooled, Instant now, StepOutputs& out);
   void take_tokens(Request& request, std::span<const int32_t> tokens, wire::RowLogprobs* logprobs,
                    wire::EngineOutput& output);
+  void take_pooled(Request& request, wire::PooledRow* pooled, wire::EngineOutput& output,
+                   StepOutputs& out);
   void fail_bad_logits(Request& request, StepOutputs& out);
   void take_prompt_logprobs(Request& request, const Row& row, wire::RowLogprobs& logprobs,
                             wire::EngineOutput& output);
@@ -226,6 +234,7 @@ class Scheduler {
   uint32_t in_flight_first_ = 0;
   uint32_t in_flight_count_ = 0;
   std::vector<wire::RowLogprobs*> row_logprobs_;
+  std::vector<wire::PooledRow*> row_pooled_;
   std::vector<int32_t> row_tokens_;  // Of the row being taken in.
 
   wire::EngineStats counters_;

@@ -16,6 +16,7 @@ namespace {
 struct Expected {
   wire::AddRequest request;
   std::vector<int32_t> tokens;  // Those still to come.
+  std::vector<float> pooled;    // In their place.
   Finish finish;
   bool fails = false;
   std::vector<int32_t> got;
@@ -71,6 +72,7 @@ wire::AddRequest random_request(Random& random, uint64_t key, uint32_t model_tok
   request.sampling.eos_token_ids = {1, 2};
   request.sampling.stop_token_ids = {3};
   if (random.below(6) == 0) request.sampling.prompt_logprobs = 0;
+  if (random.below(8) == 0) request.sampling.pooling = wire::Pooling::kMean;
   return request;
 }
 
@@ -85,6 +87,11 @@ Expected expect(wire::AddRequest request, uint32_t model_tokens_max, uint32_t ba
     const int32_t next = fake_next_token(fake_prefix_of(tokens), bad_one_in, repeats);
     if (next == wire::kBadLogits) {
       expected.fails = true;
+      break;
+    }
+    if (request.sampling.pooling != wire::Pooling::kNone) {
+      expected.pooled = {fake_vector(fake_prefix_of(tokens))};
+      expected.finish.reason = wire::FinishReason::kStop;
       break;
     }
     if (request.sampling.output_tokens_max == 0) {
@@ -206,6 +213,8 @@ class History {
       return;
     }
     ASSERT_EQ((Finish{output.finish_reason, output.stop_token_id}), request.finish);
+    ASSERT_EQ(output.pooled, request.pooled);
+    if (!request.pooled.empty()) return;
     if (request.request.sampling.prompt_logprobs == wire::kLogprobsNone) return;
     std::vector<int32_t> prompt(request.request.prompt_token_ids.begin() + 1,
                                 request.request.prompt_token_ids.end());

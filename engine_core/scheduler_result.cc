@@ -12,6 +12,8 @@ Status Scheduler::on_result(wire::StepResult& result, Instant now, StepOutputs& 
   InFlight& step = in_flight_[in_flight_first_];
   row_logprobs_.assign(step.rows.size(), nullptr);
   for (wire::RowLogprobs& logprobs : result.logprobs) row_logprobs_[logprobs.row] = &logprobs;
+  row_pooled_.assign(step.rows.size(), nullptr);
+  for (wire::PooledRow& pooled : result.pooled) row_pooled_[pooled.row] = &pooled;
   in_flight_first_ = (in_flight_first_ + 1) % config_.steps_in_flight_max;
   --in_flight_count_;
   for (std::size_t i = 0; i < step.rows.size(); ++i) {
@@ -23,7 +25,7 @@ Status Scheduler::on_result(wire::StepResult& result, Instant now, StepOutputs& 
     row_tokens_.assign(drafts, drafts + accepted);
     row_tokens_.push_back(result.row_token[i]);
     count_drafts(row, accepted);
-    take_row(row, row_tokens_, row_logprobs_[i], now, out);
+    take_row(row, row_tokens_, row_logprobs_[i], row_pooled_[i], now, out);
   }
   return absl::OkStatus();
 }
@@ -46,7 +48,8 @@ Status Scheduler::check_result(const wire::StepResult& result) const {
                  result.step.value, result.row_token.size(), step.rows.size());
   }
   for (std::size_t i = 0; i < step.rows.size(); ++i) {
-    if (step.rows[i].samples && result.row_token[i] == wire::kNoToken) {
+    const Row& row = step.rows[i];
+    if (row.samples && !row.pools && result.row_token[i] == wire::kNoToken) {
       return error(StatusCode::kDataLoss, "result of step %u lacks the token of row %u",
                    result.step.value, i);
     }
@@ -57,11 +60,18 @@ Status Scheduler::check_result(const wire::StepResult& result) const {
                    result.step.value, logprobs.row, step.rows.size());
     }
   }
+  for (const wire::PooledRow& pooled : result.pooled) {
+    if (pooled.row >= step.rows.size()) {
+      return error(StatusCode::kDataLoss, "result of step %u has a vector of row %u of %u",
+                   result.step.value, pooled.row, step.rows.size());
+    }
+  }
   return check_accepted(result, step);
 }
 
 void Scheduler::take_row(const Row& row, std::span<const int32_t> tokens,
-                         wire::RowLogprobs* logprobs, Instant now, StepOutputs& out) {
+                         wire::RowLogprobs* logprobs, wire::PooledRow* pooled, Instant now,
+                         StepOutputs& out) {
   Request& request = *row.request;
   const bool is_bad = tokens.back() == wire::kBadLogits;
   if (is_bad) tokens = tokens.first(tokens.size() - 1);
@@ -85,6 +95,7 @@ void Scheduler::take_row(const Row& row, std::span<const int32_t> tokens,
     counters_.prompt_tokens += request.prompt_count;
     output.prefill_microseconds = microseconds32(now - request.admitted_at);
   }
+  if (row.pools) return take_pooled(request, pooled, output, out);
   take_tokens(request, tokens, logprobs, output);
   if (output.finish_reason != wire::FinishReason::kNone) return end(request);
   if (is_bad) return fail_bad_logits(request, out);
@@ -117,6 +128,16 @@ void Scheduler::take_tokens(Request& request, std::span<const int32_t> tokens,
   if (output.logprobs.size() > output.token_ids.size()) {
     output.logprobs.resize(output.token_ids.size());
   }
+}
+
+void Scheduler::take_pooled(Request& request, wire::PooledRow* pooled, wire::EngineOutput& output,
+                            StepOutputs& out) {
+  if (pooled == nullptr) {
+    return fail(request, error(StatusCode::kInternal, "The worker gave no vector."), out);
+  }
+  output.finish_reason = wire::FinishReason::kStop;
+  output.pooled.swap(pooled->values);
+  end(request);
 }
 
 void Scheduler::fail_bad_logits(Request& request, StepOutputs& out) {

@@ -129,7 +129,8 @@ void Scheduler::admit_waiting(Instant now) {
     Request& request = *next;
     // Preempted with a token in flight: it comes back once the token is known.
     if (request.pending > 0) return;
-    const bool may_hit = request.prompt_logprobs_sent >= request.prompt_logprobs_wanted();
+    const bool may_hit =
+        request.prompt_logprobs_sent >= request.prompt_logprobs_wanted() && !request.pools();
     const uint32_t spare = running_.empty() ? 0 : config_.kv.block_count / kSpareBlocksDivisor;
     const auto hit = kv_.admit(request.blocks, request.tokens, request.cache_salt, may_hit, spare);
     if (!hit) return;
@@ -154,7 +155,8 @@ void Scheduler::take_in(Request& request, uint32_t hit_tokens, Instant now) {
   request.admitted_at = now;
   request.cached_prompt_tokens = std::min(hit_tokens, request.prompt_count);
   request.queue_microseconds = microseconds32(now - request.arrived_at);
-  if (config_.kv.prefix_caching) counters_.prefix_query_tokens += request.known_count();
+  if (config_.kv.prefix_caching && !request.pools())
+    counters_.prefix_query_tokens += request.known_count();
   counters_.prefix_hit_tokens += hit_tokens;
 }
 
@@ -185,6 +187,7 @@ const wire::StepInput* Scheduler::build_step() {
   // Only now: a block filled by this step may be shared from the next step on.
   for (const Row& row : rows_) {
     Request& request = *row.request;
+    if (row.pools) continue;
     const uint32_t filled = std::min(request.computed, request.known_count());
     kv_.publish(request.blocks, std::span(request.tokens).first(filled), request.cache_salt);
   }
@@ -199,6 +202,7 @@ void Scheduler::put_row(Row& row) {
   Request& request = *row.request;
   request.computed = row.start + row.count;
   row.samples = request.computed == request.total();
+  row.pools = request.pools();
   const auto table_size = static_cast<uint32_t>(request.blocks.table.size());
   if (row.is_new) {
     input_.new_sequences.push_back({request.slot, request.tokens, request.prompt_count,

@@ -47,8 +47,8 @@ struct EngineOutput {
   uint8_t error_code = 0;  // With kError: the absl::StatusCode. kUnavailable: another engine may
                            // take it; kInvalidArgument: the client must change it.
   uint32_t prefill_microseconds = 0;  // From first scheduled to the first token; in its output.
-  // What the prompt was pooled to, as the model gives it: not normalised. With kLength. Since
-  // version 4 of EngineOutputs.
+  // What the prompt was pooled to, as the model gives it: not normalised. With the finish reason.
+  // Since version 4 of EngineOutputs.
   std::vector<float> pooled;
 
   static auto fields(auto& m) {

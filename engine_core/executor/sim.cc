@@ -11,6 +11,7 @@ namespace {
 
 constexpr uint32_t kDefaultModelTokens = 32768;
 constexpr uint32_t kDefaultBlocks = 65536;
+constexpr std::size_t kPooledSize = 64;
 
 bool contains(const std::vector<int32_t>& tokens, int32_t token) {
   return std::find(tokens.begin(), tokens.end(), token) != tokens.end();
@@ -84,12 +85,17 @@ Status SimExecutor::submit(const wire::StepInput& step, Instant now) {
   pending.result.step = step.step;
   pending.result.row_token.clear();
   pending.result.logprobs.clear();
+  pending.result.pooled.clear();
   double microseconds = profile_.base_us;
   for (uint32_t row = 0; row < step.row_slot.size(); ++row) {
     const uint32_t count = step.row_count[row];
     microseconds += count > 1 ? profile_.prefill_us * count : profile_.decode_us;
     const auto& sequence = sequences_[step.row_slot[row]];
-    const bool samples = (step.row_flags[row] & wire::kRowSamples) != 0;
+    bool samples = (step.row_flags[row] & wire::kRowSamples) != 0;
+    if (samples && sequence.sampling.pooling != wire::Pooling::kNone) {
+      pending.result.pooled.push_back({row, std::vector<float>(kPooledSize, 1.0F)});
+      samples = false;
+    }
     pending.result.row_token.push_back(
         samples ? next_token(sequence.sampling, step.row_start[row] + count) : wire::kNoToken);
     put_logprobs(row, step, sequence, pending.result);
