@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "common/options/flag_value.h"
+#include "common/options/pooler.h"
 #include "common/options/serve_flags.h"
 #include "common/options/speculation.h"
 
@@ -34,6 +35,25 @@ Status store_policy(ServeOptions& o, std::string_view text) {
 
 Status store_speculation(ServeOptions& o, std::string_view text) {
   return read_speculation(text, o.scheduler.speculation);
+}
+
+Status store_runner(ServeOptions& o, std::string_view text) {
+  return read_runner(text, o.model.runner);
+}
+
+Status store_convert(ServeOptions& o, std::string_view text) {
+  return read_convert(text, o.model.runner);
+}
+
+// vLLM's older flag for both.
+Status store_task(ServeOptions& o, std::string_view text) {
+  if (text == "auto" || text == "generate") return read_runner(text, o.model.runner);
+  if (text == "embed" || text == "embedding") return read_convert("embed", o.model.runner);
+  return error(kBad, "'%s' is not one of auto, generate, embed", text);
+}
+
+Status store_pooler(ServeOptions& o, std::string_view text) {
+  return read_pooler(text, o.model.pooler);
 }
 
 Status store_spec_method(ServeOptions& o, std::string_view text) {
@@ -132,6 +152,11 @@ const FlagRow kRows[] = {
     {"revision", "", kModel, "REV", "branch, tag or commit of a hub id", kWorks, STORE(model.revision)},
     {"download-dir", "", kModel, "DIR", "where hub models are kept; default: the hub cache", kWorks, STORE(model.download_dir)},
     {"generation-config", "", kModel, "auto|vllm|DIR", "where default sampling values come from: the model, nowhere, DIR/generation_config.json", kWorks, STORE(model.generation_config)},
+    {"runner", "", kModel, "KIND", "auto, generate, pooling (embeddings); auto: pooling where the directory has a modules.json", kWorks, store_runner},
+    {"convert", "", kModel, "KIND", "auto, none, embed (as --runner pooling)", kWorks, store_convert},
+    {"pooler-config", "", kModel, "JSON", "of embeddings: pooling_type CLS, MEAN or LAST, normalize true or false; default: as the directory says", kWorks, store_pooler},
+    {"override-pooler-config", "", kModel, "JSON", "the same", kWorks, store_pooler},
+    {"task", "", kModel, "KIND", "auto, generate, embed: the older spelling of --runner and --convert", kWorks, store_task},
     {"load-format", "", kModel, "FORMAT", "auto or safetensors", kWorks, store_load_format},
 
     {"data-parallel-size", "-dp", kParallel, "N", "engines in the whole cluster", kWorks, STORE(parallel.data_parallel_size)},
@@ -400,11 +425,6 @@ const FlagRow kRows[] = {
     {"hf-config-path", "", "", "DIR", "config.json is read from the model's directory", kRefused},
     {"hf-token", "", "", "TOKEN", "set HF_TOKEN, which no list of processes shows", kRefused},
     {"tokenizer-revision", "", "", "REV", "give the directory with --tokenizer", kRefused},
-    {"task", "", "", "KIND", "models generate, nothing else", kRefused, nullptr, "auto;generate"},
-    {"runner", "", "", "KIND", "models generate, nothing else", kRefused, nullptr, "auto;generate"},
-    {"convert", "", "", "KIND", "models generate, nothing else", kRefused, nullptr, "auto;none"},
-    {"pooler-config", "", "", "JSON", "models generate, nothing else", kRefused},
-    {"override-pooler-config", "", "", "JSON", "models generate, nothing else", kRefused},
     {"io-processor-plugin", "", "", "NAME", "there is no Python to load it into", kRefused},
     {"model-impl", "", "", "NAME", "models are Trireme's own", kRefused, nullptr, "auto;vllm"},
     {"config-format", "", "", "NAME", "config.json is read", kRefused, nullptr, "auto;hf"},

@@ -110,12 +110,12 @@ TEST(ServeFlags, unsupported_flag_is_refused_with_its_reason) {
 }
 
 TEST(ServeFlags, refused_flag_takes_every_value_that_changes_nothing) {
-  for (const char* const value : {"auto", "generate"}) {
-    EXPECT_TRUE(parse({"m", "--runner", value}).ok()) << value;
+  for (const char* const value : {"auto", "vllm"}) {
+    EXPECT_TRUE(parse({"m", "--model-impl", value}).ok()) << value;
   }
-  for (const char* const value : {"pooling", "", "auto;generate"}) {
-    EXPECT_EQ(message(parse({"m", "--runner", value})),
-              "--runner is not supported: models generate, nothing else");
+  for (const char* const value : {"terratorch", "", "auto;vllm"}) {
+    EXPECT_EQ(message(parse({"m", "--model-impl", value})),
+              "--model-impl is not supported: models are Trireme's own");
   }
 }
 

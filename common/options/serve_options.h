@@ -14,6 +14,13 @@ namespace trireme {
 enum class Executor : uint8_t { kAuto, kUni, kMp, kExternalLauncher, kSim };
 enum class LoadBalancing : uint8_t { kInternal, kHybrid, kExternal };
 enum class SchedulingPolicy : uint8_t { kFcfs, kPriority };
+enum class Runner : uint8_t { kAuto, kGenerate, kPooling };
+
+// --pooler-config: what is not said is as the model's directory has it.
+struct PoolerOptions {
+  std::string pooling_type;  // CLS, MEAN, LAST, or empty.
+  std::optional<bool> normalize;
+};
 
 struct ModelOptions {
   std::string model;                            // Positional or --model: a directory, or a hub id.
@@ -25,6 +32,8 @@ struct ModelOptions {
   std::string revision;                         // --revision of a hub id
   std::string download_dir;                     // --download-dir; empty: the hub cache
   std::string generation_config = "auto";       // --generation-config auto | vllm | a directory
+  Runner runner = Runner::kAuto;                // --runner, --convert
+  PoolerOptions pooler;                         // --pooler-config
 };
 
 struct ParallelOptions {

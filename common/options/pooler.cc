@@ -1,0 +1,66 @@
+#include "common/options/pooler.h"
+
+#include <unistd.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <string>
+
+#include "common/options/flag_value.h"
+
+namespace trireme {
+namespace {
+
+constexpr auto kBad = StatusCode::kInvalidArgument;
+
+Status store_field(const std::string& name, const std::string& value, PoolerOptions& pooler) {
+  if (name == "normalize" || name == "use_activation") {
+    return flag_value::read(value, pooler.normalize.emplace());
+  }
+  if (name != "pooling_type" && name != "seq_pooling_type") {
+    return error(kBad, "is not supported; there are pooling_type and normalize");
+  }
+  constexpr std::string_view kTypes[] = {"CLS", "MEAN", "LAST"};
+  if (std::find(std::begin(kTypes), std::end(kTypes), value) == std::end(kTypes)) {
+    return error(kBad, "'%s' is not one of CLS, MEAN, LAST", value);
+  }
+  pooler.pooling_type = value;
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Status read_runner(std::string_view value, Runner& runner) {
+  if (value == "auto") return absl::OkStatus();
+  if (value == "generate") return runner = Runner::kGenerate, absl::OkStatus();
+  if (value == "pooling") return runner = Runner::kPooling, absl::OkStatus();
+  return error(kBad, "'%s' is not one of auto, generate, pooling", value);
+}
+
+Status read_convert(std::string_view value, Runner& runner) {
+  if (value == "auto" || value == "none") return absl::OkStatus();
+  if (value == "embed") return runner = Runner::kPooling, absl::OkStatus();
+  return error(kBad, "'%s' is not supported: use auto, none or embed", value);
+}
+
+// JSON is YAML.
+Status read_pooler(std::string_view json, PoolerOptions& pooler) try {
+  const YAML::Node root = YAML::Load(std::string(json));
+  if (!root.IsMap()) return error(kBad, "'%s' is not a JSON object", json);
+  for (const auto& entry : root) {
+    const auto name = entry.first.as<std::string>();
+    if (entry.second.IsNull()) continue;
+    if (!entry.second.IsScalar()) return error(kBad, "%s is not a single value", name);
+    TRIREME_RETURN_IF_ERROR(annotate(store_field(name, entry.second.Scalar(), pooler), name));
+  }
+  return absl::OkStatus();
+} catch (const YAML::Exception& failure) {
+  return error(kBad, "'%s' is not a JSON object: %s", json, failure.what());
+}
+
+bool serves_embeddings(const ServeOptions& options) {
+  if (options.model.runner != Runner::kAuto) return options.model.runner == Runner::kPooling;
+  return ::access((options.model_directory() + "/modules.json").c_str(), F_OK) == 0;
+}
+
+}  // namespace trireme
