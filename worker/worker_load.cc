@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/clock.h"
+#include "common/options/pooler.h"
 #include "worker/comm/watched_collective.h"
 #include "worker/cpu_binding.h"
 #include "worker/memory_budget.h"
@@ -58,7 +59,8 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
 
   const LoadOptions load{.dtype = options.model.dtype,
                          .block_tokens = options.scheduler.block_tokens,
-                         .life = links.life};
+                         .life = links.life,
+                         .wants_logits = !serves_embeddings(options)};
   TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Model> model,
                            load_model(foundation->directory, place, load, *links.tensor_parallel,
                                       foundation->pool, progress));
