@@ -32,6 +32,8 @@ enum class Element : uint8_t { kFloat32, kBfloat16, kFloat16 };
   return element == Element::kFloat32 ? 4 : 2;
 }
 
+class QuantizedMatrix;  // worker/weights/quantized_matrix.h
+
 // A rectangle of a checkpoint tensor in host memory, row-major unless column_stride says otherwise.
 struct MatrixSlice {
   const void* data = nullptr;
@@ -40,6 +42,10 @@ struct MatrixSlice {
   uint32_t row_count = 0;
   uint32_t column_count = 0;
   uint64_t column_stride = 1;  // In elements; not 1: the checkpoint keeps the transpose.
+  // Not null: a rectangle of this one, from (row_begin, column_begin) on; then data is null.
+  std::shared_ptr<const QuantizedMatrix> quantized = nullptr;
+  uint32_t row_begin = 0;
+  uint32_t column_begin = 0;
 };
 
 // What a vector is made of: parts of one row each, one after the other.
@@ -49,12 +55,14 @@ struct VectorSource {
 };
 
 // What a linear layer is made of: `parts` stacked by rows (q, k and v make one matrix), one bias
-// per part or none at all. A quantised format adds its scales here.
+// per part or none at all.
 struct LinearSource {
   std::vector<MatrixSlice> parts;
   std::vector<MatrixSlice> biases;  // Each [1][rows of its part].
   // Rows, padded with zeros: for a vocabulary that does not divide evenly. 0: as many as the parts.
   uint32_t row_count = 0;
+  // Not quantised on load: the head, a router.
+  bool keeps_precision = false;
 };
 
 // A row-major matrix of activations in device memory, fp32 on the CPU.

@@ -36,6 +36,22 @@ namespace trireme::worker {
   return std::bit_cast<float>(std::bit_cast<uint32_t>(shifted) | sign);
 }
 
+// Round to nearest even, too large becomes infinity; NaN stays NaN.
+[[nodiscard]] inline uint16_t float16_of(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint16_t>((bits >> 16) & 0x8000U);
+  const uint32_t magnitude = bits & 0x7fffffffU;
+  if (magnitude > 0x7f800000U) return static_cast<uint16_t>(sign | 0x7e00U);
+  if (magnitude >= 0x477ff000U) return static_cast<uint16_t>(sign | 0x7c00U);
+  if (magnitude < 0x38800000U) {
+    // Adding 0.5 leaves a subnormal's bits in the low end of the mantissa, rounded.
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5F;
+    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000U));
+  }
+  const uint32_t rounded = magnitude + 0xfffU + ((magnitude >> 13) & 1U);
+  return static_cast<uint16_t>(sign | ((rounded - 0x38000000U) >> 13));
+}
+
 // Element `index` from `data`, which need not be aligned.
 [[nodiscard]] inline float read_element(const void* data, uint64_t index, Element element) {
   const auto* bytes = static_cast<const std::byte*>(data);

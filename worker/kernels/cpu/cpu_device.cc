@@ -47,9 +47,10 @@ void CpuDevice::for_ranges(uint32_t count, double nanoseconds_each, const Body& 
 }
 
 StatusOr<std::unique_ptr<LinearWeight>> CpuDevice::load_linear(const LinearSource& source) {
-  TRIREME_ASSIGN_OR_RETURN(auto linear,
-                           PackedLinear::pack(source, element_, pool_, weight_memory_));
-  return std::unique_ptr<LinearWeight>(std::move(linear));
+  const MatrixForm form = form_of(source, element_, on_load_);
+  if (form == MatrixForm::kInt8) return pack_int8(source, element_, pool_, weight_memory_);
+  if (form == MatrixForm::kInt4) return pack_int4(source, element_, pool_, weight_memory_);
+  return pack_linear(source, element_, pool_, weight_memory_);
 }
 
 StatusOr<std::unique_ptr<VectorWeight>> CpuDevice::load_vector(const VectorSource& source) {

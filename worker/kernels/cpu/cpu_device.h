@@ -2,10 +2,11 @@
 //
 // Activations are fp32. With bf16 weights a matrix product rounds its input rows to bf16 and adds
 // in fp32 (one rounding per layer boundary where PyTorch rounds every result); with fp32 weights
-// nothing is rounded. K and V are kept in the element of the KvLayout.
-// Work is cut over output columns, rows, tokens and heads, never along a sum; small work stays in
-// the caller's thread. Operators run at once, so end_step() only reports.
-// Threads: one thread calls; the pool works inside. Pool and collective outlive the device.
+// nothing is rounded. With int8 and int4 weights they become int8 codes with a scale for each row,
+// or each group of a row. K and V are kept in the element of the KvLayout. Work is cut over output
+// columns, rows, tokens and heads, never along a sum; small work stays in the caller's thread.
+// Operators run at once, so end_step() only reports. Threads: one thread calls; the pool works
+// inside. Pool and collective outlive the device.
 #pragma once
 
 #include <array>
@@ -16,6 +17,7 @@
 #include "worker/kernels/cpu/cpu_weights.h"
 #include "worker/kernels/cpu/kernel_table.h"
 #include "worker/kernels/cpu/kv_memory.h"
+#include "worker/kernels/cpu/quantized_linear.h"
 
 namespace trireme::worker::cpu {
 
@@ -23,10 +25,15 @@ class CpuDevice final : public Device {
  public:
   static constexpr uint32_t kScratchSlots = 16;
 
-  // element: what matrices are computed in, kFloat32 or kBfloat16.
+  // element: what matrices are computed in, kFloat32 or kBfloat16. Those of a checkpoint in int8 or
+  // int4 stay as they are; on_load makes the others so.
   CpuDevice(Element element, ThreadPool& pool, Collective& collective,
-            const KernelTable& kernels = best_kernels())
-      : element_(element), pool_(pool), collective_(collective), kernels_(kernels) {}
+            const KernelTable& kernels = best_kernels(), OnLoad on_load = OnLoad::kKeep)
+      : element_(element),
+        on_load_(on_load),
+        pool_(pool),
+        collective_(collective),
+        kernels_(kernels) {}
 
   [[nodiscard]] StatusOr<std::unique_ptr<LinearWeight>> load_linear(
       const LinearSource& source) override;
@@ -80,7 +87,14 @@ class CpuDevice final : public Device {
     return element == Element::kBfloat16 ? kernels_.bf16 : kernels_.fp32;
   }
   // Slots of the device's own, behind those of the model.
-  enum OwnSlot : uint32_t { kPickedRows, kGateUp, kActivated, kExpertOut, kOwnSlots };
+  enum OwnSlot : uint32_t {
+    kPickedRows,
+    kGateUp,
+    kActivated,
+    kExpertOut,
+    kOrderedColumns,
+    kOwnSlots
+  };
   [[nodiscard]] View own_scratch(OwnSlot slot, uint32_t row_count, uint32_t column_count) {
     return scratch_view(scratch_[kScratchSlots + slot], row_count, column_count);
   }
@@ -88,8 +102,13 @@ class CpuDevice final : public Device {
   void choose_experts(const View& router_logits, uint32_t experts_per_token);
   void run_expert(const ExpertWeights& expert, const View& x, const View& out);
 
-  [[nodiscard]] const void* pack_rows(const PackedLinear& weight, const View& x,
-                                      uint32_t rows_per_tile);
+  struct PackedRows {
+    const void* units;
+    const RowScale* scales;  // Of the quantised forms.
+  };
+  [[nodiscard]] View in_column_order(const PackedMatrix& matrix, const View& x);
+  [[nodiscard]] PackedRows pack_rows(const PackedMatrix& matrix, const View& x,
+                                     uint32_t rows_per_tile);
   void normalise(const NormRows& rows);
   // body(row) for each row, in pieces.
   template <typename Body>
@@ -104,6 +123,7 @@ class CpuDevice final : public Device {
   }
 
   const Element element_;
+  const OnLoad on_load_;
   ThreadPool& pool_;
   Collective& collective_;
   const KernelTable& kernels_;
@@ -134,6 +154,7 @@ class CpuDevice final : public Device {
   std::array<HostMemory, kScratchSlots + kOwnSlots> scratch_;
   HostArena weight_memory_;
   HostMemory packed_rows_;
+  HostMemory row_scales_;
   HostMemory gathered_;
   HostMemory logits_part_;
 };

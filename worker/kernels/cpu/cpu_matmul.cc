@@ -10,6 +10,7 @@ namespace {
 // Of one core, roughly; they only decide how the work is cut.
 constexpr double kWeightBytesPerNanosecond = 25;
 constexpr double kOperationsPerNanosecond = 200;
+constexpr double kIntegerOperationsPerNanosecond = 400;
 constexpr double kPackedElementsPerNanosecond = 4;
 // Long enough that claiming it costs nothing, short enough that a thread waits little for the last.
 constexpr double kPieceNanoseconds = 12000;
@@ -52,27 +53,62 @@ class PanelCut {
   uint32_t piece_count_;
 };
 
-double panel_nanoseconds(const PackedLinear& matrix, uint32_t row_count) {
-  const double weights = static_cast<double>(matrix.in_features()) * kPanelColumns;
+double panel_nanoseconds(const PackedMatrix& matrix, uint32_t row_count) {
+  const bool is_integer = matrix.form == MatrixForm::kInt8 || matrix.form == MatrixForm::kInt4;
+  const double operations = 2.0 * matrix.in_features * kPanelColumns * row_count;
   return std::max(
-      weights * static_cast<double>(element_bytes(matrix.element())) / kWeightBytesPerNanosecond,
-      weights * 2 * row_count / kOperationsPerNanosecond);
+      static_cast<double>(matrix.panel_bytes) / kWeightBytesPerNanosecond,
+      operations / (is_integer ? kIntegerOperationsPerNanosecond : kOperationsPerNanosecond));
+}
+
+ProductKernels kernels_for(const KernelTable& table, MatrixForm form) {
+  switch (form) {
+    case MatrixForm::kFloat32:
+      return {table.fp32.pack_rows, table.fp32.matmul};
+    case MatrixForm::kBfloat16:
+      return {table.bf16.pack_rows, table.bf16.matmul};
+    case MatrixForm::kInt8:
+      return table.int8;
+    case MatrixForm::kInt4:
+      return table.int4;
+  }
+  TRIREME_CHECK(false, "every form has its kernels");
 }
 
 }  // namespace
 
-const void* CpuDevice::pack_rows(const PackedLinear& weight, const View& x,
-                                 uint32_t rows_per_tile) {
-  const uint64_t row_bytes = uint64_t{4} * weight.unit_count();
+View CpuDevice::in_column_order(const PackedMatrix& matrix, const View& x) {
+  if (matrix.column_order.empty()) return x;
+  const auto columns = static_cast<uint32_t>(matrix.column_order.size());
+  const View ordered = own_scratch(kOrderedColumns, x.row_count, columns);
+  pool_.run(x.row_count, [&](uint32_t row) {
+    const float* from = x.data + static_cast<std::size_t>(row) * x.row_stride;
+    float* to = ordered.data + static_cast<std::size_t>(row) * ordered.row_stride;
+    for (uint32_t i = 0; i < columns; ++i) {
+      const int32_t column = matrix.column_order[i];
+      to[i] = column < 0 ? 0.0F : from[column];
+    }
+  });
+  return ordered;
+}
+
+CpuDevice::PackedRows CpuDevice::pack_rows(const PackedMatrix& matrix, const View& x,
+                                           uint32_t rows_per_tile) {
+  const uint64_t row_bytes = uint64_t{4} * matrix.unit_count;
   std::byte* to = grow(packed_rows_, row_bytes * x.row_count);
-  const auto pack = kernels_of(weight.element()).pack_rows;
+  auto* scales = reinterpret_cast<RowScale*>(
+      grow(row_scales_, sizeof(RowScale) * x.row_count * matrix.group_count));
+  const auto pack = kernels_for(kernels_, matrix.form).pack_rows;
   const auto pack_tile = [&](uint32_t tile) {
     const uint32_t row = tile * rows_per_tile;
     pack({.x = x.data + static_cast<std::size_t>(row) * x.row_stride,
           .row_stride = x.row_stride,
           .row_count = std::min(rows_per_tile, x.row_count - row),
           .column_count = x.column_count,
-          .out = to + row * row_bytes});
+          .out = to + row * row_bytes,
+          .scales = scales + std::size_t{row} * matrix.group_count,
+          .group_count = matrix.group_count,
+          .group_units = matrix.group_units});
   };
   const uint32_t tiles = (x.row_count + rows_per_tile - 1) / rows_per_tile;
   const double elements = static_cast<double>(x.row_count) * x.column_count;
@@ -81,28 +117,36 @@ const void* CpuDevice::pack_rows(const PackedLinear& weight, const View& x,
   } else {
     pool_.run(tiles, pack_tile);
   }
-  return to;
+  return {to, scales};
 }
 
 void CpuDevice::linear(const LinearWeight& weight, const View& x, const View& out) {
-  const auto& matrix = static_cast<const PackedLinear&>(weight);
-  TRIREME_CHECK(x.column_count == matrix.in_features() &&
-                    out.column_count == matrix.out_features() && out.row_count == x.row_count,
+  const PackedMatrix& matrix = static_cast<const PackedLinear&>(weight).matrix();
+  TRIREME_CHECK(x.column_count == matrix.in_features && out.column_count == matrix.out_features &&
+                    out.row_count == x.row_count,
                 "the model gives a layer its own shapes");
   if (x.row_count == 0) return;
   const uint32_t tiles = (x.row_count + kernels_.row_tile - 1) / kernels_.row_tile;
   const uint32_t rows_per_tile = (x.row_count + tiles - 1) / tiles;
-  const MatmulPiece all{.rows = pack_rows(matrix, x, rows_per_tile),
-                        .panels = matrix.panels(),
-                        .bias = matrix.bias(),
-                        .unit_count = matrix.unit_count(),
+  const PackedRows rows = pack_rows(matrix, in_column_order(matrix, x), rows_per_tile);
+  const MatmulPiece all{.rows = rows.units,
+                        .panels = matrix.panels,
+                        .bias = matrix.bias.empty() ? nullptr : matrix.bias.data(),
+                        .unit_count = matrix.unit_count,
                         .row_count = x.row_count,
                         .rows_per_tile = rows_per_tile,
                         .panel_end = matrix.panel_count(),
                         .out = out.data,
                         .out_stride = out.row_stride,
-                        .out_columns = out.column_count};
-  const auto matmul = kernels_of(matrix.element()).matmul;
+                        .out_columns = out.column_count,
+                        .row_scales = rows.scales,
+                        .column_scales = matrix.column_scales,
+                        .group_scales = matrix.group_scales,
+                        .group_zeros = matrix.group_zeros,
+                        .group_count = matrix.group_count,
+                        .group_units = matrix.group_units,
+                        .scale_unit = matrix.scale_unit};
+  const auto matmul = kernels_for(kernels_, matrix.form).matmul;
   if (panel_nanoseconds(matrix, x.row_count) * all.panel_end < kSharedNanoseconds) {
     return matmul(all);
   }
@@ -115,6 +159,7 @@ void CpuDevice::linear(const LinearWeight& weight, const View& x, const View& ou
     const uint32_t panels = index % cut.piece_count();
     MatmulPiece piece = all;
     piece.rows = static_cast<const std::byte*>(all.rows) + uint64_t{4} * all.unit_count * row;
+    piece.row_scales += std::size_t{row} * all.group_count;
     piece.out += static_cast<std::size_t>(row) * all.out_stride;
     piece.row_count = std::min(block_rows, all.row_count - row);
     piece.panel_begin = cut.begin(panels);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "common/check.h"
+#include "worker/kernels/cpu/source_rows.h"
 #include "worker/kernels/element.h"
 
 namespace trireme::worker::cpu {
@@ -14,28 +15,11 @@ float in_precision(float value, Element element) {
   return element == Element::kBfloat16 ? rounded_to_bfloat16(value) : value;
 }
 
-uint32_t rows_of(const std::vector<MatrixSlice>& parts) {
-  uint32_t rows = 0;
-  for (const MatrixSlice& part : parts) rows += part.row_count;
-  return rows;
-}
-
-// Where row `row` of the stacked parts lies; null in the padding.
-const MatrixSlice* find_part(const std::vector<MatrixSlice>& parts, uint32_t& row) {
-  for (const MatrixSlice& part : parts) {
-    if (row < part.row_count) return &part;
-    row -= part.row_count;
-  }
-  return nullptr;
-}
-
 template <typename Value>
-void pack_row(const MatrixSlice& part, uint32_t row, Value* panel, uint32_t lane, uint32_t step,
+void pack_row(std::span<const float> row, Value* panel, uint32_t lane, uint32_t step,
               Value (*convert)(float)) {
-  const uint64_t begin = row * part.row_stride;
-  for (uint32_t k = 0; k < part.column_count; ++k) {
-    panel[(k / step * kPanelColumns + lane) * step + k % step] =
-        convert(read_element(part.data, begin + k * part.column_stride, part.element));
+  for (uint32_t k = 0; k < row.size(); ++k) {
+    panel[(k / step * kPanelColumns + lane) * step + k % step] = convert(row[k]);
   }
 }
 
@@ -45,10 +29,9 @@ bool copy_panel(const LinearSource& source, uint32_t panel, std::byte* to) {
   const std::byte* rows[kPanelColumns] = {};
   const uint32_t unit_count = source.parts.front().column_count / 2;
   for (uint32_t lane = 0; lane < kPanelColumns; ++lane) {
-    uint32_t row = panel * kPanelColumns + lane;
-    const MatrixSlice* part = find_part(source.parts, row);
-    if (part == nullptr || part->element != Element::kBfloat16 || part->column_stride != 1 ||
-        part->column_count != 2 * unit_count) {
+    const auto [part, row] = find_row(source.parts, panel * kPanelColumns + lane);
+    if (part == nullptr || part->quantized != nullptr || part->element != Element::kBfloat16 ||
+        part->column_stride != 1 || part->column_count != 2 * unit_count) {
       return false;
     }
     rows[lane] = static_cast<const std::byte*>(part->data) + 2 * row * part->row_stride;
@@ -67,57 +50,54 @@ bool copy_panel(const LinearSource& source, uint32_t panel, std::byte* to) {
   return true;
 }
 
-}  // namespace
-
-StatusOr<std::unique_ptr<PackedLinear>> PackedLinear::pack(const LinearSource& source,
-                                                           Element element, ThreadPool& pool,
-                                                           HostArena& memory) {
-  TRIREME_CHECK(!source.parts.empty(), "a linear layer has at least one part");
-  TRIREME_CHECK(element != Element::kFloat16, "the CPU computes in fp32 or bf16");
-  std::unique_ptr<PackedLinear> linear(new PackedLinear);
-  linear->element_ = element;
-  linear->out_features_ = std::max(source.row_count, rows_of(source.parts));
-  linear->in_features_ = source.parts.front().column_count;
-  TRIREME_ASSIGN_OR_RETURN(
-      linear->panels_,
-      memory.take(linear->panel_bytes() * linear->panel_count(), "packed weights"));
-  pool.run(linear->panel_count(), [&](uint32_t panel) { linear->pack_panel(source, panel); });
-  if (!source.biases.empty()) linear->pack_biases(source);
-  return linear;
-}
-
-uint32_t PackedLinear::panel_count() const {
-  return (out_features_ + kPanelColumns - 1) / kPanelColumns;
-}
-
-uint32_t PackedLinear::unit_count() const {
-  return element_ == Element::kBfloat16 ? (in_features_ + 1) / 2 : in_features_;
-}
-
-void PackedLinear::pack_panel(const LinearSource& source, uint32_t panel) {
-  std::byte* to = panels_ + panel_bytes() * panel;
-  if (element_ == Element::kBfloat16 && copy_panel(source, panel, to)) return;
+void pack_panel(const LinearSource& source, const PackedMatrix& matrix, uint32_t panel) {
+  std::byte* to = matrix.panels + matrix.panel_bytes * panel;
+  const bool is_bf16 = matrix.form == MatrixForm::kBfloat16;
+  if (is_bf16 && copy_panel(source, panel, to)) return;
+  std::vector<float> values(matrix.in_features);
   for (uint32_t lane = 0; lane < kPanelColumns; ++lane) {
-    uint32_t row = panel * kPanelColumns + lane;
-    const MatrixSlice* part = find_part(source.parts, row);
-    if (part == nullptr) continue;
-    if (element_ == Element::kBfloat16) {
-      pack_row<uint16_t>(*part, row, reinterpret_cast<uint16_t*>(to), lane, 2, bfloat16_of);
+    const SourceRow row = find_row(source.parts, panel * kPanelColumns + lane);
+    if (row.part == nullptr) continue;
+    read_row(row, values);
+    if (is_bf16) {
+      pack_row<uint16_t>(values, reinterpret_cast<uint16_t*>(to), lane, 2, bfloat16_of);
     } else {
-      pack_row<float>(*part, row, reinterpret_cast<float*>(to), lane, 1,
+      pack_row<float>(values, reinterpret_cast<float*>(to), lane, 1,
                       [](float value) { return value; });
     }
   }
 }
 
-void PackedLinear::pack_biases(const LinearSource& source) {
-  bias_.resize(static_cast<std::size_t>(panel_count()) * kPanelColumns);
-  std::size_t at = 0;
+}  // namespace
+
+StatusOr<std::unique_ptr<PackedLinear>> pack_linear(const LinearSource& source, Element element,
+                                                    ThreadPool& pool, HostArena& memory) {
+  TRIREME_CHECK(!source.parts.empty(), "a linear layer has at least one part");
+  TRIREME_CHECK(element != Element::kFloat16, "the CPU computes in fp32 or bf16");
+  const bool is_bf16 = element == Element::kBfloat16;
+  PackedMatrix matrix{.form = is_bf16 ? MatrixForm::kBfloat16 : MatrixForm::kFloat32,
+                      .out_features = std::max(source.row_count, row_count_of(source.parts)),
+                      .in_features = source.parts.front().column_count};
+  matrix.unit_count = is_bf16 ? (matrix.in_features + 1) / 2 : matrix.in_features;
+  matrix.panel_bytes = uint64_t{4} * matrix.unit_count * kPanelColumns;
+  TRIREME_ASSIGN_OR_RETURN(
+      matrix.panels, memory.take(matrix.panel_bytes * matrix.panel_count(), "packed weights"));
+  pool.run(matrix.panel_count(), [&](uint32_t panel) { pack_panel(source, matrix, panel); });
+  matrix.bias = packed_biases(source, element);
+  return std::make_unique<PackedLinear>(std::move(matrix));
+}
+
+std::vector<float> packed_biases(const LinearSource& source, Element element) {
+  std::vector<float> biases;
   for (const MatrixSlice& bias : source.biases) {
     for (uint32_t i = 0; i < bias.column_count; ++i) {
-      bias_[at++] = in_precision(read_element(bias.data, i, bias.element), element_);
+      biases.push_back(in_precision(read_element(bias.data, i, bias.element), element));
     }
   }
+  if (biases.empty()) return biases;
+  const uint32_t rows = std::max(source.row_count, row_count_of(source.parts));
+  biases.resize((std::size_t{rows} + kPanelColumns - 1) / kPanelColumns * kPanelColumns);
+  return biases;
 }
 
 FloatVector::FloatVector(const VectorSource& source, Element element) {

@@ -6,44 +6,19 @@
 
 #include "worker/device.h"
 #include "worker/kernels/cpu/host_memory.h"
-#include "worker/kernels/cpu/kernel_table.h"
+#include "worker/kernels/cpu/packed_linear.h"
 #include "worker/thread_pool.h"
 
 namespace trireme::worker::cpu {
 
-class PackedLinear final : public LinearWeight {
- public:
-  // element is kFloat32 or kBfloat16: the parts are converted to it. The panels lie in `memory`,
-  // which outlives the weight.
-  [[nodiscard]] static StatusOr<std::unique_ptr<PackedLinear>> pack(const LinearSource& source,
-                                                                    Element element,
-                                                                    ThreadPool& pool,
-                                                                    HostArena& memory);
+// element is kFloat32 or kBfloat16: the parts are converted to it. The panels lie in `memory`,
+// which outlives the weight.
+[[nodiscard]] StatusOr<std::unique_ptr<PackedLinear>> pack_linear(const LinearSource& source,
+                                                                  Element element, ThreadPool& pool,
+                                                                  HostArena& memory);
 
-  [[nodiscard]] uint32_t out_features() const override { return out_features_; }
-  [[nodiscard]] uint32_t in_features() const override { return in_features_; }
-  [[nodiscard]] uint64_t bytes() const override {
-    return panel_bytes() * panel_count() + 4 * bias_.size();
-  }
-
-  [[nodiscard]] Element element() const { return element_; }
-  [[nodiscard]] uint32_t panel_count() const;
-  [[nodiscard]] uint32_t unit_count() const;  // Along K, see kernel_table.h.
-  [[nodiscard]] const void* panels() const { return panels_; }
-  [[nodiscard]] const float* bias() const { return bias_.empty() ? nullptr : bias_.data(); }
-
- private:
-  PackedLinear() = default;
-  [[nodiscard]] uint64_t panel_bytes() const { return uint64_t{4} * unit_count() * kPanelColumns; }
-  void pack_panel(const LinearSource& source, uint32_t panel);
-  void pack_biases(const LinearSource& source);
-
-  Element element_ = Element::kFloat32;
-  uint32_t out_features_ = 0;
-  uint32_t in_features_ = 0;
-  std::byte* panels_ = nullptr;
-  std::vector<float> bias_;  // Padded to whole panels.
-};
+// As values of `element`, padded to whole panels; empty without biases.
+[[nodiscard]] std::vector<float> packed_biases(const LinearSource& source, Element element);
 
 class FloatVector final : public VectorWeight {
  public:

@@ -7,7 +7,11 @@
 // Forms
 //   matrix bf16   panels of 32 columns of the product: [panel][k / 2][32][2], zero-padded
 //   matrix fp32   [panel][k][32]
-//   rows (A)      tiles of up to row_tile rows: [tile][unit][row]; a unit is one fp32 or two bf16
+//   matrix int8   [panel][k / 4][32][4], each code the value / scale of its column + 128
+//   matrix int4   groups of group_units · 4 values of K, each with a scale (and a zero) per column:
+//                 [panel][group][k / 8][32][4], k and k + 4 in the low and high half of a byte
+//   rows (A)      tiles of up to row_tile rows: [tile][unit][row]; a unit is one fp32, two bf16 or
+//                 four int8
 //   KV            per (layer, block, head): K then V.
 //                 K [block_tokens / 16][unit][16], V [block_tokens][head size up to a multiple of
 //                 16]
@@ -26,6 +30,13 @@ inline constexpr uint32_t kKvChunkTokens = 16;
 inline constexpr uint32_t kAttentionSpanTokens = 256;
 inline constexpr uint32_t kAttentionHeadSizeMax = 512;
 
+// Of a quantised row, or of one group of it: value = code · scale. A row that holds a NaN or an
+// infinity has the scale NaN.
+struct RowScale {
+  float scale;
+  int32_t sum;  // Of the codes.
+};
+
 struct MatmulPiece {
   const void* rows = nullptr;    // Packed.
   const void* panels = nullptr;  // Of the whole matrix.
@@ -38,6 +49,14 @@ struct MatmulPiece {
   float* out = nullptr;
   uint32_t out_stride = 0;
   uint32_t out_columns = 0;
+  // Of int8 and int4.
+  const RowScale* row_scales = nullptr;    // [tile][group][row]; int8 has one group.
+  const float* column_scales = nullptr;    // int8: padded to whole panels.
+  const uint16_t* group_scales = nullptr;  // int4: [panel][group][32], fp16, times scale_unit.
+  const uint8_t* group_zeros = nullptr;    // int4: likewise; null: 8 everywhere.
+  uint32_t group_count = 0;
+  uint32_t group_units = 0;  // Even with int4.
+  float scale_unit = 1.0F;
 };
 
 struct RowsToPack {
@@ -46,6 +65,10 @@ struct RowsToPack {
   uint32_t row_count = 0;  // Of this tile.
   uint32_t column_count = 0;
   void* out = nullptr;
+  // Of int8 codes: groups of group_units units, padded with zeros, and [group][row] scales.
+  RowScale* scales = nullptr;
+  uint32_t group_count = 0;
+  uint32_t group_units = 0;
 };
 
 // The heads that share one K/V head, of neighbouring tokens of one sequence.
@@ -98,11 +121,18 @@ struct ElementKernels {
   void (*append_kv)(const KvToAppend&);
 };
 
+struct ProductKernels {
+  void (*pack_rows)(const RowsToPack&);
+  void (*matmul)(const MatmulPiece&);
+};
+
 struct KernelTable {
   std::string_view name;
   uint32_t row_tile = 1;
   ElementKernels fp32;
   ElementKernels bf16;
+  ProductKernels int8;
+  ProductKernels int4;
   void (*rms_norm)(const NormRows&);
   void (*silu_mul)(const float* gate, const float* up, uint32_t count, float* out);
   void (*add)(float* x, const float* delta, uint32_t count);

@@ -1,8 +1,10 @@
 #include "worker/kernels/cpu/activation_body.h"
 #include "worker/kernels/cpu/attention_body.h"
+#include "worker/kernels/cpu/integer_matmul_body.h"
 #include "worker/kernels/cpu/kernel_table.h"
 #include "worker/kernels/cpu/layer_norm_body.h"
 #include "worker/kernels/cpu/matmul_body.h"
+#include "worker/kernels/cpu/quantize_rows_body.h"
 #include "worker/kernels/cpu/row_body.h"
 
 namespace trireme::worker::cpu {
@@ -22,6 +24,8 @@ constexpr KernelTable kTable = {
              .matmul = matmul<Bf16Product, kRowTile>,
              .attention = attention<Bf16Product>,
              .append_kv = append_kv<Bf16Product>},
+    .int8 = {.pack_rows = quantize_rows, .matmul = matmul<Int8Product, kRowTile>},
+    .int4 = {.pack_rows = quantize_rows, .matmul = matmul<Int4Product, kRowTile>},
     .rms_norm = rms_norm,
     .silu_mul = silu_mul,
     .add = add,

@@ -138,6 +138,17 @@ void multiply_tile(const MatmulPiece& piece, const typename Product::Unit* a, ui
   }
 }
 
+// Some products bring their own tile.
+template <typename Product, uint32_t row_count, uint32_t panel_count>
+TRIREME_INLINE void multiply_tile_of(const MatmulPiece& piece, const typename Product::Unit* a,
+                                     uint32_t panel, float* out) {
+  if constexpr (requires { Product::kHasOwnTile; }) {
+    Product::template multiply_tile<row_count, panel_count>(piece, a, panel, out);
+  } else {
+    multiply_tile<Product, row_count, panel_count>(piece, a, panel, out);
+  }
+}
+
 // With few rows several panels go at once: one alone would leave the CPU waiting for its two
 // chains of additions.
 template <uint32_t row_count>
@@ -151,9 +162,9 @@ void multiply_rows(const MatmulPiece& piece, const typename Product::Unit* a, ui
   constexpr uint32_t at_once = kPanelsAtOnce<row_count>;
   uint32_t panel = panel_begin;
   for (; panel + at_once <= panel_end; panel += at_once) {
-    multiply_tile<Product, row_count, at_once>(piece, a, panel, out);
+    multiply_tile_of<Product, row_count, at_once>(piece, a, panel, out);
   }
-  for (; panel < panel_end; ++panel) multiply_tile<Product, row_count, 1>(piece, a, panel, out);
+  for (; panel < panel_end; ++panel) multiply_tile_of<Product, row_count, 1>(piece, a, panel, out);
 }
 
 template <typename Product, uint32_t row_count>

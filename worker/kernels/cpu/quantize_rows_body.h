@@ -1,0 +1,94 @@
+// Rows of activations as int8 codes with a scale for each group of columns: value = code · scale,
+// the largest magnitude of a group being 127. See vec.h for who may include it and kernel_table.h
+// for the form. A group's codes depend on its own values alone.
+#pragma once
+
+#include "worker/kernels/cpu/kernel_table.h"
+#include "worker/kernels/cpu/vec.h"
+
+namespace trireme::worker {
+namespace {
+
+using cpu::RowScale;
+using cpu::RowsToPack;
+
+using VecInt = int32_t __attribute__((vector_size(64)));
+
+inline constexpr uint32_t kCodesPerUnit = 4;
+
+// Infinity and NaN are larger than all numbers.
+TRIREME_INLINE uint32_t largest_magnitude(const float* x, uint32_t count) {
+  VecBits largest = {};
+  uint32_t column = 0;
+  for (; column + kLanes <= count; column += kLanes) {
+    const VecBits bits = reinterpret_cast<VecBits>(load(x + column)) & 0x7fffffffU;
+    largest = bits > largest ? bits : largest;
+  }
+  if (column < count) {
+    const Vec rest = load_part(x + column, count - column, 0.0F);
+    const VecBits bits = reinterpret_cast<VecBits>(rest) & 0x7fffffffU;
+    largest = bits > largest ? bits : largest;
+  }
+  uint32_t best = 0;
+  for (uint32_t i = 0; i < kLanes; ++i) best = largest[i] > best ? largest[i] : best;
+  return best;
+}
+
+// The nearest whole numbers, halves to even; for magnitudes below 2^22.
+TRIREME_INLINE VecInt to_nearest(Vec x) {
+  constexpr float kRoundingMagic = 12582912.0F;  // 1.5 · 2^23
+  return reinterpret_cast<VecInt>(x + kRoundingMagic) - __builtin_bit_cast(int32_t, kRoundingMagic);
+}
+
+TRIREME_INLINE RowScale quantize_group(const float* x, uint32_t count, uint32_t unit_count,
+                                       uint32_t stride, uint32_t* to) {
+  constexpr uint32_t kInfinity = 0x7f800000U;
+  constexpr float kCodeMax = 127.0F;
+  constexpr float kTiny = 1e-30F;  // Less counts as zero: its inverse would be infinite.
+  const uint32_t bits = largest_magnitude(x, count);
+  const float largest = __builtin_bit_cast(float, bits);
+  const bool is_number = bits < kInfinity;
+  const bool has_codes = is_number && largest > kTiny;
+  const Vec inverse = splat(has_codes ? kCodeMax / largest : 0.0F);
+  VecInt sums = {};
+  for (uint32_t unit = 0; unit < unit_count; unit += kLanes / kCodesPerUnit) {
+    const uint32_t column = unit * kCodesPerUnit;
+    using Codes = int8_t __attribute__((vector_size(kLanes)));
+    Codes codes = {};
+    if (has_codes && column < count) {
+      const Vec values =
+          column + kLanes <= count ? load(x + column) : load_part(x + column, count - column, 0.0F);
+      const VecInt wide = to_nearest(values * inverse);
+      sums += wide;
+      codes = __builtin_convertvector(wide, Codes);
+    }
+    uint32_t units[kLanes / kCodesPerUnit];
+    __builtin_memcpy(units, &codes, sizeof(units));
+    const uint32_t left = unit_count - unit;
+    const uint32_t here = left < kLanes / kCodesPerUnit ? left : kLanes / kCodesPerUnit;
+    for (uint32_t i = 0; i < here; ++i) to[static_cast<uint64_t>(unit + i) * stride] = units[i];
+  }
+  int32_t sum = 0;
+  for (uint32_t i = 0; i < kLanes; ++i) sum += sums[i];
+  const float nan = __builtin_nanf("");
+  return {is_number ? (has_codes ? largest / kCodeMax : 0.0F) : nan, sum};
+}
+
+void quantize_rows(const RowsToPack& rows) {
+  const uint32_t group_columns = rows.group_units * kCodesPerUnit;
+  for (uint32_t row = 0; row < rows.row_count; ++row) {
+    const float* x = rows.x + static_cast<uint64_t>(row) * rows.row_stride;
+    uint32_t* to = static_cast<uint32_t*>(rows.out) + row;
+    for (uint32_t group = 0; group < rows.group_count; ++group) {
+      const uint32_t begin = group * group_columns;
+      const uint32_t left = rows.column_count > begin ? rows.column_count - begin : 0;
+      rows.scales[group * rows.row_count + row] =
+          quantize_group(x + begin, left < group_columns ? left : group_columns, rows.group_units,
+                         rows.row_count, to);
+      to += static_cast<uint64_t>(rows.group_units) * rows.row_count;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace trireme::worker

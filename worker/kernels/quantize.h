@@ -1,0 +1,23 @@
+// Weights as whole numbers, made on load. Pure.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace trireme::worker {
+
+// codes[i] = values[i] / scale + 128, to the nearest; gives the scale, by which the largest
+// magnitude becomes 127.
+[[nodiscard]] float quantize_int8(std::span<const float> values, std::span<uint8_t> codes);
+
+// codes[i] = values[i] / scale + 8 within 0 to 15; gives the scale as fp16, in units of `unit`. Of
+// some scales around the one by which the largest magnitude becomes -8, the one with the least
+// squared error. At most kInt4GroupMax values.
+inline constexpr uint32_t kInt4GroupMax = 128;
+[[nodiscard]] uint16_t quantize_int4(std::span<const float> values, float unit,
+                                     std::span<uint8_t> codes);
+
+// A power of two in which scales up to largest_scale are fp16 numbers, the small ones too.
+[[nodiscard]] float scale_unit_for(float largest_scale);
+
+}  // namespace trireme::worker
