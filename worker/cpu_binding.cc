@@ -1,42 +1,16 @@
 #include "worker/cpu_binding.h"
 
-#include <sched.h>
-
 #include <algorithm>
-#include <charconv>
 #include <optional>
 #include <string_view>
 
 namespace trireme::worker {
 namespace {
 
-constexpr int kCpuMax = CPU_SETSIZE;
-
 std::string_view next_part(std::string_view& text, char separator) {
   const std::string_view part = text.substr(0, text.find(separator));
   text.remove_prefix(std::min(text.size(), part.size() + 1));
   return part;
-}
-
-std::optional<int> cpu_of(std::string_view text) {
-  int cpu = 0;
-  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), cpu);
-  const bool is_whole = code == std::errc() && end == text.data() + text.size();
-  return is_whole && cpu >= 0 && cpu < kCpuMax ? std::optional(cpu) : std::nullopt;
-}
-
-// "0-3,8": nothing when it is not a list.
-std::optional<std::vector<int>> parse_list(std::string_view list) {
-  std::vector<int> cpus;
-  while (!list.empty()) {
-    std::string_view range = next_part(list, ',');
-    const bool is_range = range.find('-') != std::string_view::npos;
-    const std::optional<int> first = cpu_of(next_part(range, '-'));
-    const std::optional<int> last = is_range ? cpu_of(range) : first;
-    if (!first || !last || *last < *first) return std::nullopt;
-    for (int cpu = *first; cpu <= *last; ++cpu) cpus.push_back(cpu);
-  }
-  return cpus.empty() ? std::nullopt : std::optional(cpus);
 }
 
 std::vector<int> share(std::span<const int> allowed, const LocalWorkers& workers) {
@@ -46,6 +20,36 @@ std::vector<int> share(std::span<const int> allowed, const LocalWorkers& workers
   const std::size_t end = allowed.size() * (workers.index + 1) / workers.count;
   return {allowed.begin() + static_cast<std::ptrdiff_t>(begin),
           allowed.begin() + static_cast<std::ptrdiff_t>(end)};
+}
+
+StatusOr<std::vector<int>> list_of_worker(const std::string& bind, std::span<const int> allowed,
+                                          const LocalWorkers& workers) {
+  std::string_view lists = bind;
+  std::string_view mine;
+  uint32_t count = 0;
+  while (!lists.empty()) {
+    const std::string_view list = next_part(lists, '|');
+    if (count++ == workers.index) mine = list;
+  }
+  if (count <= workers.index) {
+    return error(StatusCode::kInvalidArgument,
+                 "--cpu-threads-bind %s has %u lists, this node has %u workers", bind, count,
+                 workers.count);
+  }
+  std::optional<std::vector<int>> cpus = parse_cpu_list(mine);
+  if (!cpus) {
+    return error(StatusCode::kInvalidArgument,
+                 "--cpu-threads-bind: \"%s\" is not auto, nobind or a list of cores like 0-3,8",
+                 mine);
+  }
+  for (const int cpu : *cpus) {
+    if (std::ranges::find(allowed, cpu) == allowed.end()) {
+      return error(StatusCode::kInvalidArgument,
+                   "--cpu-threads-bind: core %d is not one that this process may use: it has %s",
+                   cpu, cpu_list_text(allowed));
+    }
+  }
+  return *std::move(cpus);
 }
 
 }  // namespace
@@ -67,45 +71,41 @@ LocalWorkers local_workers(const ServeOptions& options, uint32_t rank) {
   return {.index = engine * per_node + rank % per_node, .count = engines * per_node};
 }
 
-StatusOr<std::vector<int>> cpus_of_worker(const std::string& bind, std::span<const int> allowed,
-                                          const LocalWorkers& workers) {
-  if (bind == "auto" || bind.empty()) return share(allowed, workers);
-  if (bind == "nobind") return std::vector<int>{};
-  std::string_view lists = bind;
-  std::string_view mine;
-  uint32_t count = 0;
-  while (!lists.empty()) {
-    const std::string_view list = next_part(lists, '|');
-    if (count++ == workers.index) mine = list;
+StatusOr<WorkerCores> cores_of_worker(const std::string& bind, const MachineCores& machine,
+                                      const LocalWorkers& workers) {
+  const bool is_auto = bind == "auto" || bind.empty();
+  const auto all = static_cast<uint32_t>(std::max<std::size_t>(machine.allowed.size(), 1));
+  if (is_auto && machine.quota > 0) {
+    const uint32_t begin = machine.quota * workers.index / workers.count;
+    const uint32_t end = machine.quota * (workers.index + 1) / workers.count;
+    return WorkerCores{.thread_count = std::max(end - begin, 1U)};
   }
-  if (count <= workers.index) {
-    return error(StatusCode::kInvalidArgument,
-                 "--cpu-threads-bind %s has %u lists, this node has %u workers", bind, count,
-                 workers.count);
+  if (bind == "nobind") {
+    return WorkerCores{.thread_count = machine.quota > 0 ? machine.quota : all};
   }
-  std::optional<std::vector<int>> cpus = parse_list(mine);
-  if (!cpus) {
-    return error(StatusCode::kInvalidArgument,
-                 "--cpu-threads-bind: \"%s\" is not a list of cores like 0-3,8", mine);
+  WorkerCores cores;
+  if (is_auto) {
+    cores.cpus = share(machine.allowed, workers);
+  } else {
+    TRIREME_ASSIGN_OR_RETURN(cores.cpus, list_of_worker(bind, machine.allowed, workers));
   }
-  for (const int cpu : *cpus) {
-    if (std::ranges::find(allowed, cpu) == allowed.end()) {
-      return error(StatusCode::kInvalidArgument,
-                   "--cpu-threads-bind: core %d is not one that this process may use", cpu);
-    }
-  }
-  return *std::move(cpus);
+  cores.thread_count = std::max(static_cast<uint32_t>(cores.cpus.size()), 1U);
+  return cores;
 }
 
-std::vector<int> allowed_cpus() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  std::vector<int> cpus;
-  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return cpus;
-  for (int cpu = 0; cpu < kCpuMax; ++cpu) {
-    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+std::string cpu_list_text(std::span<const int> cpus) {
+  std::vector<int> sorted(cpus.begin(), cpus.end());
+  std::ranges::sort(sorted);
+  std::string text;
+  for (std::size_t i = 0; i < sorted.size();) {
+    std::size_t end = i + 1;
+    while (end < sorted.size() && sorted[end] == sorted[end - 1] + 1) ++end;
+    if (!text.empty()) text += ',';
+    text += std::to_string(sorted[i]);
+    if (end > i + 1) text += '-' + std::to_string(sorted[end - 1]);
+    i = end;
   }
-  return cpus;
+  return text;
 }
 
 }  // namespace trireme::worker

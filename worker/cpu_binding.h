@@ -1,19 +1,23 @@
 // Which cores a worker computes on (--cpu-threads-bind).
 //
-//   auto      the node's cores divided among its workers, all of them used; with more workers than
-//             cores, one core each, shared
+//   auto      the node's cores divided among its workers, all of them used, neighbours on one NUMA
+//             node; with more workers than cores, one core each, shared. Where a cgroup grants less
+//             CPU time than there are cores, so many threads as it grants, unbound: which cores
+//             other containers use cannot be known
 //   nobind    all cores of the process, no thread bound
 //   0-3|4-7   one list per worker of the node
 // The workers of a node are numbered engine by engine, and by rank within an engine.
-// Pure but for allowed_cpus().
+// Pure.
 #pragma once
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "common/options/serve_options.h"
 #include "common/status.h"
+#include "worker/machine_cores.h"
 
 namespace trireme::worker {
 
@@ -25,12 +29,17 @@ struct LocalWorkers {
 // `rank` is tp_rank + tp_size * pp_rank in the engine that `options` belong to.
 [[nodiscard]] LocalWorkers local_workers(const ServeOptions& options, uint32_t rank);
 
-// Empty: unbound. kInvalidArgument names the flag and what is wrong with its value.
-[[nodiscard]] StatusOr<std::vector<int>> cpus_of_worker(const std::string& bind,
-                                                        std::span<const int> allowed,
-                                                        const LocalWorkers& workers);
+struct WorkerCores {
+  std::vector<int> cpus;  // Empty: unbound.
+  uint32_t thread_count = 1;
+};
 
-// The cores that this process may use, in order.
-[[nodiscard]] std::vector<int> allowed_cpus();
+// kInvalidArgument names the flag and what is wrong with its value.
+[[nodiscard]] StatusOr<WorkerCores> cores_of_worker(const std::string& bind,
+                                                    const MachineCores& machine,
+                                                    const LocalWorkers& workers);
+
+// "0-3,8": as a person reads it in the log.
+[[nodiscard]] std::string cpu_list_text(std::span<const int> cpus);
 
 }  // namespace trireme::worker

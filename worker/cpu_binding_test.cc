@@ -8,11 +8,15 @@ namespace {
 using Cpus = std::vector<int>;
 
 const Cpus kAllowed = {0, 1, 2, 3, 8, 9, 10};
+const MachineCores kMachine = {.allowed = kAllowed, .nodes = Cpus(7, 0)};
 
 Cpus cpus(const std::string& bind, uint32_t index, uint32_t count) {
-  const StatusOr<Cpus> out = cpus_of_worker(bind, kAllowed, {index, count});
+  const StatusOr<WorkerCores> out = cores_of_worker(bind, kMachine, {index, count});
   EXPECT_TRUE(out.ok()) << out.status();
-  return out.ok() ? *out : Cpus{};
+  if (out.ok() && !out->cpus.empty()) {
+    EXPECT_EQ(out->thread_count, out->cpus.size());
+  }
+  return out.ok() ? out->cpus : Cpus{};
 }
 
 TEST(CpuBinding, auto_uses_every_core_once) {
@@ -40,13 +44,13 @@ TEST(CpuBinding, lists_are_taken_by_worker) {
 
 TEST(CpuBinding, bad_lists_are_refused_by_name) {
   for (const char* bind : {"x", "3-1", "0-", "-1", "1.5", "0--1", "99999"}) {
-    const auto out = cpus_of_worker(bind, kAllowed, {0, 1});
+    const auto out = cores_of_worker(bind, kMachine, {0, 1});
     EXPECT_NE(std::string(out.status().message()).find("--cpu-threads-bind"), std::string::npos)
         << bind;
   }
-  EXPECT_EQ(std::string(cpus_of_worker("5", kAllowed, {0, 1}).status().message()),
-            "--cpu-threads-bind: core 5 is not one that this process may use");
-  EXPECT_EQ(std::string(cpus_of_worker("0|1", kAllowed, {2, 3}).status().message()),
+  EXPECT_EQ(std::string(cores_of_worker("5", kMachine, {0, 1}).status().message()),
+            "--cpu-threads-bind: core 5 is not one that this process may use: it has 0-3,8-10");
+  EXPECT_EQ(std::string(cores_of_worker("0|1", kMachine, {2, 3}).status().message()),
             "--cpu-threads-bind 0|1 has 2 lists, this node has 3 workers");
 }
 
@@ -69,6 +73,30 @@ TEST(CpuBinding, stages_on_other_nodes_do_not_count) {
   options.parallel.node_count = 2;
   EXPECT_EQ(local_workers(options, 1).count, 1u);
   EXPECT_EQ(local_workers(options, 1).index, 0u);
+}
+
+TEST(CpuBinding, unbound_threads_are_as_many_as_the_cores) {
+  EXPECT_EQ(cores_of_worker("nobind", kMachine, {0, 2})->thread_count, 7U);
+}
+
+TEST(CpuBinding, granted_cpu_time_is_divided_among_unbound_workers) {
+  MachineCores container = kMachine;
+  container.quota = 5;
+  uint32_t threads = 0;
+  for (uint32_t index = 0; index < 2; ++index) {
+    const auto cores = cores_of_worker("auto", container, {index, 2});
+    EXPECT_TRUE(cores->cpus.empty());
+    threads += cores->thread_count;
+  }
+  EXPECT_EQ(threads, 5U);
+  EXPECT_EQ(cores_of_worker("auto", container, {7, 8})->thread_count, 1U);
+  EXPECT_EQ(cores_of_worker("nobind", container, {0, 1})->thread_count, 5U);
+  EXPECT_EQ(cores_of_worker("0-2", container, {0, 1})->cpus, (Cpus{0, 1, 2})) << "as asked for";
+}
+
+TEST(CpuBinding, lists_are_shown_in_ranges) {
+  const Cpus cpus = {4, 0, 1, 2, 7, 8};
+  EXPECT_EQ(cpu_list_text(cpus), "0-2,4,7-8");
 }
 
 TEST(CpuBinding, process_may_use_some_core) { EXPECT_FALSE(allowed_cpus().empty()); }

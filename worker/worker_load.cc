@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/clock.h"
+#include "common/log.h"
 #include "common/options/pooler.h"
 #include "worker/comm/watched_collective.h"
 #include "worker/cpu_binding.h"
@@ -21,6 +22,26 @@ struct Foundation {
   ModelDirectory directory;
   ThreadPool pool;
 };
+
+// Before the first thread and the first page of the weights.
+StatusOr<WorkerCores> take_cores(const ServeOptions& options, const WorkerPlace& place,
+                                 const LocalWorkers& workers) {
+  const MachineCores machine = read_machine_cores("", allowed_cpus());
+  WorkerCores cores{place.cpus, static_cast<uint32_t>(place.cpus.size())};
+  if (cores.cpus.empty()) {
+    TRIREME_ASSIGN_OR_RETURN(cores,
+                             cores_of_worker(options.worker.cpu_threads_bind, machine, workers));
+  }
+  const std::vector<int> nodes = machine.nodes_of(cores.cpus);
+  if (machine.nodes_of({}).size() > 1 && !keep_memory_on(nodes)) {
+    log::warning("memory_unbound", {{"nodes", cpu_list_text(nodes)}});
+  }
+  log::info("worker_cores", {{"bind", options.worker.cpu_threads_bind},
+                             {"cores", cores.cpus.empty() ? "unbound" : cpu_list_text(cores.cpus)},
+                             {"threads", cores.thread_count},
+                             {"numa_nodes", cpu_list_text(nodes)}});
+  return cores;
+}
 
 }  // namespace
 
@@ -45,17 +66,11 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
   TRIREME_RETURN_IF_ERROR(
       check_weights_fit(directory.weights().byte_count() / ranks, available_memory("")));
 
-  const std::vector<int> allowed = allowed_cpus();
   const LocalWorkers workers =
       local_workers(options, place.tp_rank + place.tp_size * place.pp_rank);
-  std::vector<int> cpus = place.cpus;
-  if (cpus.empty()) {
-    TRIREME_ASSIGN_OR_RETURN(cpus,
-                             cpus_of_worker(options.worker.cpu_threads_bind, allowed, workers));
-  }
-  const std::size_t thread_count = cpus.empty() ? allowed.size() : cpus.size();
-  auto foundation = std::make_shared<Foundation>(
-      std::move(directory), std::max(1U, static_cast<uint32_t>(thread_count)), cpus);
+  TRIREME_ASSIGN_OR_RETURN(const WorkerCores cores, take_cores(options, place, workers));
+  auto foundation =
+      std::make_shared<Foundation>(std::move(directory), cores.thread_count, cores.cpus);
 
   const LoadOptions load{.dtype = options.model.dtype,
                          .block_tokens = options.scheduler.block_tokens,
