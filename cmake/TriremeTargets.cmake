@@ -1,7 +1,7 @@
 # Three verbs cover every target of the project; a module's CMakeLists.txt uses nothing else.
 #   trireme_library(<module> [SOURCES ...] [PUBLIC_DEPS ...] [DEPS ...])     no SOURCES: headers only
 #   trireme_binary(<program> MAIN <file> DEPS ...)
-#   trireme_test(<file>_test.cc ... DEPS ... [LABELS ...] [TIMEOUT s])  one executable and one ctest per file
+#   trireme_test(<file>_test.cc ... DEPS ... [LABELS ...] [TIMEOUT s] [OPTIMIZED])  one executable and one ctest per file
 find_program(TRIREME_CCACHE ccache)
 if(TRIREME_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   # The sloppiness is what ccache asks for before it caches a file that uses a precompiled header.
@@ -69,7 +69,7 @@ function(trireme_test)
   if(NOT TRIREME_TESTS)
     return()
   endif()
-  cmake_parse_arguments(arg "" "TIMEOUT" "DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(arg "OPTIMIZED" "TIMEOUT" "DEPS;LABELS" ${ARGN})
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 60)
   endif()
@@ -80,10 +80,12 @@ function(trireme_test)
     get_filename_component(name ${file} NAME_WE)
     add_executable(${name} ${file})
     target_link_libraries(${name} PRIVATE trireme_compile ${arg_DEPS} GTest::gtest_main)
-    target_compile_options(${name} PRIVATE -O0)  # What is tested is optimized, the test need not be.
-    trireme_precompiled(${name} test)
+    if(NOT arg_OPTIMIZED)  # What is tested is optimized, the test need not be, unless most of the time is its own.
+      target_compile_options(${name} PRIVATE -O0)
+      trireme_precompiled(${name} test)
+    endif()
     set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/test)
     add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-    set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}")
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}" PROCESSORS 2)
   endforeach()
 endfunction()

@@ -12,6 +12,7 @@ import pytest
 from cluster import demo_cluster, wait_for
 
 GOOD = {"model": "demo", "prompt": "The capital of France is", "max_tokens": 8, "temperature": 0}
+WHOLE = (200, ["data: [DONE]"])
 
 
 @pytest.fixture(scope="module")
@@ -22,19 +23,37 @@ def cluster():
         yield running
 
 
-@pytest.fixture(autouse=True)
-def others_are_not_disturbed(cluster):
-    """A long stream around every test: it ends whole, and nobody was restarted."""
-    family = {p.pid for p in cluster.family()}
+@pytest.fixture(scope="module")
+def streams(cluster):
+    """Long streams, one after the other, as long as the tests run; each must come whole."""
     body = {**GOOD, "max_tokens": 200, "ignore_eos": True, "stream": True}
-    replies = []
-    stream = threading.Thread(target=lambda: replies.append(cluster.post("/v1/completions", body)))
-    stream.start()
+    ends, done = [], threading.Event()
+
+    def run():
+        while not done.is_set():
+            try:
+                reply = cluster.post("/v1/completions", body)
+            except OSError as failure:
+                ends.append(repr(failure))
+                return
+            events = [line for line in reply.body.decode().split("\n") if line.startswith("data: ")]
+            ends.append((reply.status, events[-1:]))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield ends
+    done.set()
+    thread.join(timeout=120)
+    assert not thread.is_alive()
+    assert ends and all(end == WHOLE for end in ends)
+
+
+@pytest.fixture(autouse=True)
+def others_are_not_disturbed(cluster, streams):
+    """Around every test a stream runs; those that ended were whole, and nobody was restarted."""
+    family = {p.pid for p in cluster.family()}
     yield
-    stream.join(timeout=120)
-    assert replies and replies[0].status == 200
-    events = [line for line in replies[0].body.decode().split("\n") if line.startswith("data: ")]
-    assert events[-1] == "data: [DONE]"
+    assert all(end == WHOLE for end in streams), streams
     assert cluster.complete("The capital of France is").json()["choices"][0]["text"].startswith(" Paris")
     assert {p.pid for p in cluster.family()} == family
 
