@@ -63,8 +63,8 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
   TRIREME_ASSIGN_OR_RETURN(ModelDirectory directory,
                            ModelDirectory::open(options.model_directory()));
   const uint32_t ranks = place.tp_size * place.pp_size;
-  TRIREME_RETURN_IF_ERROR(
-      check_weights_fit(directory.weights().byte_count() / ranks, available_memory("")));
+  TRIREME_RETURN_IF_ERROR(check_weights_fit(
+      weight_bytes_to_load(directory, options.model.quantization) / ranks, available_memory("")));
 
   const LocalWorkers workers =
       local_workers(options, place.tp_rank + place.tp_size * place.pp_rank);
@@ -73,6 +73,7 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
       std::make_shared<Foundation>(std::move(directory), cores.thread_count, cores.cpus);
 
   const LoadOptions load{.dtype = options.model.dtype,
+                         .quantization = options.model.quantization,
                          .block_tokens = options.scheduler.block_tokens,
                          .life = links.life,
                          .wants_logits = !serves_embeddings(options)};

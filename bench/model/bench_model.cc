@@ -1,14 +1,15 @@
 // bench_model: the forward pass as a share of what the machine can do.
 //
 //   bench_model [--threads N] [--rounds N] [--model qwen05|tl11] [--case NAME]
+//               [--quantization int8|int4]
 //
 // Random bf16 weights of the shapes of Qwen2.5-0.5B and TinyLlama 1.1B; decode steps of 1, 8 and 32
 // sequences after 32 tokens, prompts of 128 and 512. A round measures the limits, a case, and the
 // limits again. The limit of a case: its weights read once, or its products at the rate of
 // vdpbf16ps, whichever takes longer; attention, activations and KV are left out. Shown are medians
 // of the rounds; a round's share is of the mean of its own two limits. On a busy machine the share
-// by CPU time says more: it leaves out the time in which others had the cores. "typical" is the rate
-// over all steps of a round, what a neighbour took included.
+// by CPU time says more: it leaves out the time in which others had the cores. "typical" is the
+// rate over all steps of a round, what a neighbour took included.
 #include <time.h>
 
 #include <algorithm>
@@ -52,6 +53,7 @@ struct Options {
   uint32_t rounds = 5;
   std::string model;
   std::string test_case;
+  std::string quantization;
 };
 
 // The same step again and again: what it writes into the KV memory is what was there.
@@ -94,11 +96,14 @@ class Step {
   std::vector<float> logits_;
 };
 
-double limit_seconds(const ModelShape& shape, const Case& test, const Limits& limits) {
+// Products of int8 codes are counted at twice the rate of bf16: as many instructions.
+double limit_seconds(const ModelShape& shape, const Case& test, const Limits& limits,
+                     uint64_t weight_bytes, bool is_integer) {
   const auto layers = static_cast<double>(shape.layer_weights());
   const auto head = static_cast<double>(shape.head_weights());
-  const double bytes = 2 * (layers + head);
-  const double operations = 2 * (layers * test.sequences * test.tokens + head * test.sequences);
+  const auto bytes = static_cast<double>(weight_bytes);
+  const double layer_operations = 2 * layers * test.sequences * test.tokens;
+  const double operations = layer_operations / (is_integer ? 2 : 1) + 2 * head * test.sequences;
   const double reading = bytes / limits.read_gigabytes / 1e9;
   return limits.gigaflops > 0 ? std::max(reading, operations / limits.gigaflops / 1e9) : reading;
 }
@@ -132,7 +137,7 @@ Seconds seconds_of(Step& step, uint32_t steps, uint32_t thread_count) {
 }
 
 void measure_case(const ModelShape& shape, const Case& test, Model& model, ThreadPool& pool,
-                  uint32_t rounds) {
+                  uint32_t rounds, bool is_integer) {
   Step step(model, test);
   if (!step.run()) std::abort();
   std::vector<double> rates;
@@ -147,7 +152,7 @@ void measure_case(const ModelShape& shape, const Case& test, Model& model, Threa
     const Limits after = measure_limits(pool);
     const Limits mean{.read_gigabytes = (before.read_gigabytes + after.read_gigabytes) / 2,
                       .gigaflops = (before.gigaflops + after.gigaflops) / 2};
-    const double limit = limit_seconds(shape, test, mean);
+    const double limit = limit_seconds(shape, test, mean, model.weight_bytes(), is_integer);
     rates.push_back(step.token_count() / seconds.wall);
     typical_rates.push_back(step.token_count() * test.steps / seconds.total);
     shares.push_back(100 * limit / seconds.wall);
@@ -171,14 +176,15 @@ Status measure_model(const ModelShape& shape, const Options& options, ThreadPool
   worker::SoloCollective solo;
   const Instant begin = now();
   TRIREME_ASSIGN_OR_RETURN(
-      const auto model, worker::load_model(directory, worker::WorkerPlace{}, {}, solo, pool, {}));
+      const auto model, worker::load_model(directory, worker::WorkerPlace{},
+                                           {.quantization = options.quantization}, solo, pool, {}));
   std::printf("%s: %.0f MB of weights loaded in %.2f s\n", std::string(shape.name).c_str(),
               static_cast<double>(model->weight_bytes()) / 1e6,
               std::chrono::duration<double>(now() - begin).count());
   TRIREME_RETURN_IF_ERROR(model->allocate_kv(8 * (2048 / 16 + 1)));
   for (const Case& test : kCases) {
     if (!options.test_case.empty() && options.test_case != test.name) continue;
-    measure_case(shape, test, *model, pool, options.rounds);
+    measure_case(shape, test, *model, pool, options.rounds, !options.quantization.empty());
   }
   return absl::OkStatus();
 }
@@ -191,6 +197,7 @@ Options parse(int argc, char** argv) {
     if (flag == "--threads") options.threads = number;
     if (flag == "--rounds") options.rounds = number;
     if (flag == "--model") options.model = argv[i + 1];
+    if (flag == "--quantization") options.quantization = argv[i + 1];
     if (flag == "--case") options.test_case = argv[i + 1];
   }
   return options;

@@ -99,6 +99,16 @@ Status store_dtype(ServeOptions& o, std::string_view text) {
   return absl::OkStatus();
 }
 
+Status store_quantization(ServeOptions& o, std::string_view text) {
+  constexpr std::string_view kNames[] = {"fp8",  "gptq", "awq", "compressed-tensors",
+                                         "int8", "int4"};
+  if (std::find(std::begin(kNames), std::end(kNames), text) == std::end(kNames)) {
+    return error(kBad, "'%s' is not one of fp8, gptq, awq, compressed-tensors, int8, int4", text);
+  }
+  o.model.quantization = text;
+  return absl::OkStatus();
+}
+
 Status store_device(ServeOptions&, std::string_view text) {
   if (text == "auto" || text == "cpu") return absl::OkStatus();
   return error(kBad, "'%s' is not supported: workers compute on the CPU (auto or cpu)", text);
@@ -147,6 +157,7 @@ const FlagRow kRows[] = {
     {"served-model-name", "", kModel, "NAME...", "names in the API, the first one answers; default: MODEL as given", kWorks, STORE(model.served_model_names)},
     {"tokenizer", "", kModel, "DIR", "directory with tokenizer.json; default: the model's", kWorks, STORE(model.tokenizer)},
     {"dtype", "", kModel, "TYPE", "auto, bfloat16, float16, float32; auto: the checkpoint's", kWorks, store_dtype},
+    {"quantization", "-q", kModel, "KIND", "int8, int4: quantise wider weights on load; fp8, gptq, awq, compressed-tensors: say what the checkpoint is", kWorks, store_quantization},
     {"max-model-len", "", kModel, "N", "longest prompt and output together; default: the model's", kWorks, store_model_tokens_max},
     {"seed", "", kModel, "N", "base of the seeds of requests that bring none; default: another at each start", kWorks, STORE(model.seed)},
     {"revision", "", kModel, "REV", "branch, tag or commit of a hub id", kWorks, STORE(model.revision)},
@@ -392,7 +403,6 @@ const FlagRow kRows[] = {
 
     {"data-parallel-multi-port-external-lb", "", "", "", "start one server per rank with --data-parallel-rank", kRefused},
     {"enable-elastic-ep", "", "", "", "the number of ranks is fixed at start", kRefused},
-    {"quantization", "-q", "", "KIND", "only bfloat16, float16 and float32 weights are read", kRefused},
     {"kv-cache-dtype", "", "", "TYPE", "KV is kept in the model's type", kRefused, nullptr, "auto"},
     {"enable-lora", "", "", "", "adapters are not supported", kRefused},
     {"lora-modules", "", "", "NAME=DIR...", "adapters are not supported", kRefused},
@@ -429,8 +439,8 @@ const FlagRow kRows[] = {
     {"model-impl", "", "", "NAME", "models are Trireme's own", kRefused, nullptr, "auto;vllm"},
     {"config-format", "", "", "NAME", "config.json is read", kRefused, nullptr, "auto;hf"},
     {"model-loader-extra-config", "", "", "JSON", "weights are mapped", kRefused, nullptr, "{}"},
-    {"quantization-config", "", "", "JSON", "only bfloat16, float16 and float32 weights are read", kRefused},
-    {"allow-deprecated-quantization", "", "", "", "only bfloat16, float16 and float32 weights are read", kRefused},
+    {"quantization-config", "", "", "JSON", "see --quantization and quantization_config of config.json", kRefused},
+    {"allow-deprecated-quantization", "", "", "", "see --quantization and quantization_config of config.json", kRefused},
     {"override-attention-dtype", "", "", "TYPE", "attention computes in one type", kRefused},
     {"rope-scaling", "", "", "JSON", "edit the model's config.json", kRefused},
     {"rope-theta", "", "", "X", "edit the model's config.json", kRefused},

@@ -27,6 +27,7 @@ struct ModelOptions {
   std::vector<std::string> served_model_names;  // --served-model-name; empty: `model` as given.
   std::string tokenizer;                        // --tokenizer; empty: the model's.
   std::string dtype = "auto";                   // auto | bfloat16 | float16 | float32
+  std::string quantization;                     // --quantization; empty: as the checkpoint is
   uint32_t model_tokens_max = 0;                // --max-model-len; 0: from the model's config.
   std::optional<uint64_t> seed;                 // --seed; none: drawn at each start
   std::string revision;                         // --revision of a hub id

@@ -315,6 +315,7 @@ def test_rpc_port_taken():
         (["--data-parallel-hybrid-lb", "--data-parallel-external-lb", "--data-parallel-size", 2, "--data-parallel-rank", 0,
           "--data-parallel-size-local", 1], ["--data-parallel-hybrid-lb", "--data-parallel-external-lb"]),
         (["--max-model-len", 100000], ["--max-model-len 100000", "2048"]),
+        (["--quantization", "awq"], ["--quantization awq", "not quantised", "int8"]),
     ],
 )  # fmt: skip
 def test_flags_that_do_not_fit(flags, words):
@@ -334,7 +335,7 @@ def test_flags_that_do_not_fit(flags, words):
         (["--dtype", "float8"], ["--dtype", "float8"]),
         (["--gpu-memory-utilization", "1.5"], ["--gpu-memory-utilization", "1.5"]),
         (["--block-size", 17], ["--block-size 17", "power of two"]),
-        (["--quantization", "awq"], ["--quantization", "not supported"]),
+        (["--quantization", "int3"], ["--quantization", "'int3'", "gptq"]),
         (["--distributed-executor-backend", "ray"], ["--distributed-executor-backend", "ray"]),
         (["--device", "tpu"], ["--device", "tpu"]),
         (["extra"], ["'extra'"]),

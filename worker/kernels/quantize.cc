@@ -10,7 +10,7 @@
 namespace trireme::worker {
 namespace {
 
-constexpr uint32_t kLanes = 8;
+constexpr uint32_t kLanes = 4;  // What every x86-64 has.
 using Lanes = float __attribute__((vector_size(4 * kLanes)));
 using Group = std::array<Lanes, kInt4GroupMax / kLanes>;
 

@@ -194,7 +194,7 @@ class LayerLoader : public TensorLoader {
   }
 
   [[nodiscard]] Status load_mixture(DecoderLayer& layer) {
-    LinearSource router;
+    LinearSource router{.keeps_precision = true};
     const Range all{0, config_.expert_count};
     TRIREME_RETURN_IF_ERROR(
         add_rows("block_sparse_moe.gate", config_.expert_count, {all}, false, router));
@@ -252,7 +252,8 @@ class EndsLoader : public TensorLoader {
                        sizes_.vocabulary_size, sizes_.hidden_size));
     TRIREME_ASSIGN_OR_RETURN(weights.head,
                              device_.load_linear({.parts = {rows_of(head, share_.vocabulary)},
-                                                  .row_count = share_.vocabulary_per_rank}));
+                                                  .row_count = share_.vocabulary_per_rank,
+                                                  .keeps_precision = true}));
     return absl::OkStatus();
   }
 

@@ -6,7 +6,8 @@
 namespace trireme::worker {
 namespace {
 
-StatusOr<Element> compute_element(const ModelDirectory& directory, const std::string& dtype) {
+StatusOr<Element> compute_element(const ModelDirectory& directory, const std::string& dtype,
+                                  bool quantizes) {
   if (dtype == "bfloat16") return Element::kBfloat16;
   if (dtype == "float32" || dtype == "float" || dtype == "float16" || dtype == "half") {
     return Element::kFloat32;
@@ -15,6 +16,7 @@ StatusOr<Element> compute_element(const ModelDirectory& directory, const std::st
     return error(StatusCode::kInvalidArgument,
                  "--dtype %s: expected auto, bfloat16, float16 or float32", dtype);
   }
+  if (quantizes) return Element::kBfloat16;
   // What is stored counts, not what config.json says of it.
   for (const TensorView& tensor : directory.weights().tensors()) {
     if (tensor.shape.size() == 2 && tensor.dtype == DType::kBF16) return Element::kBfloat16;
@@ -22,7 +24,45 @@ StatusOr<Element> compute_element(const ModelDirectory& directory, const std::st
   return Element::kFloat32;
 }
 
+StatusOr<cpu::OnLoad> what_on_load(const ModelDirectory& directory, const std::string& wanted) {
+  const std::string stored(name_of(directory.config().quantization.method));
+  const bool is_made = wanted == "int8" || wanted == "int4";
+  if (wanted.empty() || wanted == stored) return cpu::OnLoad::kKeep;
+  if (is_made && stored.empty()) {
+    return wanted == "int8" ? cpu::OnLoad::kInt8 : cpu::OnLoad::kInt4;
+  }
+  if (stored.empty()) {
+    return error(StatusCode::kInvalidArgument,
+                 "--quantization %s: the checkpoint is not quantised (%s has no "
+                 "quantization_config); int8 and int4 quantise on load",
+                 wanted, directory.config().path);
+  }
+  return error(StatusCode::kInvalidArgument,
+               "--quantization %s: the checkpoint is quantised by %s (%s: quantization_config); "
+               "leave the flag out",
+               wanted, stored, directory.config().path);
+}
+
 }  // namespace
+
+uint64_t weight_bytes_to_load(const ModelDirectory& directory, const std::string& quantization) {
+  uint64_t total = 0;
+  for (const TensorView& tensor : directory.weights().tensors()) {
+    uint64_t bytes = tensor.bytes.size();
+    const bool is_matrix = tensor.shape.size() == 2;
+    const bool is_of_vocabulary =
+        is_matrix && tensor.shape[0] == directory.config().vocabulary_size;
+    if (tensor.dtype == DType::kF8E4M3) bytes *= 2;
+    if (is_matrix && !is_of_vocabulary) {
+      const uint64_t count = bytes / size_of(tensor.dtype);
+      if (quantization == "int8") bytes = count;
+      // A scale of two bytes for each group of 128.
+      if (quantization == "int4") bytes = count / 2 + count / 64;
+    }
+    total += bytes;
+  }
+  return total;
+}
 
 StatusOr<std::unique_ptr<Model>> load_model(const ModelDirectory& directory,
                                             const WorkerPlace& place, const LoadOptions& options,
@@ -30,12 +70,18 @@ StatusOr<std::unique_ptr<Model>> load_model(const ModelDirectory& directory,
                                             const Progress& progress) {
   TRIREME_ASSIGN_OR_RETURN(const ModelFactory factory,
                            find_model_factory(directory.config().architecture));
-  TRIREME_ASSIGN_OR_RETURN(const Element element, compute_element(directory, options.dtype));
+  TRIREME_ASSIGN_OR_RETURN(const cpu::OnLoad on_load,
+                           what_on_load(directory, options.quantization));
+  const bool quantizes = on_load != cpu::OnLoad::kKeep ||
+                         directory.config().quantization.method != QuantizationMethod::kNone;
+  TRIREME_ASSIGN_OR_RETURN(const Element element,
+                           compute_element(directory, options.dtype, quantizes));
   return factory({.directory = directory,
                   .place = place,
                   .element = element,
                   .block_tokens = options.block_tokens,
-                  .device = std::make_unique<cpu::CpuDevice>(element, pool, tensor_parallel),
+                  .device = std::make_unique<cpu::CpuDevice>(element, pool, tensor_parallel,
+                                                             cpu::best_kernels(), on_load),
                   .progress = progress,
                   .life = options.life,
                   .wants_logits = options.wants_logits});

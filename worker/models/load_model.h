@@ -15,8 +15,11 @@ namespace trireme::worker {
 
 struct LoadOptions {
   // auto keeps the checkpoint's: bfloat16 is computed in bf16, float32 in fp32, and float16 in fp32
-  // too (its values are exact there, while bf16 would drop three bits).
+  // too (its values are exact there, while bf16 would drop three bits). What is not quantised of a
+  // quantised model is computed in bf16.
   std::string dtype = "auto";  // auto | bfloat16 | float16 | float32
+  // int8 | int4: what a checkpoint of wider numbers becomes. Or the name of what it is, or empty.
+  std::string quantization;
   uint32_t block_tokens = 16;
   LifeSigns life;            // Where forwards say what they are at.
   bool wants_logits = true;  // False: served for its hidden states only.
@@ -28,5 +31,9 @@ struct LoadOptions {
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> load_model(
     const ModelDirectory& directory, const WorkerPlace& place, const LoadOptions& options,
     Collective& tensor_parallel, ThreadPool& pool, const Progress& progress);
+
+// What the weights of all ranks together will take, about: `quantization` is LoadOptions'.
+[[nodiscard]] uint64_t weight_bytes_to_load(const ModelDirectory& directory,
+                                            const std::string& quantization);
 
 }  // namespace trireme::worker

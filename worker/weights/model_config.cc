@@ -159,18 +159,15 @@ void read_experts(ConfigFields& fields, ModelConfig& config) {
   }
 }
 
-Status refuse_quantized(const ConfigFields& fields) {
-  const Json* quantization = find(fields, "quantization_config");
-  if (quantization == nullptr) return absl::OkStatus();
-  std::string method = "unknown";
-  if (quantization->is_object() && quantization->contains("quant_method") &&
-      (*quantization)["quant_method"].is_string()) {
-    method = (*quantization)["quant_method"].get<std::string>();
+Status read_quantized(const ConfigFields& fields, ModelConfig& config) {
+  const Json* object = find(fields, "quantization_config");
+  if (object == nullptr) return absl::OkStatus();
+  const std::string path = fields.path() + ": quantization_config";
+  if (!object->is_object()) {
+    return error(StatusCode::kInvalidArgument, "%s is not an object", path);
   }
-  return error(StatusCode::kUnimplemented,
-               "%s: quantization_config (quant_method \"%s\") is not supported: use the model's "
-               "bf16, fp16 or fp32 weights",
-               fields.path(), method);
+  TRIREME_ASSIGN_OR_RETURN(config.quantization, read_quantization(fields_of(*object, path)));
+  return absl::OkStatus();
 }
 
 void read_architecture(ConfigFields& fields, ModelConfig& config) {
@@ -291,7 +288,7 @@ StatusOr<ModelConfig> parse_model_config(std::string_view text, const std::strin
   read_architecture(fields, config);
   TRIREME_RETURN_IF_ERROR(fields.status());
   TRIREME_RETURN_IF_ERROR(check_architecture(config.architecture, path));
-  TRIREME_RETURN_IF_ERROR(refuse_quantized(fields));
+  TRIREME_RETURN_IF_ERROR(read_quantized(fields, config));
   read_sizes(fields, config);
   fields.read("tie_word_embeddings", config.tie_word_embeddings);
   fields.read("attention_bias", config.attention_bias);

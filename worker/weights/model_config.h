@@ -17,6 +17,7 @@
 
 #include "common/status.h"
 #include "worker/weights/config_fields.h"
+#include "worker/weights/quantization_config.h"
 
 namespace trireme::worker {
 
@@ -75,6 +76,8 @@ struct ModelConfig {
   uint32_t expert_count = 0;              // num_local_experts
   uint32_t experts_per_token = 0;         // num_experts_per_tok
   uint32_t expert_intermediate_size = 0;  // moe_intermediate_size, else intermediate_size
+
+  QuantizationConfig quantization;
 
   [[nodiscard]] uint32_t window_of_layer(uint32_t layer) const {
     return layer_is_sliding[layer] != 0 ? sliding_window : 0;

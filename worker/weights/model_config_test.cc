@@ -193,10 +193,47 @@ TEST(ModelConfig, reads_experts) {
             "config.json: num_experts_per_tok is 9 with 8 experts");
 }
 
-TEST(ModelConfig, quantized_model_is_refused_by_its_method) {
-  EXPECT_NE(refusal(R"("quantization_config":{"quant_method":"awq","bits":4})").find("\"awq\""),
-            std::string::npos);
-  EXPECT_TRUE(parse(R"("quantization_config":null)").ok());
+TEST(ModelConfig, quantization_is_read_in_the_words_of_each_method) {
+  const auto of = [](const std::string& text) {
+    const auto config = parse(R"("quantization_config":)" + text);
+    EXPECT_TRUE(config.ok()) << config.status();
+    return config->quantization;
+  };
+  EXPECT_EQ(of("null").method, QuantizationMethod::kNone);
+  const auto gptq = of(R"({"quant_method":"gptq","bits":4,"group_size":128})");
+  EXPECT_EQ(gptq.method, QuantizationMethod::kGptq);
+  EXPECT_EQ(gptq.group_columns, 128U);
+  EXPECT_TRUE(gptq.zeros_lack_one);
+  const auto awq = of(R"({"quant_method":"awq","bits":4,"group_size":-1,"version":"gemm"})");
+  EXPECT_EQ(awq.method, QuantizationMethod::kAwq);
+  EXPECT_EQ(awq.group_columns, 0U);
+  const auto fp8 = of(R"({"quant_method":"fp8","weight_block_size":[128,64]})");
+  EXPECT_EQ(fp8.block_rows, 128U);
+  EXPECT_EQ(fp8.block_columns, 64U);
+  const auto w4a16 = of(
+      R"({"quant_method":"compressed-tensors","format":"pack-quantized","config_groups":)"
+      R"({"group_0":{"weights":{"num_bits":4,"type":"int","strategy":"group","group_size":32}}}})");
+  EXPECT_EQ(w4a16.method, QuantizationMethod::kCompressedTensors);
+  EXPECT_TRUE(w4a16.is_packed);
+  EXPECT_EQ(w4a16.group_columns, 32U);
+}
+
+TEST(ModelConfig, quantization_that_cannot_run_is_refused_by_field_and_value) {
+  const std::string at = R"("quantization_config":)";
+  const std::string in = "config.json: quantization_config: ";
+  EXPECT_EQ(refusal(at + R"({"quant_method":"bitsandbytes"})"),
+            in + "quant_method \"bitsandbytes\" is not supported; supported are fp8, gptq, awq, "
+                 "compressed-tensors");
+  EXPECT_EQ(refusal(at + R"({"quant_method":"gptq","bits":3})"),
+            in + "bits 3 is not supported; supported are 4 and 8");
+  EXPECT_EQ(refusal(at + R"({"quant_method":"gptq","bits":4,"group_size":7})"),
+            in + "group_size is 7, not -1 or a count in [8, 1.04858e+06]");
+  EXPECT_EQ(refusal(at + R"({"quant_method":"awq","bits":4,"version":"gemv"})"),
+            in + "version gemv is not supported; supported are gemm");
+  EXPECT_EQ(refusal(at + R"({"quant_method":"compressed-tensors","format":"marlin-24"})"),
+            in + "format \"marlin-24\" is not supported; supported are int-quantized, "
+                 "pack-quantized, float-quantized, naive-quantized");
+  EXPECT_EQ(refusal(at + "[]"), "config.json: quantization_config is not an object");
 }
 
 TEST(ModelConfig, wrong_values_are_refused_by_field_and_value) {
