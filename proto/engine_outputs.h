@@ -81,12 +81,19 @@ struct EngineStats {
   uint64_t draft_tokens = 0;
   uint64_t accepted_draft_tokens = 0;
   std::array<uint64_t, kDraftTokensMax> accepted_at_position{};  // In the draft.
+  // The store behind the KV cache, since version 5 of EngineOutputs. Prompt tokens looked up in it
+  // (those that the cache did not have) and found.
+  uint64_t store_query_tokens = 0;
+  uint64_t store_hit_tokens = 0;
+  uint64_t store_bytes = 0;        // Held, by all workers together.
+  uint64_t store_lost_blocks = 0;  // Could not be written or read.
 
   static auto fields(auto& m) {
     return std::tie(m.waiting, m.running, m.kv_usage, m.step, m.wave, m.prefix_query_tokens,
                     m.prefix_hit_tokens, m.preemptions, m.prompt_tokens, m.generation_tokens,
                     m.prefill_tokens_waiting, m.drafts, m.draft_tokens, m.accepted_draft_tokens,
-                    m.accepted_at_position);
+                    m.accepted_at_position, m.store_query_tokens, m.store_hit_tokens, m.store_bytes,
+                    m.store_lost_blocks);
   }
   friend bool operator==(const EngineStats&, const EngineStats&) = default;
 };
@@ -120,7 +127,7 @@ struct ShmStats {
 
 struct EngineOutputs {
   static constexpr MessageKind kKind = MessageKind::kEngineOutputs;
-  static constexpr uint8_t kVersion = 4;
+  static constexpr uint8_t kVersion = 5;
   static constexpr uint8_t kCompat = 1;
 
   EngineId engine;

@@ -30,7 +30,8 @@ AbortRequests example(AbortRequests*) { return {{RequestKey{7}, RequestKey{1ULL 
 UtilityCall example(UtilityCall*) { return {3, UtilityMethod::kPause, "wait"}; }
 UtilityReply example(UtilityReply*) { return {3, EngineId{1}, true, "null"}; }
 EngineStats stats() {
-  return {1, 2, 0.25F, StepId{9}, WaveId{1}, 10, 5, 1, 100, 50, 7, 3, 12, 6, {3, 2, 1}};
+  return {1, 2, 0.25F, StepId{9}, WaveId{1}, 10, 5,  1,    100, 50,
+          7, 3, 12,    6,         {3, 2, 1}, 20, 16, 4096, 1};
 }
 EngineOutputs example(EngineOutputs*) {
   EngineOutput output{.key = RequestKey{7}, .token_ids = {3}, .finish_reason = FinishReason::kStop};
@@ -90,14 +91,19 @@ StepInput example(StepInput*) {
   m.blocks = {9};
   m.row_draft_count = {0, 2};
   m.draft_tokens = {8, 300};
+  m.save_blocks = {9};
+  m.save_slots = {70000};
+  m.load_blocks = {7, 8};
+  m.load_slots = {1, 2};
   return m;
 }
 StepResult example(StepResult*) {
-  return {StepId{9}, {5, kNoToken},       {{0, {{{5}, {-0.1F}, 1}}, {}}}, 250, "",
-          {0, 1},    {{1, {0.5F, -2.0F}}}};
+  return {StepId{9}, {5, kNoToken}, {{0, {{{5}, {-0.1F}, 1}}, {}}}, 250,
+          "",        {0, 1},        {{1, {0.5F, -2.0F}}},           {70000},
+          1};
 }
 WorkerReady example(WorkerReady*) { return {1, 43, 1000, 64, 1 << 20, 30, "", true}; }
-KvInit example(KvInit*) { return {100}; }
+KvInit example(KvInit*) { return {100, 5000}; }
 StopWorker example(StopWorker*) { return {}; }
 GroupHello example(GroupHello*) {
   return {2, 2, Incarnation{21}, "node", 42, {{"dtype", "bfloat16"}}, {{1, 2, "tcp://10.0.0.2:1"}}};

@@ -39,7 +39,7 @@ inline constexpr uint8_t kRowSamples =
 
 struct StepInput {
   static constexpr MessageKind kKind = MessageKind::kStepInput;
-  static constexpr uint8_t kVersion = 3;
+  static constexpr uint8_t kVersion = 4;
   static constexpr uint8_t kCompat = 1;
 
   StepId step;
@@ -66,11 +66,19 @@ struct StepInput {
   // no row has any. Who ignores them is right too, only slower. Since version 2.
   std::vector<uint32_t> row_draft_count;
   std::vector<int32_t> draft_tokens;  // Flat.
+  // With a store behind the KV cache, before the forward: what is in save_blocks[i] goes into slot
+  // save_slots[i] of the worker's store, and then what is in slot load_slots[i] into
+  // load_blocks[i]. Since version 4.
+  std::vector<int32_t> save_blocks;
+  std::vector<uint32_t> save_slots;
+  std::vector<int32_t> load_blocks;
+  std::vector<uint32_t> load_slots;
 
   static auto fields(auto& m) {
     return std::tie(m.step, m.epoch, m.wave, m.kind, m.freed_slots, m.new_sequences, m.row_slot,
                     m.row_start, m.row_count, m.row_flags, m.row_known_start, m.row_known_count,
-                    m.known_tokens, m.row_block_count, m.blocks, m.row_draft_count, m.draft_tokens);
+                    m.known_tokens, m.row_block_count, m.blocks, m.row_draft_count, m.draft_tokens,
+                    m.save_blocks, m.save_slots, m.load_blocks, m.load_slots);
   }
   friend bool operator==(const StepInput&, const StepInput&) = default;
 };
@@ -101,7 +109,7 @@ inline constexpr int32_t kBadLogits = -2;
 
 struct StepResult {
   static constexpr MessageKind kKind = MessageKind::kStepResult;
-  static constexpr uint8_t kVersion = 3;
+  static constexpr uint8_t kVersion = 4;
   static constexpr uint8_t kCompat = 1;
 
   StepId step;
@@ -113,10 +121,16 @@ struct StepResult {
   // any row. Since version 2.
   std::vector<uint32_t> row_accepted;
   std::vector<PooledRow> pooled;  // Since version 3.
+  // Of the worker's store: a save to it or a load from it failed, and it holds nothing now. Since
+  // version 4.
+  std::vector<uint32_t> lost_slots;
+  // Loads that failed: what this step and those after it computed on such a block is wrong. Since
+  // version 4.
+  uint32_t failed_load_count = 0;
 
   static auto fields(auto& m) {
     return std::tie(m.step, m.row_token, m.logprobs, m.compute_microseconds, m.error,
-                    m.row_accepted, m.pooled);
+                    m.row_accepted, m.pooled, m.lost_slots, m.failed_load_count);
   }
   friend bool operator==(const StepResult&, const StepResult&) = default;
 };
@@ -148,12 +162,13 @@ struct WorkerReady {
 // StepResult with step 0 (error set when the memory could not be had).
 struct KvInit {
   static constexpr MessageKind kKind = MessageKind::kKvInit;
-  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kVersion = 2;
   static constexpr uint8_t kCompat = 1;
 
   uint32_t block_count = 0;
+  uint32_t store_slot_count = 0;  // Blocks in the store behind them; 0: none. Since version 2.
 
-  static auto fields(auto& m) { return std::tie(m.block_count); }
+  static auto fields(auto& m) { return std::tie(m.block_count, m.store_slot_count); }
   friend bool operator==(const KvInit&, const KvInit&) = default;
 };
 
