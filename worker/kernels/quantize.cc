@@ -10,31 +10,7 @@
 namespace trireme::worker {
 namespace {
 
-constexpr uint32_t kLanes = 4;  // What every x86-64 has.
-using Lanes = float __attribute__((vector_size(4 * kLanes)));
-using Group = std::array<Lanes, kInt4GroupMax / kLanes>;
-
 constexpr float kRoundingMagic = 12582912.0F;  // 1.5 · 2^23: adding it rounds to an integer.
-
-Lanes int4_of(Lanes value, float inverse) {
-  const Lanes whole = (value * inverse + kRoundingMagic) - kRoundingMagic;
-  const Lanes least = Lanes{} - 8.0F;
-  const Lanes most = Lanes{} + 7.0F;
-  const Lanes above = whole > least ? whole : least;
-  return above < most ? above : most;
-}
-
-float squared_error(const Group& group, uint32_t block_count, float scale) {
-  const float inverse = 1.0F / scale;
-  Lanes sums = {};
-  for (uint32_t i = 0; i < block_count; ++i) {
-    const Lanes difference = group[i] - int4_of(group[i], inverse) * scale;
-    sums += difference * difference;
-  }
-  float total = 0;
-  for (uint32_t lane = 0; lane < kLanes; ++lane) total += sums[lane];
-  return total;
-}
 
 float largest_of(std::span<const float> values) {
   float largest = 0;
@@ -62,20 +38,22 @@ float quantize_int8(std::span<const float> values, std::span<uint8_t> codes) {
   return largest / kCodeMax;
 }
 
-uint16_t quantize_int4(std::span<const float> values, float unit, std::span<uint8_t> codes) {
+uint16_t quantize_int4(std::span<const float> values, float unit, Int4Error error_of,
+                       std::span<uint8_t> codes) {
   TRIREME_CHECK(values.size() <= kInt4GroupMax, "groups are this large at most");
-  constexpr float kFactors[] = {1.0F, 1.06F, 0.94F, 0.88F, 0.82F, 0.76F, 0.7F};
+  constexpr float kFactors[] = {1.0F, 1.06F, 0.94F, 0.88F, 0.82F, 0.76F};
+  constexpr uint32_t kLanes = 16;
   const float exact = largest_of(values) / -8.0F / unit;
-  Group group = {};
-  for (std::size_t i = 0; i < values.size(); ++i) group[i / kLanes][i % kLanes] = values[i];
-  const auto block_count = static_cast<uint32_t>((values.size() + kLanes - 1) / kLanes);
+  std::array<float, kInt4GroupMax> padded = {};
+  std::ranges::copy(values, padded.begin());
+  const auto count = static_cast<uint32_t>((values.size() + kLanes - 1) / kLanes * kLanes);
   uint16_t best = 0;
   float least = INFINITY;
   for (const float factor : kFactors) {
     const uint16_t candidate = float16_of(exact * factor);
     const float scale = float_of_float16(candidate) * unit;
     if (scale == 0.0F) continue;
-    const float error = squared_error(group, block_count, scale);
+    const float error = error_of(padded.data(), count, scale);
     if (error >= least) continue;
     least = error;
     best = candidate;
@@ -83,8 +61,8 @@ uint16_t quantize_int4(std::span<const float> values, float unit, std::span<uint
   const float scale = float_of_float16(best) * unit;
   const float inverse = scale == 0.0F ? 0.0F : 1.0F / scale;
   for (std::size_t i = 0; i < values.size(); ++i) {
-    const Lanes whole = int4_of(group[i / kLanes], inverse);
-    codes[i] = static_cast<uint8_t>(static_cast<int>(whole[i % kLanes]) + 8);
+    const float whole = (values[i] * inverse + kRoundingMagic) - kRoundingMagic;
+    codes[i] = static_cast<uint8_t>(static_cast<int>(std::clamp(whole, -8.0F, 7.0F)) + 8);
   }
   return best;
 }

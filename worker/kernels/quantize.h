@@ -12,9 +12,10 @@ namespace trireme::worker {
 
 // codes[i] = values[i] / scale + 8 within 0 to 15; gives the scale as fp16, in units of `unit`. Of
 // some scales around the one by which the largest magnitude becomes -8, the one with the least
-// squared error. At most kInt4GroupMax values.
+// error, which a kernel measures (cpu/kernel_table.h). At most kInt4GroupMax values.
 inline constexpr uint32_t kInt4GroupMax = 128;
-[[nodiscard]] uint16_t quantize_int4(std::span<const float> values, float unit,
+using Int4Error = float (*)(const float* values, uint32_t count, float scale);
+[[nodiscard]] uint16_t quantize_int4(std::span<const float> values, float unit, Int4Error error_of,
                                      std::span<uint8_t> codes);
 
 // A power of two in which scales up to largest_scale are fp16 numbers, the small ones too.

@@ -7,10 +7,13 @@
 #include <vector>
 
 #include "common/random.h"
+#include "worker/kernels/cpu/kernel_table.h"
 #include "worker/kernels/element.h"
 
 namespace trireme::worker {
 namespace {
+
+const Int4Error kError = cpu::plain_kernels().int4_error;
 
 std::vector<float> random_values(std::size_t count, uint64_t seed, double size) {
   Random random(seed);
@@ -41,7 +44,7 @@ TEST(Quantize, int4_of_sixteenths_is_exact) {
   for (int i = -8; i < 8; ++i) values.push_back(static_cast<float>(i) * 0.0625F);
   std::vector<uint8_t> codes(values.size());
   const float unit = scale_unit_for(0.0625F);
-  const float scale = float_of_float16(quantize_int4(values, unit, codes)) * unit;
+  const float scale = float_of_float16(quantize_int4(values, unit, kError, codes)) * unit;
   for (std::size_t i = 0; i < values.size(); ++i) {
     EXPECT_EQ(static_cast<float>(codes[i] - 8) * scale, values[i]);
   }
@@ -56,7 +59,7 @@ TEST(Quantize, int4_of_uniform_values_loses_about_a_sixteenth) {
     const auto values = random_values(128, seed, 0.03);
     std::vector<uint8_t> codes(values.size());
     const float unit = scale_unit_for(0.03F / 7);
-    const float scale = float_of_float16(quantize_int4(values, unit, codes)) * unit;
+    const float scale = float_of_float16(quantize_int4(values, unit, kError, codes)) * unit;
     for (std::size_t i = 0; i < values.size(); ++i) {
       const float difference = static_cast<float>(codes[i] - 8) * scale - values[i];
       errors += difference * difference;

@@ -49,7 +49,9 @@ void CpuDevice::for_ranges(uint32_t count, double nanoseconds_each, const Body& 
 StatusOr<std::unique_ptr<LinearWeight>> CpuDevice::load_linear(const LinearSource& source) {
   const MatrixForm form = form_of(source, element_, on_load_);
   if (form == MatrixForm::kInt8) return pack_int8(source, element_, pool_, weight_memory_);
-  if (form == MatrixForm::kInt4) return pack_int4(source, element_, pool_, weight_memory_);
+  if (form == MatrixForm::kInt4) {
+    return pack_int4(source, element_, kernels_.int4_error, pool_, weight_memory_);
+  }
   return pack_linear(source, element_, pool_, weight_memory_);
 }
 

@@ -133,6 +133,8 @@ struct KernelTable {
   ElementKernels bf16;
   ProductKernels int8;
   ProductKernels int4;
+  // What int4 codes of this scale lose of some weights, squared; count is a multiple of 16.
+  float (*int4_error)(const float* values, uint32_t count, float scale);
   void (*rms_norm)(const NormRows&);
   void (*silu_mul)(const float* gate, const float* up, uint32_t count, float* out);
   void (*add)(float* x, const float* delta, uint32_t count);

@@ -1,5 +1,6 @@
 #include "worker/kernels/cpu/activation_body.h"
 #include "worker/kernels/cpu/attention_body.h"
+#include "worker/kernels/cpu/int4_error_body.h"
 #include "worker/kernels/cpu/integer_matmul_body.h"
 #include "worker/kernels/cpu/kernel_table.h"
 #include "worker/kernels/cpu/layer_norm_body.h"
@@ -26,6 +27,7 @@ constexpr KernelTable kTable = {
              .append_kv = append_kv<Bf16Product>},
     .int8 = {.pack_rows = quantize_rows, .matmul = matmul<Int8Product, kRowTile>},
     .int4 = {.pack_rows = quantize_rows, .matmul = matmul<Int4Product, kRowTile>},
+    .int4_error = int4_error,
     .rms_norm = rms_norm,
     .silu_mul = silu_mul,
     .add = add,

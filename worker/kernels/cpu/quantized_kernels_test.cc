@@ -170,7 +170,9 @@ class QuantizedKernels : public testing::TestWithParam<Case> {
         const auto values = std::span(weight).subspan(row * columns + begin, count);
         const auto to = std::span(codes).first(count);
         const float scale = is_int8 ? quantize_int8(values, to)
-                                    : float_of_float16(quantize_int4(values, unit, to)) * unit;
+                                    : float_of_float16(quantize_int4(
+                                          values, unit, GetParam().kernels->int4_error, to)) *
+                                          unit;
         for (const uint8_t code : to) {
           out.push_back(static_cast<float>(code - (is_int8 ? 128 : 8)) * scale);
         }

@@ -55,15 +55,13 @@ float read_int8(const SourceRow& row, std::span<float> values, std::span<uint8_t
 }
 
 float largest_scale(const LinearSource& source, const Int4Groups& groups, uint32_t panel) {
-  std::vector<float> values(source.parts.front().column_count);
   float largest = 0;
   for (uint32_t lane = 0; lane < kPanelColumns; ++lane) {
     const SourceRow row = find_row(source.parts, panel * kPanelColumns + lane);
     if (row.part == nullptr) continue;
     if (!groups.is_of_checkpoint()) {
-      read_row(row, values);
-      // The search for the best scale goes a little beyond.
-      for (const float value : values) largest = std::max(largest, std::abs(value) / 7.0F);
+      // The search for the best scale goes a little beyond an eighth.
+      largest = std::max(largest, largest_magnitude(row) / 7.0F);
       continue;
     }
     for (const uint32_t group : groups.source_groups) {
@@ -77,13 +75,16 @@ float largest_scale(const LinearSource& source, const Int4Groups& groups, uint32
 // One row of the matrix into its lane of a panel.
 class Int4Row {
  public:
-  Int4Row(const PackedMatrix& matrix, const Int4Groups& groups, uint16_t* scales, uint8_t* zeros)
+  Int4Row(const PackedMatrix& matrix, const Int4Groups& groups, uint16_t* scales, uint8_t* zeros,
+          Int4Error error_of)
       : matrix_(matrix),
         groups_(groups),
         scales_(scales),
         zeros_(zeros),
         values_(matrix.in_features),
-        codes_(std::max<std::size_t>(matrix.in_features, groups.column_count())) {}
+        error_of_(error_of),
+        codes_(matrix.in_features),
+        ordered_(groups.column_count()) {}
 
   void pack(const SourceRow& row, uint32_t panel, uint32_t lane) {
     panel_ = matrix_.panels + matrix_.panel_bytes * panel;
@@ -100,11 +101,12 @@ class Int4Row {
   void copy(const SourceRow& row) {
     const QuantizedMatrix& from = *row.part->quantized;
     const uint32_t index = row.part->row_begin + row.row;
-    from.read_codes(index, row.part->column_begin, std::span(codes_).first(matrix_.in_features));
-    for (uint32_t i = 0; i < groups_.column_count(); ++i) {
+    from.read_codes(index, row.part->column_begin, codes_);
+    for (uint32_t i = 0; i < ordered_.size(); ++i) {
       const int32_t column = groups_.column(i);
-      if (column >= 0) put(i, codes_[static_cast<uint32_t>(column)]);
+      if (column >= 0) ordered_[i] = codes_[static_cast<uint32_t>(column)];
     }
+    put_codes();
     for (uint32_t group = 0; group < matrix_.group_count; ++group) {
       const std::size_t at = first_scale_ + std::size_t{group} * kPanelColumns;
       const uint32_t source_group = groups_.source_groups[group];
@@ -120,15 +122,19 @@ class Int4Row {
       const uint32_t begin = group * group_columns;
       const uint32_t count = std::min(group_columns, matrix_.in_features - begin);
       scales_[first_scale_ + std::size_t{group} * kPanelColumns] =
-          quantize_int4(std::span(values_).subspan(begin, count), matrix_.scale_unit,
-                        std::span(codes_).subspan(begin, count));
+          quantize_int4(std::span(values_).subspan(begin, count), matrix_.scale_unit, error_of_,
+                        std::span(ordered_).subspan(begin, count));
     }
-    for (uint32_t i = 0; i < matrix_.in_features; ++i) put(i, codes_[i]);
+    put_codes();
   }
 
-  void put(uint32_t column, uint8_t code) {
-    std::byte& to = panel_[(std::size_t{column} / 8 * kPanelColumns + lane_) * 4 + column % 4];
-    to |= static_cast<std::byte>(column % 8 < 4 ? code : code << 4);
+  void put_codes() {
+    for (std::size_t i = 0; i < ordered_.size(); i += 8) {
+      std::byte* const to = panel_ + (i / 8 * kPanelColumns + lane_) * 4;
+      for (std::size_t k = 0; k < 4; ++k) {
+        to[k] = static_cast<std::byte>(ordered_[i + k] | ordered_[i + 4 + k] << 4);
+      }
+    }
   }
 
   const PackedMatrix& matrix_;
@@ -136,7 +142,9 @@ class Int4Row {
   uint16_t* scales_;
   uint8_t* zeros_;
   std::vector<float> values_;
+  Int4Error error_of_;
   std::vector<uint8_t> codes_;
+  std::vector<uint8_t> ordered_;  // As the kernel has them.
   std::byte* panel_ = nullptr;
   uint32_t lane_ = 0;
   std::size_t first_scale_ = 0;
@@ -204,7 +212,8 @@ StatusOr<std::unique_ptr<PackedLinear>> pack_int8(const LinearSource& source, El
 }
 
 StatusOr<std::unique_ptr<PackedLinear>> pack_int4(const LinearSource& source, Element element,
-                                                  ThreadPool& pool, HostArena& memory) {
+                                                  Int4Error error_of, ThreadPool& pool,
+                                                  HostArena& memory) {
   PackedMatrix matrix = shape_of(source, MatrixForm::kInt4);
   TRIREME_ASSIGN_OR_RETURN(const Int4Groups groups, Int4Groups::of(source));
   matrix.column_order = groups.column_order;
@@ -225,7 +234,7 @@ StatusOr<std::unique_ptr<PackedLinear>> pack_int4(const LinearSource& source, El
   matrix.group_zeros = zeros;
   matrix.scale_unit = scale_unit_of(source, groups, matrix.panel_count(), pool);
   pool.run(matrix.panel_count(), [&](uint32_t panel) {
-    Int4Row lane_row(matrix, groups, scales, zeros);
+    Int4Row lane_row(matrix, groups, scales, zeros, error_of);
     for (uint32_t lane = 0; lane < kPanelColumns; ++lane) {
       const SourceRow row = find_row(source.parts, panel * kPanelColumns + lane);
       if (row.part != nullptr) lane_row.pack(row, panel, lane);

@@ -7,6 +7,7 @@
 #include "worker/device.h"
 #include "worker/kernels/cpu/host_memory.h"
 #include "worker/kernels/cpu/packed_linear.h"
+#include "worker/kernels/quantize.h"
 #include "worker/thread_pool.h"
 
 namespace trireme::worker::cpu {
@@ -23,9 +24,11 @@ enum class OnLoad : uint8_t { kKeep, kInt8, kInt4 };
 [[nodiscard]] StatusOr<std::unique_ptr<PackedLinear>> pack_int8(const LinearSource& source,
                                                                 Element element, ThreadPool& pool,
                                                                 HostArena& memory);
-// kUnimplemented naming two layers that are stacked and group their columns in different ways.
+// error_of: of the kernels in use. kUnimplemented naming two layers that are stacked and group
+// their columns in different ways.
 [[nodiscard]] StatusOr<std::unique_ptr<PackedLinear>> pack_int4(const LinearSource& source,
-                                                                Element element, ThreadPool& pool,
+                                                                Element element, Int4Error error_of,
+                                                                ThreadPool& pool,
                                                                 HostArena& memory);
 
 }  // namespace trireme::worker::cpu

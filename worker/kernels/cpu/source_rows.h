@@ -20,4 +20,7 @@ struct SourceRow {
 // All columns of the part. Rows of the padding are zeros.
 void read_row(const SourceRow& row, std::span<float> out);
 
+// At least the largest magnitude of a row, and at most a little more.
+[[nodiscard]] float largest_magnitude(const SourceRow& row);
+
 }  // namespace trireme::worker::cpu

@@ -1,0 +1,27 @@
+// What int4 codes would lose of some weights. See vec.h for who may include it.
+#pragma once
+
+#include "worker/kernels/cpu/vec.h"
+
+namespace trireme::worker {
+namespace {
+
+// The sum of (value - code · scale)² over `count` values, a multiple of 16, where code is the whole
+// number in [-8, 7] nearest to value / scale.
+float int4_error(const float* values, uint32_t count, float scale) {
+  constexpr float kRoundingMagic = 12582912.0F;  // 1.5 · 2^23: adding it rounds to an integer.
+  const Vec inverse = splat(1.0F / scale);
+  Vec errors = {};
+  for (uint32_t i = 0; i < count; i += kLanes) {
+    const Vec value = load(values + i);
+    Vec code = (value * inverse + kRoundingMagic) - kRoundingMagic;
+    code = max(code, splat(-8.0F));
+    code = code < splat(7.0F) ? code : splat(7.0F);
+    const Vec difference = value - code * splat(scale);
+    errors += difference * difference;
+  }
+  return sum_lanes(errors);
+}
+
+}  // namespace
+}  // namespace trireme::worker
