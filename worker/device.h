@@ -26,10 +26,15 @@
 
 namespace trireme::worker {
 
-enum class Element : uint8_t { kFloat32, kBfloat16, kFloat16 };
+enum class Element : uint8_t {
+  kFloat32,
+  kBfloat16,
+  kFloat16,
+  kInt8,  // Of K and V alone: with a scale for each head of each token.
+};
 
 [[nodiscard]] constexpr uint64_t element_bytes(Element element) {
-  return element == Element::kFloat32 ? 4 : 2;
+  return element == Element::kFloat32 ? 4 : element == Element::kInt8 ? 1 : 2;
 }
 
 class QuantizedMatrix;  // worker/weights/quantized_matrix.h

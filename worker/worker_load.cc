@@ -73,6 +73,7 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
       std::make_shared<Foundation>(std::move(directory), cores.thread_count, cores.cpus);
 
   const LoadOptions load{.dtype = options.model.dtype,
+                         .kv_cache_dtype = options.worker.kv_cache_dtype,
                          .quantization = options.model.quantization,
                          .block_tokens = options.scheduler.block_tokens,
                          .life = links.life,

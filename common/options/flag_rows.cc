@@ -99,6 +99,17 @@ Status store_dtype(ServeOptions& o, std::string_view text) {
   return absl::OkStatus();
 }
 
+Status store_kv_cache_dtype(ServeOptions& o, std::string_view text) {
+  if (text.starts_with("fp8") || text.starts_with("nvfp4")) {
+    return error(kBad, "'%s' is not supported: CPUs do not compute in it; int8 is as small", text);
+  }
+  if (text != "auto" && text != "bfloat16" && text != "int8") {
+    return error(kBad, "'%s' is not one of auto, bfloat16, int8", text);
+  }
+  o.worker.kv_cache_dtype = text;
+  return absl::OkStatus();
+}
+
 Status store_quantization(ServeOptions& o, std::string_view text) {
   constexpr std::string_view kNames[] = {"fp8",  "gptq", "awq", "compressed-tensors",
                                          "int8", "int4"};
@@ -205,12 +216,13 @@ const FlagRow kRows[] = {
     {"spec-method", "", kScheduler, "ngram", "its method, alone", kWorks, store_spec_method},
     {"spec-tokens", "", kScheduler, "N", "its num_speculative_tokens, alone", kWorks, store_spec_tokens},
     {"block-size", "", kScheduler, "N", "tokens in a KV block: 16 (default), 32, 64, 128 or 256", kWorks, STORE(scheduler.block_tokens)},
+    {"kv-cache-dtype", "", kScheduler, "TYPE", "auto, bfloat16, int8 (half the memory, a scale for each token and head); auto: the model's", kWorks, store_kv_cache_dtype},
     {"num-gpu-blocks-override", "", kScheduler, "N", "KV blocks per engine; default: as many as fit and --max-num-seqs sequences can fill", kWorks, STORE(scheduler.block_count)},
     {"kv-cache-memory-bytes", "", kScheduler, "BYTES", "KV memory per worker, instead of a share", kWorks, STORE(scheduler.kv_bytes)},
     {"gpu-memory-utilization", "", kScheduler, "SHARE", "KV memory of this node's workers, as a share of what the loaded weights left free; default: 0.9, but at most 4 GiB a worker", kWorks, STORE(scheduler.memory_utilization)},
 
     {"device", "", kDevice, "KIND", "auto or cpu: workers compute on the CPU", kWorks, store_device},
-    {"cpu-threads-bind", "", kDevice, "auto|LIST", "cores per worker: \"0-3|4-7\"; auto divides the node's", kWorks, STORE(worker.cpu_threads_bind)},
+    {"cpu-threads-bind", "", kDevice, "auto|nobind|LIST", "cores per worker: \"0-3|4-7\"; auto divides the node's", kWorks, STORE(worker.cpu_threads_bind)},
     {"distributed-timeout-seconds", "", kDevice, "S", "a worker that holds up a step and neither progresses nor computes for so long is killed on its node, and its rank restarted (not one that mpirun, srun or torchrun started: the job ends); default 60", kWorks, STORE(worker.timeout_seconds)},
     {"sim-profile", "", kDevice, "PROFILE", "step times of the sim executor: base_us=200,prefill_us=5,decode_us=20", kWorks, STORE(worker.sim_profile)},
 
@@ -386,8 +398,8 @@ const FlagRow kRows[] = {
     {"enable-mamba-cache-stochastic-rounding", "", "", "", "there are no Mamba models", kNone},
     {"mamba-cache-philox-rounds", "", "", "N", "there are no Mamba models", kNone},
     {"gdn-prefill-backend", "", "", "NAME", "there are no Mamba models", kNone},
-    {"calculate-kv-scales", "", "", "", "KV is kept in the model's type", kNone},
-    {"kv-cache-dtype-skip-layers", "", "", "LAYER...", "KV is kept in the model's type", kNone},
+    {"calculate-kv-scales", "", "", "", "int8 KV has a scale for each token, made when the token comes", kNone},
+    {"kv-cache-dtype-skip-layers", "", "", "LAYER...", "all layers keep KV in one type", kNone},
     {"offload-backend", "", "", "NAME", "weights stay in memory", kNone},
     {"offload-prefetch-step", "", "", "N", "weights stay in memory", kNone},
     {"offload-params", "", "", "NAME...", "weights stay in memory", kNone},
@@ -403,7 +415,6 @@ const FlagRow kRows[] = {
 
     {"data-parallel-multi-port-external-lb", "", "", "", "start one server per rank with --data-parallel-rank", kRefused},
     {"enable-elastic-ep", "", "", "", "the number of ranks is fixed at start", kRefused},
-    {"kv-cache-dtype", "", "", "TYPE", "KV is kept in the model's type", kRefused, nullptr, "auto"},
     {"enable-lora", "", "", "", "adapters are not supported", kRefused},
     {"lora-modules", "", "", "NAME=DIR...", "adapters are not supported", kRefused},
     {"spec-model", "", "", "MODEL", "draft models are not supported; --speculative-config has the method ngram", kRefused},

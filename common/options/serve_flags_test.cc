@@ -218,9 +218,16 @@ TEST(ServeFlags, negated_switch_takes_no_value) {
 }
 
 TEST(ServeFlags, default_of_the_peer_is_accepted_where_all_else_is_refused) {
-  EXPECT_TRUE(parse({"m", "--kv-cache-dtype", "auto", "--logprobs-mode", "raw_logprobs"}).ok());
-  EXPECT_EQ(message(parse({"m", "--kv-cache-dtype", "fp8"})),
-            "--kv-cache-dtype is not supported: KV is kept in the model's type");
+  EXPECT_TRUE(parse({"m", "--logprobs-mode", "raw_logprobs"}).ok());
+}
+
+TEST(ServeFlags, element_of_the_kv_cache_is_one_that_the_cpu_computes_in) {
+  EXPECT_EQ(parse({"m", "--kv-cache-dtype", "int8"})->worker.kv_cache_dtype, "int8");
+  EXPECT_EQ(message(parse({"m", "--kv-cache-dtype", "fp8_e4m3"})),
+            "--kv-cache-dtype: 'fp8_e4m3' is not supported: CPUs do not compute in it; int8 is as "
+            "small");
+  EXPECT_EQ(message(parse({"m", "--kv-cache-dtype", "int4"})),
+            "--kv-cache-dtype: 'int4' is not one of auto, bfloat16, int8");
 }
 
 TEST(ServeFlags, device_that_is_not_there_is_refused) {

@@ -90,9 +90,10 @@ struct SchedulerOptions {
 
 struct WorkerOptions {
   std::string cpu_threads_bind =
-      "auto";               // --cpu-threads-bind auto | "0-3|4-7" (one list per worker of the node)
-  std::string sim_profile;  // --sim-profile: step-time model of the sim executor
-  uint32_t timeout_seconds = 60;  // --distributed-timeout-seconds
+      "auto";  // --cpu-threads-bind auto | "0-3|4-7" (one list per worker of the node)
+  std::string kv_cache_dtype = "auto";  // auto (the model's) | bfloat16 | int8
+  std::string sim_profile;              // --sim-profile: step-time model of the sim executor
+  uint32_t timeout_seconds = 60;        // --distributed-timeout-seconds
 };
 
 struct ServerOptions {

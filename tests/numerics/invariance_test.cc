@@ -30,12 +30,15 @@ std::vector<int32_t> random_tokens(Random& random, uint32_t count) {
 
 TEST_P(Invariance, chunking_of_the_prompt_changes_no_bit) {
   const auto& [name, dtype] = GetParam();
-  const SoloModel model(name, dtype, kSequenceBlocks + 1);
-  Random random(1);
-  const auto tokens = random_tokens(random, 45);
-  const auto whole = run_sequence(*model, tokens, 45);
-  for (const uint32_t chunk : {1U, 3U, 16U, 44U}) {
-    EXPECT_EQ(run_sequence(*model, tokens, chunk), whole) << "chunks of " << chunk;
+  for (const char* kv_cache_dtype : {"auto", "int8"}) {
+    const SoloModel model(name, dtype, kSequenceBlocks + 1, kv_cache_dtype);
+    Random random(1);
+    const auto tokens = random_tokens(random, 45);
+    const auto whole = run_sequence(*model, tokens, 45);
+    for (const uint32_t chunk : {1U, 3U, 16U, 44U}) {
+      EXPECT_EQ(run_sequence(*model, tokens, chunk), whole)
+          << "chunks of " << chunk << ", KV " << kv_cache_dtype;
+    }
   }
 }
 

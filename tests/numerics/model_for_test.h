@@ -117,9 +117,12 @@ struct SequencePart {
 // A model on its own (one rank, two threads), ready to run.
 class SoloModel {
  public:
-  SoloModel(const std::string& name, const std::string& dtype, uint32_t block_count)
+  SoloModel(const std::string& name, const std::string& dtype, uint32_t block_count,
+            const std::string& kv_cache_dtype = "auto")
       : directory_(open_golden(name)) {
-    auto model = load_model(directory_, WorkerPlace{}, {.dtype = dtype}, solo_, pool_, {});
+    auto model =
+        load_model(directory_, WorkerPlace{}, {.dtype = dtype, .kv_cache_dtype = kv_cache_dtype},
+                   solo_, pool_, {});
     EXPECT_TRUE(model.ok()) << model.status();
     model_ = std::move(model).value();
     const Status allocated = model_->allocate_kv(block_count);

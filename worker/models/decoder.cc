@@ -40,7 +40,7 @@ StatusOr<std::unique_ptr<Model>> DecoderModel::load(DecoderConfig config, ModelS
   TRIREME_ASSIGN_OR_RETURN(DecoderWeights weights,
                            load_decoder_weights(config, share, source.directory.weights(),
                                                 *source.device, source.progress));
-  const KvLayout kv{.element = source.element,
+  const KvLayout kv{.element = source.kv_element,
                     .layer_count = share.layers.count,
                     .kv_head_count = share.kv_heads.count,
                     .head_size = sizes.head_dim,

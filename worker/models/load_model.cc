@@ -24,6 +24,14 @@ StatusOr<Element> compute_element(const ModelDirectory& directory, const std::st
   return Element::kFloat32;
 }
 
+StatusOr<Element> kv_element_of(const std::string& kv_cache_dtype, Element element) {
+  if (kv_cache_dtype == "auto") return element;
+  if (kv_cache_dtype == "bfloat16") return Element::kBfloat16;
+  if (kv_cache_dtype == "int8") return Element::kInt8;
+  return error(StatusCode::kInvalidArgument, "--kv-cache-dtype %s: expected auto, bfloat16 or int8",
+               kv_cache_dtype);
+}
+
 StatusOr<cpu::OnLoad> what_on_load(const ModelDirectory& directory, const std::string& wanted) {
   const std::string stored(name_of(directory.config().quantization.method));
   const bool is_made = wanted == "int8" || wanted == "int4";
@@ -76,9 +84,12 @@ StatusOr<std::unique_ptr<Model>> load_model(const ModelDirectory& directory,
                          directory.config().quantization.method != QuantizationMethod::kNone;
   TRIREME_ASSIGN_OR_RETURN(const Element element,
                            compute_element(directory, options.dtype, quantizes));
+  TRIREME_ASSIGN_OR_RETURN(const Element kv_element,
+                           kv_element_of(options.kv_cache_dtype, element));
   return factory({.directory = directory,
                   .place = place,
                   .element = element,
+                  .kv_element = kv_element,
                   .block_tokens = options.block_tokens,
                   .device = std::make_unique<cpu::CpuDevice>(element, pool, tensor_parallel,
                                                              cpu::best_kernels(), on_load),

@@ -18,6 +18,8 @@ struct LoadOptions {
   // too (its values are exact there, while bf16 would drop three bits). What is not quantised of a
   // quantised model is computed in bf16.
   std::string dtype = "auto";  // auto | bfloat16 | float16 | float32
+  // Of K and V: auto keeps that of the computation, int8 takes half of bfloat16 (docs/models.md).
+  std::string kv_cache_dtype = "auto";  // auto | bfloat16 | int8
   // int8 | int4: what a checkpoint of wider numbers becomes. Or the name of what it is, or empty.
   std::string quantization;
   uint32_t block_tokens = 16;

@@ -18,7 +18,8 @@ namespace trireme::worker {
 struct ModelSource {
   const ModelDirectory& directory;
   const WorkerPlace& place;
-  Element element;  // Of K and V.
+  Element element;     // What matrices are computed in.
+  Element kv_element;  // Of K and V.
   uint32_t block_tokens;
   std::unique_ptr<Device> device;
   const Progress& progress;

@@ -11,7 +11,7 @@
 
 #include "worker/kernels/cpu/activation_body.h"
 #include "worker/kernels/cpu/kernel_table.h"
-#include "worker/kernels/cpu/product_body.h"
+#include "worker/kernels/cpu/kv_body.h"
 
 namespace trireme::worker {
 namespace {
@@ -19,58 +19,15 @@ namespace {
 using cpu::AttentionItem;
 using cpu::kAttentionHeadSizeMax;
 using cpu::kAttentionSpanTokens;
-using cpu::kKvChunkTokens;
-using cpu::KvToAppend;
 
-static_assert(kKvChunkTokens == kLanes);
 inline constexpr uint32_t kSpanChunks = kAttentionSpanTokens / kKvChunkTokens;
 inline constexpr uint32_t kQueryRowsMax = 4;  // That share each load of K and V.
 inline constexpr float kMinusInfinity = -__builtin_inff();
 
-TRIREME_INLINE uint32_t round_to_lanes(uint32_t count) {
-  return (count + kLanes - 1) / kLanes * kLanes;
-}
-
-TRIREME_INLINE Vec load_values(const float* from) { return load(from); }
-TRIREME_INLINE Vec load_values(const uint16_t* from) { return from_bf16(from); }
-TRIREME_INLINE void put_values(float* to, Vec values) { store(to, values); }
-TRIREME_INLINE void put_values(uint16_t* to, Vec values) { store_bf16(to, values); }
-
-template <typename Product>
-struct KvElement;
-template <>
-struct KvElement<Fp32Product> {
-  using Type = float;
-};
-template <>
-struct KvElement<Bf16Product> {
-  using Type = uint16_t;
-};
-
-template <typename Product>
-void append_kv(const KvToAppend& token) {
-  using Element = typename KvElement<Product>::Type;
-  using Unit = typename Product::Unit;
-  auto* kv = reinterpret_cast<Element*>(token.kv);
-  auto* k = reinterpret_cast<Unit*>(kv + static_cast<uint64_t>(token.slot / kKvChunkTokens) *
-                                             kKvChunkTokens * token.head_size) +
-            token.slot % kKvChunkTokens;
-  for (uint32_t i = 0; i < token.head_size; i += Product::kUnitColumns) {
-    *k = Product::pack(token.k + i, Product::kUnitColumns);
-    k += kKvChunkTokens;
-  }
-  const uint32_t v_stride = round_to_lanes(token.head_size);
-  Element* v = kv + static_cast<uint64_t>(token.block_tokens) * token.head_size +
-               static_cast<uint64_t>(token.slot) * v_stride;
-  uint32_t i = 0;
-  for (; i + kLanes <= token.head_size; i += kLanes) put_values(v + i, load(token.v + i));
-  if (i < token.head_size) put_values(v + i, load_part(token.v + i, token.head_size - i, 0.0F));
-}
-
 // One span as some query rows see it.
-template <typename Product>
+template <typename Kv>
 struct Span {
-  using Element = typename KvElement<Product>::Type;
+  using Element = typename Kv::Element;
   const AttentionItem& item;
   uint32_t begin;  // Position of the span's first lane: a multiple of the span.
   uint32_t first;  // First and last position that some row sees, within [begin, begin + span).
@@ -87,6 +44,15 @@ struct Span {
     return block(position) + static_cast<uint64_t>(item.block_tokens) * item.head_size +
            static_cast<uint64_t>(position % item.block_tokens) * round_to_lanes(item.head_size);
   }
+  // Of the same positions.
+  [[nodiscard]] TRIREME_INLINE const float* k_scales(uint32_t chunk) const {
+    const uint32_t position = begin + chunk * kKvChunkTokens;
+    const Element* scales = block(position) + scales_offset(item.block_tokens, item.head_size);
+    return reinterpret_cast<const float*>(scales) + position % item.block_tokens;
+  }
+  [[nodiscard]] TRIREME_INLINE const float* v_scales(uint32_t chunk) const {
+    return k_scales(chunk) + item.block_tokens;
+  }
 
  private:
   [[nodiscard]] TRIREME_INLINE const Element* block(uint32_t position) const {
@@ -96,14 +62,13 @@ struct Span {
 };
 
 // Scores of head_count heads at chunk_count chunks, every score one chain along the head.
-template <typename Product, uint32_t head_count, uint32_t chunk_count>
-void score_chunks(const Span<Product>& span, const typename Product::Unit* q, uint32_t chunk,
-                  float* scores) {
-  using Unit = typename Product::Unit;
-  const uint32_t unit_count = span.item.head_size / Product::kUnitColumns;
-  const Unit* k[chunk_count];
+template <typename Kv, uint32_t head_count, uint32_t chunk_count>
+void score_chunks(const Span<Kv>& span, const typename Kv::Unit* q, uint32_t chunk, float* scores) {
+  using KeyUnit = typename Kv::KeyUnit;
+  const uint32_t unit_count = span.item.head_size / Kv::kUnitColumns;
+  const KeyUnit* k[chunk_count];
   for (uint32_t c = 0; c < chunk_count; ++c) {
-    k[c] = reinterpret_cast<const Unit*>(span.k(chunk + c));
+    k[c] = reinterpret_cast<const KeyUnit*>(span.k(chunk + c));
   }
   Vec sums[head_count][chunk_count] = {};
   for (uint32_t unit = 0; unit < unit_count; ++unit) {
@@ -111,27 +76,28 @@ void score_chunks(const Span<Product>& span, const typename Product::Unit* q, ui
     for (uint32_t c = 0; c < chunk_count; ++c) {
 #pragma GCC unroll 4
       for (uint32_t head = 0; head < head_count; ++head) {
-        sums[head][c] = Product::multiply_add(sums[head][c], q[head * unit_count + unit],
-                                              k[c] + unit * kKvChunkTokens);
+        sums[head][c] = Kv::multiply_add(sums[head][c], q[head * unit_count + unit],
+                                         k[c] + unit * kKvChunkTokens);
       }
     }
   }
   for (uint32_t head = 0; head < head_count; ++head) {
     for (uint32_t c = 0; c < chunk_count; ++c) {
-      store(scores + head * kAttentionSpanTokens + (chunk + c) * kKvChunkTokens,
-            sums[head][c] * span.item.scale);
+      Vec score = sums[head][c] * span.item.scale;
+      if constexpr (Kv::kIsScaled) score *= load(span.k_scales(chunk + c));
+      store(scores + head * kAttentionSpanTokens + (chunk + c) * kKvChunkTokens, score);
     }
   }
 }
 
-template <typename Product, uint32_t head_count>
-void score_span(const Span<Product>& span, const typename Product::Unit* q, float* scores) {
+template <typename Kv, uint32_t head_count>
+void score_span(const Span<Kv>& span, const typename Kv::Unit* q, float* scores) {
   uint32_t chunk = (span.first - span.begin) / kKvChunkTokens;
   const uint32_t chunk_end = (span.last - span.begin) / kKvChunkTokens + 1;
   for (; chunk + 4 <= chunk_end; chunk += 4) {
-    score_chunks<Product, head_count, 4>(span, q, chunk, scores);
+    score_chunks<Kv, head_count, 4>(span, q, chunk, scores);
   }
-  for (; chunk < chunk_end; ++chunk) score_chunks<Product, head_count, 1>(span, q, chunk, scores);
+  for (; chunk < chunk_end; ++chunk) score_chunks<Kv, head_count, 1>(span, q, chunk, scores);
 }
 
 struct SpanSum {
@@ -162,9 +128,17 @@ struct Seen {
   uint32_t last;
 };
 
+// The scales of V go into the weights.
+template <typename Kv>
+TRIREME_INLINE void scale_weights(const Span<Kv>& span, Seen seen, float* weights) {
+  for (uint32_t i = seen.first / kLanes * kLanes; i <= seen.last; i += kLanes) {
+    store(weights + i, load(weights + i) * load(span.v_scales(i / kLanes)));
+  }
+}
+
 // sums = Σ weight · V over `seen`, added to what is there if `continues`.
-template <typename Product, uint32_t row_count, uint32_t part_count>
-void weigh_columns(const Span<Product>& span, Seen seen, bool continues, const float* scores,
+template <typename Kv, uint32_t row_count, uint32_t part_count>
+void weigh_columns(const Span<Kv>& span, Seen seen, bool continues, const float* scores,
                    uint32_t column, float* sums) {
   const uint32_t stride = round_to_lanes(span.item.head_size);
   const uint32_t end = seen.last + 1;
@@ -199,26 +173,26 @@ void weigh_columns(const Span<Product>& span, Seen seen, bool continues, const f
   }
 }
 
-template <typename Product, uint32_t row_count>
-void weigh_values(const Span<Product>& span, Seen seen, bool continues, const float* scores,
+template <typename Kv, uint32_t row_count>
+void weigh_values(const Span<Kv>& span, Seen seen, bool continues, const float* scores,
                   float* sums) {
   const uint32_t columns = round_to_lanes(span.item.head_size);
   uint32_t column = 0;
   for (; column + 4 * kLanes <= columns; column += 4 * kLanes) {
-    weigh_columns<Product, row_count, 4>(span, seen, continues, scores, column, sums);
+    weigh_columns<Kv, row_count, 4>(span, seen, continues, scores, column, sums);
   }
   for (; column + 2 * kLanes <= columns; column += 2 * kLanes) {
-    weigh_columns<Product, row_count, 2>(span, seen, continues, scores, column, sums);
+    weigh_columns<Kv, row_count, 2>(span, seen, continues, scores, column, sums);
   }
   for (; column < columns; column += kLanes) {
-    weigh_columns<Product, row_count, 1>(span, seen, continues, scores, column, sums);
+    weigh_columns<Kv, row_count, 1>(span, seen, continues, scores, column, sums);
   }
 }
 
 // What all rows see goes together, the rest row by row: a row never touches V of a position that it
 // does not see, and its order of positions is the same in any company.
-template <typename Product, uint32_t row_count>
-void weigh_rows(const Span<Product>& span, const Seen (&seen)[row_count], const float* scores,
+template <typename Kv, uint32_t row_count>
+void weigh_rows(const Span<Kv>& span, const Seen (&seen)[row_count], const float* scores,
                 float* sums) {
   bool starts_together = true;
   uint32_t last = seen[0].last;
@@ -228,13 +202,13 @@ void weigh_rows(const Span<Product>& span, const Seen (&seen)[row_count], const 
   }
   starts_together = starts_together && last >= seen[0].first;
   if (starts_together) {
-    weigh_values<Product, row_count>(span, {seen[0].first, last}, false, scores, sums);
+    weigh_values<Kv, row_count>(span, {seen[0].first, last}, false, scores, sums);
   }
   for (uint32_t row = 0; row < row_count; ++row) {
     const Seen rest{starts_together ? last + 1 : seen[row].first, seen[row].last};
     if (rest.first > rest.last) continue;
-    weigh_values<Product, 1>(span, rest, starts_together, scores + row * kAttentionSpanTokens,
-                             sums + row * kAttentionHeadSizeMax);
+    weigh_values<Kv, 1>(span, rest, starts_together, scores + row * kAttentionSpanTokens,
+                        sums + row * kAttentionHeadSizeMax);
   }
 }
 
@@ -282,17 +256,17 @@ TRIREME_INLINE QueryRow query_row(const AttentionItem& item, uint32_t index) {
           windowed ? last + 1 - item.window_tokens : 0, last};
 }
 
-template <typename Product, uint32_t row_count>
+template <typename Kv, uint32_t row_count>
 void attend_span(const AttentionItem& item, const QueryRow (&rows)[row_count], uint32_t begin,
-                 const typename Product::Unit* q, HeadState* states, float* sums) {
+                 const typename Kv::Unit* q, HeadState* states, float* sums) {
   alignas(64) float scores[row_count * kAttentionSpanTokens];
   alignas(64) float span_sums[row_count * kAttentionHeadSizeMax];
   const uint32_t end = begin + kAttentionSpanTokens - 1;
   // Rows are in the order of their positions.
   const uint32_t first = rows[0].first > begin ? rows[0].first : begin;
   const uint32_t last = rows[row_count - 1].last < end ? rows[row_count - 1].last : end;
-  const Span<Product> span{item, begin, first, last};
-  score_span<Product, row_count>(span, q, scores);
+  const Span<Kv> span{item, begin, first, last};
+  score_span<Kv, row_count>(span, q, scores);
   Seen seen[row_count];
   SpanSum totals[row_count] = {};
   for (uint32_t row = 0; row < row_count; ++row) {
@@ -305,8 +279,9 @@ void attend_span(const AttentionItem& item, const QueryRow (&rows)[row_count], u
     float* row_scores = scores + row * kAttentionSpanTokens;
     if (item.soft_cap > 0.0F) soft_cap(row_scores, item.soft_cap, seen[row].last + 1);
     totals[row] = exponentiate(row_scores, seen[row].first, seen[row].last);
+    if constexpr (Kv::kIsScaled) scale_weights(span, seen[row], row_scores);
   }
-  weigh_rows<Product, row_count>(span, seen, scores, span_sums);
+  weigh_rows<Kv, row_count>(span, seen, scores, span_sums);
   for (uint32_t row = 0; row < row_count; ++row) {
     if (seen[row].first > seen[row].last) continue;
     combine(states[row], sums + row * kAttentionHeadSizeMax, totals[row],
@@ -314,24 +289,23 @@ void attend_span(const AttentionItem& item, const QueryRow (&rows)[row_count], u
   }
 }
 
-template <typename Product, uint32_t row_count>
+template <typename Kv, uint32_t row_count>
 void attend_rows(const AttentionItem& item, uint32_t row_begin) {
-  alignas(64) typename Product::Unit q[kQueryRowsMax * kAttentionHeadSizeMax];
+  alignas(64) typename Kv::Unit q[kQueryRowsMax * kAttentionHeadSizeMax];
   alignas(64) float sums[row_count * kAttentionHeadSizeMax];
   HeadState states[row_count];
   QueryRow rows[row_count];
   const uint32_t size = item.head_size;
-  const uint32_t unit_count = size / Product::kUnitColumns;
+  const uint32_t unit_count = size / Kv::kUnitColumns;
   for (uint32_t row = 0; row < row_count; ++row) {
     rows[row] = query_row(item, row_begin + row);
     for (uint32_t i = 0; i < unit_count; ++i) {
-      q[row * unit_count + i] =
-          Product::pack(rows[row].q + i * Product::kUnitColumns, Product::kUnitColumns);
+      q[row * unit_count + i] = Kv::pack(rows[row].q + i * Kv::kUnitColumns, Kv::kUnitColumns);
     }
   }
   uint32_t begin = rows[0].first / kAttentionSpanTokens * kAttentionSpanTokens;
   for (; begin <= rows[row_count - 1].last; begin += kAttentionSpanTokens) {
-    attend_span<Product, row_count>(item, rows, begin, q, states, sums);
+    attend_span<Kv, row_count>(item, rows, begin, q, states, sums);
   }
   for (uint32_t row = 0; row < row_count; ++row) {
     const float factor = 1.0F / states[row].total;
@@ -342,18 +316,18 @@ void attend_rows(const AttentionItem& item, uint32_t row_begin) {
   }
 }
 
-template <typename Product>
+template <typename Kv>
 void attention(const AttentionItem& item) {
   const uint32_t row_count = item.token_count * item.head_count;
   uint32_t row = 0;
-  for (; row + 4 <= row_count; row += 4) attend_rows<Product, 4>(item, row);
+  for (; row + 4 <= row_count; row += 4) attend_rows<Kv, 4>(item, row);
   switch (row_count - row) {
     case 3:
-      return attend_rows<Product, 3>(item, row);
+      return attend_rows<Kv, 3>(item, row);
     case 2:
-      return attend_rows<Product, 2>(item, row);
+      return attend_rows<Kv, 2>(item, row);
     case 1:
-      return attend_rows<Product, 1>(item, row);
+      return attend_rows<Kv, 1>(item, row);
     default:
       return;
   }

@@ -226,7 +226,7 @@ void CpuDevice::rotary(const View& heads, uint32_t head_size) {
 
 void CpuDevice::append_kv(uint32_t layer, const View& k, const View& v) {
   const KvLayout& layout = kv_.layout();
-  const auto append = kernels_of(layout.element).append_kv;
+  const auto append = kv_kernels().append;
   const auto append_token = [&](uint32_t token) {
     const auto position = static_cast<uint32_t>(batch_->positions[token]);
     const auto& blocks = batch_->rows[row_of_token_[token]].blocks;
@@ -250,7 +250,7 @@ void CpuDevice::append_kv(uint32_t layer, const View& k, const View& v) {
 void CpuDevice::attention(uint32_t layer, const AttentionShape& shape, const View& q,
                           const View& out) {
   const KvLayout& layout = kv_.layout();
-  const auto attend = kernels_of(layout.element).attention;
+  const auto attend = kv_kernels().attention;
   const uint32_t group = shape.query_head_count / shape.kv_head_count;
   const uint32_t group_columns = group * shape.head_size;
   const auto last_seen_by_first = [&](const TokenRun& run) {

@@ -83,8 +83,10 @@ class CpuDevice final : public Device {
   void cap_logits(float cap, std::span<float> logits) override;
 
  private:
-  [[nodiscard]] const ElementKernels& kernels_of(Element element) const {
-    return element == Element::kBfloat16 ? kernels_.bf16 : kernels_.fp32;
+  [[nodiscard]] const KvKernels& kv_kernels() const {
+    const Element element = kv_.layout().element;
+    if (element == Element::kInt8) return kernels_.kv_int8;
+    return element == Element::kBfloat16 ? kernels_.kv_bf16 : kernels_.kv_fp32;
   }
   // Slots of the device's own, behind those of the model.
   enum OwnSlot : uint32_t {

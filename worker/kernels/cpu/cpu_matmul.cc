@@ -64,9 +64,9 @@ double panel_nanoseconds(const PackedMatrix& matrix, uint32_t row_count) {
 ProductKernels kernels_for(const KernelTable& table, MatrixForm form) {
   switch (form) {
     case MatrixForm::kFloat32:
-      return {table.fp32.pack_rows, table.fp32.matmul};
+      return table.fp32;
     case MatrixForm::kBfloat16:
-      return {table.bf16.pack_rows, table.bf16.matmul};
+      return table.bf16;
     case MatrixForm::kInt8:
       return table.int8;
     case MatrixForm::kInt4:

@@ -14,7 +14,7 @@
 //                 four int8
 //   KV            per (layer, block, head): K then V.
 //                 K [block_tokens / 16][unit][16], V [block_tokens][head size up to a multiple of
-//                 16]
+//                 16]. int8: behind them the scales, fp32: [block_tokens] of K, as many of V
 // Threads: the functions are pure; callers split the work.
 #pragma once
 
@@ -114,25 +114,27 @@ struct NormRows {
   const float* bias = nullptr;  // Of layer_norm, or null.
 };
 
-struct ElementKernels {
-  void (*pack_rows)(const RowsToPack&);
-  void (*matmul)(const MatmulPiece&);
-  void (*attention)(const AttentionItem&);
-  void (*append_kv)(const KvToAppend&);
-};
-
 struct ProductKernels {
   void (*pack_rows)(const RowsToPack&);
   void (*matmul)(const MatmulPiece&);
 };
 
+// By the element of K and V.
+struct KvKernels {
+  void (*attention)(const AttentionItem&);
+  void (*append)(const KvToAppend&);
+};
+
 struct KernelTable {
   std::string_view name;
   uint32_t row_tile = 1;
-  ElementKernels fp32;
-  ElementKernels bf16;
+  ProductKernels fp32;
+  ProductKernels bf16;
   ProductKernels int8;
   ProductKernels int4;
+  KvKernels kv_fp32;
+  KvKernels kv_bf16;
+  KvKernels kv_int8;
   // What int4 codes of this scale lose of some weights, squared; count is a multiple of 16.
   float (*int4_error)(const float* values, uint32_t count, float scale);
   void (*rms_norm)(const NormRows&);

@@ -3,6 +3,7 @@
 #include "worker/kernels/cpu/int4_error_body.h"
 #include "worker/kernels/cpu/integer_matmul_body.h"
 #include "worker/kernels/cpu/kernel_table.h"
+#include "worker/kernels/cpu/kv_body.h"
 #include "worker/kernels/cpu/layer_norm_body.h"
 #include "worker/kernels/cpu/matmul_body.h"
 #include "worker/kernels/cpu/quantize_rows_body.h"
@@ -17,16 +18,13 @@ constexpr uint32_t kRowTile = 3;
 constexpr KernelTable kTable = {
     .name = "avx2",
     .row_tile = kRowTile,
-    .fp32 = {.pack_rows = pack_rows<Fp32Product>,
-             .matmul = matmul<Fp32Product, kRowTile>,
-             .attention = attention<Fp32Product>,
-             .append_kv = append_kv<Fp32Product>},
-    .bf16 = {.pack_rows = pack_rows<Bf16Product>,
-             .matmul = matmul<Bf16Product, kRowTile>,
-             .attention = attention<Bf16Product>,
-             .append_kv = append_kv<Bf16Product>},
+    .fp32 = {.pack_rows = pack_rows<Fp32Product>, .matmul = matmul<Fp32Product, kRowTile>},
+    .bf16 = {.pack_rows = pack_rows<Bf16Product>, .matmul = matmul<Bf16Product, kRowTile>},
     .int8 = {.pack_rows = quantize_rows, .matmul = matmul<Int8Product, kRowTile>},
     .int4 = {.pack_rows = quantize_rows, .matmul = matmul<Int4Product, kRowTile>},
+    .kv_fp32 = {.attention = attention<Fp32Kv>, .append = append_kv<Fp32Kv>},
+    .kv_bf16 = {.attention = attention<Bf16Kv>, .append = append_kv<Bf16Kv>},
+    .kv_int8 = {.attention = attention<Int8Kv>, .append = append_kv<Int8Kv>},
     .int4_error = int4_error,
     .rms_norm = rms_norm,
     .silu_mul = silu_mul,

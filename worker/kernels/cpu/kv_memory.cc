@@ -8,7 +8,9 @@ namespace {
 uint64_t head_bytes(const KvLayout& layout) {
   const uint64_t v_columns =
       (layout.head_size + kKvChunkTokens - 1) / kKvChunkTokens * kKvChunkTokens;
-  return layout.block_tokens * (layout.head_size + v_columns) * element_bytes(layout.element);
+  const uint64_t scales = layout.element == Element::kInt8 ? 2 * sizeof(float) : 0;
+  return layout.block_tokens *
+         ((layout.head_size + v_columns) * element_bytes(layout.element) + scales);
 }
 
 }  // namespace

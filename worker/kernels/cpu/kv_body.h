@@ -1,0 +1,143 @@
+// The forms in which K and V are kept (kernel_table.h), and how they are appended. See vec.h for
+// who may include it.
+//
+// Fp32Kv and Bf16Kv are as the products of those elements. Int8Kv keeps each head of each token
+// with a scale of its own for K and for V: value = scale · integer, scale = largest / 127. What is
+// written so depends on the token alone. Queries stay fp32 beside it, integers become fp32 as they
+// are read.
+#pragma once
+
+#include "worker/kernels/cpu/kernel_table.h"
+#include "worker/kernels/cpu/product_body.h"
+
+namespace trireme::worker {
+namespace {
+
+using cpu::kKvChunkTokens;
+using cpu::KvToAppend;
+
+static_assert(kKvChunkTokens == kLanes);
+
+TRIREME_INLINE uint32_t round_to_lanes(uint32_t count) {
+  return (count + kLanes - 1) / kLanes * kLanes;
+}
+
+using KvBytes = int8_t __attribute__((vector_size(16)));
+using UnalignedKvBytes = int8_t __attribute__((vector_size(16), aligned(1), may_alias));
+using KvIntegers = int32_t __attribute__((vector_size(64)));
+
+TRIREME_INLINE Vec from_int8(const int8_t* from) {
+  const KvBytes bytes = *reinterpret_cast<const UnalignedKvBytes*>(from);
+  return __builtin_convertvector(__builtin_convertvector(bytes, KvIntegers), Vec);
+}
+
+TRIREME_INLINE Vec load_values(const float* from) { return load(from); }
+TRIREME_INLINE Vec load_values(const uint16_t* from) { return from_bf16(from); }
+TRIREME_INLINE Vec load_values(const int8_t* from) { return from_int8(from); }
+TRIREME_INLINE void put_values(float* to, Vec values) { store(to, values); }
+TRIREME_INLINE void put_values(uint16_t* to, Vec values) { store_bf16(to, values); }
+
+struct Fp32Kv : Fp32Product {
+  using Element = float;
+  using KeyUnit = float;
+  static constexpr bool kIsScaled = false;
+};
+
+struct Bf16Kv : Bf16Product {
+  using Element = uint16_t;
+  using KeyUnit = uint32_t;
+  static constexpr bool kIsScaled = false;
+};
+
+struct Int8Kv {
+  using Unit = float;  // Of the query.
+  using Element = int8_t;
+  using KeyUnit = int8_t;
+  static constexpr uint32_t kUnitColumns = 1;
+  static constexpr bool kIsScaled = true;
+  static TRIREME_INLINE Vec multiply_add(Vec sum, Unit a, const KeyUnit* b) {
+    return sum + splat(a) * from_int8(b);
+  }
+  static TRIREME_INLINE Unit pack(const float* x, uint32_t) { return x[0]; }
+};
+
+// Bytes from a head's part of a block to its scales: one per token for K, then one per token for V.
+TRIREME_INLINE uint64_t scales_offset(uint32_t block_tokens, uint32_t head_size) {
+  return static_cast<uint64_t>(block_tokens) * (head_size + round_to_lanes(head_size));
+}
+
+template <typename Kv>
+TRIREME_INLINE typename Kv::Element* v_of_token(const KvToAppend& token) {
+  return reinterpret_cast<typename Kv::Element*>(token.kv) +
+         static_cast<uint64_t>(token.block_tokens) * token.head_size +
+         static_cast<uint64_t>(token.slot) * round_to_lanes(token.head_size);
+}
+
+// Columns of K lie kKvChunkTokens units apart.
+template <typename Kv>
+TRIREME_INLINE typename Kv::KeyUnit* k_of_token(const KvToAppend& token) {
+  auto* kv = reinterpret_cast<typename Kv::Element*>(token.kv);
+  return reinterpret_cast<typename Kv::KeyUnit*>(
+             kv + static_cast<uint64_t>(token.slot / kKvChunkTokens) * kKvChunkTokens *
+                      token.head_size) +
+         token.slot % kKvChunkTokens;
+}
+
+template <typename Kv>
+void append_kv(const KvToAppend& token) {
+  auto* k = k_of_token<Kv>(token);
+  for (uint32_t i = 0; i < token.head_size; i += Kv::kUnitColumns) {
+    *k = Kv::pack(token.k + i, Kv::kUnitColumns);
+    k += kKvChunkTokens;
+  }
+  auto* v = v_of_token<Kv>(token);
+  uint32_t i = 0;
+  for (; i + kLanes <= token.head_size; i += kLanes) put_values(v + i, load(token.v + i));
+  if (i < token.head_size) put_values(v + i, load_part(token.v + i, token.head_size - i, 0.0F));
+}
+
+struct Int8Scale {
+  float scale;
+  float inverse;
+};
+
+// NaN when a value is not finite: the row is lost, and must be seen to be.
+TRIREME_INLINE Int8Scale int8_scale(const float* x, uint32_t count) {
+  float largest = 0.0F;
+  float poison = 0.0F;
+  for (uint32_t i = 0; i < count; ++i) {
+    const float size = x[i] < 0.0F ? -x[i] : x[i];
+    largest = size > largest ? size : largest;
+    poison += x[i] * 0.0F;
+  }
+  constexpr float kSmallest = 1e-30F;  // Below, 127 / largest would not be finite.
+  if (largest < kSmallest) return {poison, 0.0F};
+  return {largest / 127.0F + poison, 127.0F / largest};
+}
+
+// To nearest, ties to even.
+TRIREME_INLINE int8_t to_int8(float x) {
+  constexpr float kRoundingMagic = 12582912.0F;  // 1.5 · 2^23: adding it rounds to an integer.
+  return static_cast<int8_t>(__builtin_bit_cast(uint32_t, x + kRoundingMagic) & 0xffU);
+}
+
+template <>
+void append_kv<Int8Kv>(const KvToAppend& token) {
+  const Int8Scale k_scale = int8_scale(token.k, token.head_size);
+  const Int8Scale v_scale = int8_scale(token.v, token.head_size);
+  int8_t* k = k_of_token<Int8Kv>(token);
+  for (uint32_t i = 0; i < token.head_size; ++i) {
+    k[i * kKvChunkTokens] = to_int8(token.k[i] * k_scale.inverse);
+  }
+  int8_t* v = v_of_token<Int8Kv>(token);
+  for (uint32_t i = 0; i < token.head_size; ++i) v[i] = to_int8(token.v[i] * v_scale.inverse);
+  for (uint32_t i = token.head_size; i < round_to_lanes(token.head_size); ++i) v[i] = 0;
+  auto* scales =
+      reinterpret_cast<float*>(token.kv + scales_offset(token.block_tokens, token.head_size)) +
+      token.slot;
+  scales[0] = k_scale.scale;
+  scales[token.block_tokens] = v_scale.scale;
+}
+
+}  // namespace
+}  // namespace trireme::worker
