@@ -42,11 +42,13 @@ struct Int8Product {
     VecInt sums[row_count][panel_count * 2] = {};
     for (uint32_t unit = 0; unit < piece.unit_count; ++unit) {
 #pragma GCC unroll 8
-      for (uint32_t half = 0; half < panel_count * 2; ++half) {
-        const VecBits codes = load_bits(b + (half / 2) * panel_units + half % 2 * kLanes);
+      for (uint32_t p = 0; p < panel_count; ++p) {
+        const VecBits left = load_bits(b + p * panel_units);
+        const VecBits right = load_bits(b + p * panel_units + kLanes);
 #pragma GCC unroll 12
         for (uint32_t row = 0; row < row_count; ++row) {
-          sums[row][half] = add_int8_products(sums[row][half], a[row], codes);
+          sums[row][2 * p] = add_int8_products(sums[row][2 * p], a[row], left);
+          sums[row][2 * p + 1] = add_int8_products(sums[row][2 * p + 1], a[row], right);
         }
       }
       a += row_count;
@@ -74,6 +76,7 @@ struct Int8Product {
 
 struct Int4Product {
   using Unit = uint32_t;
+  static constexpr uint32_t kLowHalf = 0x0f0f0f0fU;
   static constexpr bool kHasOwnTile = true;
 
   template <uint32_t row_count, uint32_t panel_count>
@@ -86,14 +89,21 @@ struct Int4Product {
       VecInt sums[row_count][panel_count * 2] = {};
       for (uint32_t pair = 0; pair < piece.group_units / 2; ++pair) {
 #pragma GCC unroll 8
-        for (uint32_t half = 0; half < panel_count * 2; ++half) {
-          const VecBits both = load_bits(b + (half / 2) * panel_units + half % 2 * kLanes);
-          const VecBits low = both & 0x0f0f0f0fU;
-          const VecBits high = (both >> 4) & 0x0f0f0f0fU;
+        for (uint32_t p = 0; p < panel_count; ++p) {
+          const VecBits left = load_bits(b + p * panel_units);
+          const VecBits right = load_bits(b + p * panel_units + kLanes);
+          const VecBits low_left = left & kLowHalf;
+          const VecBits low_right = right & kLowHalf;
+          const VecBits high_left = (left >> 4) & kLowHalf;
+          const VecBits high_right = (right >> 4) & kLowHalf;
 #pragma GCC unroll 12
           for (uint32_t row = 0; row < row_count; ++row) {
-            sums[row][half] = add_products(sums[row][half], a[row], low);
-            sums[row][half] = add_products(sums[row][half], a[row_count + row], high);
+            VecInt& left_sum = sums[row][2 * p];
+            VecInt& right_sum = sums[row][2 * p + 1];
+            left_sum = add_products(left_sum, a[row], low_left);
+            right_sum = add_products(right_sum, a[row], low_right);
+            left_sum = add_products(left_sum, a[row_count + row], high_left);
+            right_sum = add_products(right_sum, a[row_count + row], high_right);
           }
         }
         a += 2 * row_count;
