@@ -29,6 +29,13 @@ std::optional<BlockId> BlockPool::allocate() {
   return taken;
 }
 
+std::optional<BlockPool::Content> BlockPool::next_forgotten() const {
+  if (free_front_ == kNone) return std::nullopt;
+  const Block& next = blocks_[static_cast<std::size_t>(free_front_)];
+  if (!next.cached) return std::nullopt;
+  return Content{BlockId{free_front_}, next.hash};
+}
+
 std::optional<BlockId> BlockPool::find(const BlockHash& hash) const {
   const int32_t block = index_[probe(hash)];
   if (block == kNone) return std::nullopt;

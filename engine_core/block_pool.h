@@ -29,6 +29,12 @@ class BlockPool {
 
   // A block nobody holds, now held once; its old content is forgotten. Nothing when all are held.
   [[nodiscard]] std::optional<BlockId> allocate();
+  // What the next allocate() will forget; nothing where that block has no content to be found.
+  struct Content {
+    BlockId block;
+    BlockHash hash;
+  };
+  [[nodiscard]] std::optional<Content> next_forgotten() const;
   // The block with this content, held or free.
   [[nodiscard]] std::optional<BlockId> find(const BlockHash& hash) const;
   // One more holder of a block that find() gave.

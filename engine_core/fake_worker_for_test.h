@@ -1,7 +1,9 @@
 // FakeWorker: a worker whose next token is a hash of all tokens before it, with real KV memory:
 // what it writes at a position names the whole prefix, and a row reads every position before its
 // own. A wrong block table, a block shared too early or reused too late gives wrong tokens and an
-// error. Drafts are computed and accepted as a real worker does.
+// error. Drafts are computed and accepted as a real worker does. It has a store of blocks, which
+// may lose some: what a failed load leaves in a block is wrong, and so is all that is computed on
+// it; only the tokens tell then.
 #pragma once
 
 #include <algorithm>
@@ -46,13 +48,18 @@ class FakeWorker {
     bool remembers_samples = true;   // False: as a pipeline stage that does not sample.
     uint32_t bad_logits_one_in = 0;  // 0: never.
     bool repeats = false;
+    uint32_t store_slot_count = 0;
+    uint32_t store_fails_one_in = 0;  // Of saves and of loads; 0: never.
   };
   explicit FakeWorker(const Config& config)
-      : config_(config), kv_(std::size_t{config.block_count} * config.block_tokens, 0) {}
+      : config_(config),
+        kv_(std::size_t{config.block_count} * config.block_tokens, 0),
+        store_(config.store_slot_count) {}
 
   wire::StepResult execute(const wire::StepInput& step) {
     wire::StepResult result;
     result.step = step.step;
+    move_blocks(step, result);
     for (const uint32_t slot : step.freed_slots) sequences_.erase(slot);
     for (const auto& sequence : step.new_sequences) sequences_[sequence.slot.value] = sequence;
     std::size_t known_at = 0;
@@ -82,8 +89,50 @@ class FakeWorker {
 
   // Empty while every step made sense.
   [[nodiscard]] const std::string& problem() const { return problem_; }
+  void lose_all_moves() { config_.store_fails_one_in = 1; }
+  [[nodiscard]] uint64_t failed_loads() const { return failed_loads_; }
 
  private:
+  void move_blocks(const wire::StepInput& step, wire::StepResult& result) {
+    if (step.save_blocks.size() != step.save_slots.size() ||
+        step.load_blocks.size() != step.load_slots.size()) {
+      problem_ = "a move without a block or a slot";
+      return;
+    }
+    for (std::size_t i = 0; i < step.save_blocks.size(); ++i) {
+      std::vector<uint64_t>& stored = store_.at(step.save_slots[i]);
+      const auto block = block_at(step.save_blocks[i]);
+      stored.assign(block.begin(), block.end());
+      if (!fails()) continue;
+      stored.clear();
+      result.lost_slots.push_back(step.save_slots[i]);
+    }
+    for (std::size_t i = 0; i < step.load_blocks.size(); ++i) {
+      std::vector<uint64_t>& stored = store_.at(step.load_slots[i]);
+      const auto block = block_at(step.load_blocks[i]);
+      if (!stored.empty() && !fails()) {
+        std::copy(stored.begin(), stored.end(), block.begin());
+        continue;
+      }
+      if (config_.store_fails_one_in == 0) problem_ = "load of what was never saved";
+      stored.clear();
+      std::fill(block.begin(), block.end(), 0xBAD);
+      result.lost_slots.push_back(step.load_slots[i]);
+      ++result.failed_load_count;
+      ++failed_loads_;
+    }
+  }
+
+  bool fails() {
+    if (config_.store_fails_one_in == 0) return false;
+    return mix64(++move_count_) % config_.store_fails_one_in == 0;
+  }
+
+  std::span<uint64_t> block_at(int32_t block) {
+    const std::size_t begin = static_cast<std::size_t>(block) * config_.block_tokens;
+    return std::span(kv_).subspan(begin, config_.block_tokens);
+  }
+
   // Until a draft is wrong, or all are right: then one more token comes after them.
   void run_row(const wire::StepInput& step, uint32_t row, wire::NewSequence& sequence,
                std::span<const int32_t> drafts, wire::StepResult& result) {
@@ -110,8 +159,10 @@ class FakeWorker {
       prefix = fake_prefix(prefix, tokens[position]);
       uint64_t& stored = at(sequence, position);
       if (position >= step.row_start[row]) stored = prefix;
-      if (stored != prefix)
+      if (stored != prefix && failed_loads_ == 0) {
         problem_ = "KV of another prefix at position " + std::to_string(position);
+      }
+      prefix = stored;
       if (!samples || !is_open || position + 1 < end) continue;
       const int32_t token = fake_next_token(prefix, config_.bad_logits_one_in, config_.repeats);
       if (sequence.sampling.pooling != wire::Pooling::kNone) {
@@ -152,6 +203,9 @@ class FakeWorker {
 
   Config config_;
   std::vector<uint64_t> kv_;
+  std::vector<std::vector<uint64_t>> store_;  // By slot; empty: nothing is there.
+  uint64_t move_count_ = 0;
+  uint64_t failed_loads_ = 0;
   std::map<uint32_t, wire::NewSequence> sequences_;
   std::string problem_;
 };

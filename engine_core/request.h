@@ -50,6 +50,7 @@ struct Request {
 
   bool is_running = false;
   SlotId slot;               // While running.
+  uint32_t restarts = 0;     // Rows of before the last one count for nothing.
   uint32_t blocks_sent = 0;  // Of the table: the workers have them.
   uint32_t tokens_sent = 0;  // Of `tokens`: every pipeline stage has them.
 

@@ -180,6 +180,7 @@ wire::EngineStats Scheduler::stats() const {
   stats.running = static_cast<uint32_t>(running_.size());
   stats.kv_usage = kv_.usage();
   stats.step = last_step_;
+  stats.store_bytes = kv_.stored_count() * config_.store_slot_bytes;
   stats.prefill_tokens_waiting = waiting_tokens_;
   for (const Request* request : running_) {
     const uint32_t left = request->uncomputed();
@@ -189,7 +190,7 @@ wire::EngineStats Scheduler::stats() const {
 }
 
 void Scheduler::check_invariants() const {
-  kv_.pool().check_invariants();
+  kv_.check_invariants();
   TRIREME_CHECK(std::ranges::is_sorted(running_, QueueOrder{}), "running is in order");
   TRIREME_CHECK(running_.size() + free_slots_.size() == config_.sequences_max, "no slot leaks");
   TRIREME_CHECK(by_key_.size() == running_.size() + waiting_.size() + waiting_long_.size(),

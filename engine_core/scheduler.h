@@ -34,6 +34,11 @@
 // tokens may count, and leaves nothing there. Where attention goes both ways chunked_prefill is
 // off.
 //
+// With a store behind the KV cache (kv_cache.h) a load may fail, which is known with the step's
+// result. Every request that was admitted with what that step or a later one made findable gives up
+// its blocks, its rows in flight count for nothing, and it is computed again to the same tokens; no
+// other request notices.
+//
 // One step ahead: schedule() may be called while steps are in flight (up to steps_in_flight_max).
 // A sequence whose sampled token is still in flight decodes on: its worker knows the token. What
 // turns out to have finished meanwhile loses its surplus row when the result comes. With more than
@@ -83,6 +88,7 @@ struct SchedulerConfig {
   uint32_t steps_in_flight_max = 2;
   uint32_t pipeline_stages = 1;
   KvCacheOptions kv;
+  uint64_t store_slot_bytes = 0;  // Of all workers together.
 };
 
 enum class Pause : uint8_t {
@@ -136,6 +142,7 @@ class Scheduler {
     uint32_t count;
     bool is_new;
     bool samples;
+    uint32_t restarts = 0;  // Of the request, when the row was made.
     uint32_t draft_count = 0;
     uint32_t draft_begin = 0;  // In the step's drafts.
     bool pools = false;
@@ -176,7 +183,7 @@ class Scheduler {
   [[nodiscard]] Request* next_waiting() const;
   void admit_waiting(Instant now);
   [[nodiscard]] uint32_t first_grant(const Request& request, uint32_t wanted) const;
-  void take_in(Request& request, uint32_t hit_tokens, Instant now);
+  void take_in(Request& request, const CachedTokens& cached, Instant now);
   void extend_cut_rows();
   [[nodiscard]] uint32_t grant(uint32_t wanted, bool others_wait) const;
   [[nodiscard]] uint32_t chunk_max() const;
@@ -195,6 +202,9 @@ class Scheduler {
 
   // scheduler_result.cc: a step's result is taken in.
   [[nodiscard]] Status check_result(const wire::StepResult& result) const;
+  [[nodiscard]] Status check_side_rows(const wire::StepResult& result, std::size_t row_count) const;
+  void take_store_losses(const wire::StepResult& result);
+  void restart(Request& request);
   // `tokens`: what the row gave, the drafts that were accepted first.
   void take_row(const Row& row, std::span<const int32_t> tokens, wire::RowLogprobs* logprobs,
                 wire::PooledRow* pooled, Instant now, StepOutputs& out);

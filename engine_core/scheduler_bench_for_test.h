@@ -37,7 +37,7 @@ class SchedulerBench {
   explicit SchedulerBench(const SchedulerConfig& config, bool repeats = false)
       : scheduler(config),
         worker_({config.kv.block_count, config.kv.block_tokens, config.pipeline_stages == 1, 0,
-                 repeats}) {}
+                 repeats, config.kv.store_slot_count}) {}
 
   void add(const wire::AddRequest& added, Instant now = {}) {
     scheduler.add(kFront, added, now, outputs_);

@@ -1,7 +1,7 @@
 // Goal: whatever arrives, is aborted, preempted, shared, cut, guessed or resumed, in whatever order
-// steps and results interleave, each request gets exactly the tokens of an undisturbed run; and in
-// the end no block, slot or request is left. Method: random histories over FakeWorker; a seed is a
-// history.
+// steps and results interleave, wherever its blocks have been meanwhile and whatever of them was
+// lost there, each request gets exactly the tokens of an undisturbed run; and in the end no block,
+// slot or request is left. Method: random histories over FakeWorker; a seed is a history.
 #include <gtest/gtest.h>
 
 #include <deque>
@@ -45,6 +45,10 @@ SchedulerConfig random_config(Random& random) {
   config.partial_prefills_max = static_cast<uint32_t>(random.below(4));
   config.long_partial_prefills_max = static_cast<uint32_t>(random.below(3));
   config.priority_ageing = std::chrono::milliseconds(random.below(3));
+  if (config.kv.prefix_caching && random.below(2) > 0) {
+    config.kv.store_slot_count = 1 + static_cast<uint32_t>(random.below(40));
+    config.store_slot_bytes = 100;
+  }
   if (random.below(2) > 0) {
     config.draft_tokens_max = 1 + static_cast<uint32_t>(random.below(6));
     config.draft_lookup.shortest = 1 + static_cast<uint32_t>(random.below(3));
@@ -124,7 +128,8 @@ class History {
         repeats_(random_.below(2) > 0),
         scheduler_(config_),
         worker_({config_.kv.block_count, config_.kv.block_tokens, config_.pipeline_stages == 1,
-                 bad_one_in_, repeats_}) {}
+                 bad_one_in_, repeats_, config_.kv.store_slot_count,
+                 random_.below(2) > 0 ? 0 : 1 + static_cast<uint32_t>(random_.below(20))}) {}
 
   void run() {
     const uint64_t request_count = 1 + random_.below(20);
@@ -149,6 +154,7 @@ class History {
   }
 
   wire::EngineStats stats() const { return scheduler_.stats(); }
+  uint64_t failed_loads() const { return worker_.failed_loads(); }
 
  private:
   static bool HasFatalFailure() { return testing::Test::HasFatalFailure(); }
@@ -226,6 +232,7 @@ class History {
     scheduler_.check_invariants();
     for (const Expected& request : requests_) ASSERT_TRUE(request.is_over);
     ASSERT_EQ(scheduler_.stats().kv_usage, 0.0F);
+    ASSERT_LE(scheduler_.stats().store_bytes, 100 * uint64_t{config_.kv.store_slot_count});
     ASSERT_TRUE(scheduler_.reset_prefix_cache());
   }
 
@@ -249,6 +256,8 @@ TEST(SchedulerProperty, every_request_gets_the_tokens_of_an_undisturbed_run) {
   uint64_t hits = 0;
   uint64_t drafts = 0;
   uint64_t accepted = 0;
+  uint64_t stored_hits = 0;
+  uint64_t failed_loads = 0;
   for (uint64_t seed = 0; seed < 6000; ++seed) {
     SCOPED_TRACE(seed);
     History history(seed);
@@ -258,11 +267,15 @@ TEST(SchedulerProperty, every_request_gets_the_tokens_of_an_undisturbed_run) {
     hits += history.stats().prefix_hit_tokens;
     drafts += history.stats().draft_tokens;
     accepted += history.stats().accepted_draft_tokens;
+    stored_hits += history.stats().store_hit_tokens;
+    failed_loads += history.failed_loads();
   }
   EXPECT_GT(preemptions, 1000u) << "the histories must hurt";
   EXPECT_GT(hits, 10000u);
   EXPECT_GT(accepted, 10000u);
   EXPECT_GT(drafts - accepted, 10000u) << "some must be wrong";
+  EXPECT_GT(stored_hits, 10000u);
+  EXPECT_GT(failed_loads, 300u);
 }
 
 }  // namespace

@@ -16,10 +16,11 @@ Status Scheduler::on_result(wire::StepResult& result, Instant now, StepOutputs& 
   for (wire::PooledRow& pooled : result.pooled) row_pooled_[pooled.row] = &pooled;
   in_flight_first_ = (in_flight_first_ + 1) % config_.steps_in_flight_max;
   --in_flight_count_;
+  take_store_losses(result);
   for (std::size_t i = 0; i < step.rows.size(); ++i) {
-    // Ended while the step was in flight: nobody wants the row.
-    if (step.rows[i].request->serial != step.rows[i].serial) continue;
     const Row& row = step.rows[i];
+    // Ended while the step was in flight, or begun anew: nobody wants the row.
+    if (row.request->serial != row.serial || row.request->restarts != row.restarts) continue;
     const uint32_t accepted = result.row_accepted.empty() ? 0 : result.row_accepted[i];
     const auto drafts = step.drafts.begin() + row.draft_begin;
     row_tokens_.assign(drafts, drafts + accepted);
@@ -54,19 +55,48 @@ Status Scheduler::check_result(const wire::StepResult& result) const {
                    result.step.value, i);
     }
   }
+  TRIREME_RETURN_IF_ERROR(check_side_rows(result, step.rows.size()));
+  return check_accepted(result, step);
+}
+
+Status Scheduler::check_side_rows(const wire::StepResult& result, std::size_t row_count) const {
   for (const wire::RowLogprobs& logprobs : result.logprobs) {
-    if (logprobs.row >= step.rows.size()) {
+    if (logprobs.row >= row_count) {
       return error(StatusCode::kDataLoss, "result of step %u has logprobs of row %u of %u",
-                   result.step.value, logprobs.row, step.rows.size());
+                   result.step.value, logprobs.row, row_count);
     }
   }
   for (const wire::PooledRow& pooled : result.pooled) {
-    if (pooled.row >= step.rows.size()) {
+    if (pooled.row >= row_count) {
       return error(StatusCode::kDataLoss, "result of step %u has a vector of row %u of %u",
-                   result.step.value, pooled.row, step.rows.size());
+                   result.step.value, pooled.row, row_count);
     }
   }
-  return check_accepted(result, step);
+  for (const uint32_t slot : result.lost_slots) {
+    if (slot >= config_.kv.store_slot_count) {
+      return error(StatusCode::kDataLoss, "result of step %u lost slot %u of a store of %u",
+                   result.step.value, slot, config_.kv.store_slot_count);
+    }
+  }
+  return absl::OkStatus();
+}
+
+void Scheduler::take_store_losses(const wire::StepResult& result) {
+  for (const uint32_t slot : result.lost_slots) kv_.lose_slot(slot);
+  counters_.store_lost_blocks += result.lost_slots.size();
+  if (result.failed_load_count == 0) return;
+  kv_.forget_since(result.step);
+  for (const auto& request : requests_) {
+    if (request->serial != 0 && request->blocks.newest_found >= result.step) restart(*request);
+  }
+}
+
+// It may be waiting already: then what its rows in flight give is as wrong.
+void Scheduler::restart(Request& request) {
+  if (request.is_running) preempt(request);
+  request.pending = 0;
+  ++request.restarts;
+  if (!request.had_output) request.cached_prompt_tokens = 0;
 }
 
 void Scheduler::take_row(const Row& row, std::span<const int32_t> tokens,

@@ -17,6 +17,7 @@ const wire::StepInput* Scheduler::schedule(Instant now) {
   TRIREME_CHECK(in_flight_count_ < config_.steps_in_flight_max, "collect before scheduling more");
   if (pause_ == Pause::kAll || must_wait_for_tokens()) return nullptr;
   budget_ = config_.batched_tokens_max;
+  kv_.begin_step(last_step_.next());
   preempted_ = false;
   part_way_ = long_part_way_ = 0;
   rows_.clear();
@@ -132,32 +133,37 @@ void Scheduler::admit_waiting(Instant now) {
     const bool may_hit =
         request.prompt_logprobs_sent >= request.prompt_logprobs_wanted() && !request.pools();
     const uint32_t spare = running_.empty() ? 0 : config_.kv.block_count / kSpareBlocksDivisor;
-    const auto hit = kv_.admit(request.blocks, request.tokens, request.cache_salt, may_hit, spare);
-    if (!hit) return;
-    const uint32_t count = first_grant(request, request.known_count() - *hit);
+    const auto cached =
+        kv_.admit(request.blocks, request.tokens, request.cache_salt, may_hit, spare);
+    if (!cached) return;
+    const uint32_t count = first_grant(request, request.known_count() - cached->count);
     if (count == 0) return kv_.release(request.blocks);
-    take_in(request, *hit, now);
+    take_in(request, *cached, now);
     count_part_way(request, count);
     add_row(request, count, true);
   }
 }
 
-void Scheduler::take_in(Request& request, uint32_t hit_tokens, Instant now) {
+void Scheduler::take_in(Request& request, const CachedTokens& cached, Instant now) {
   leave_queues(request);
   request.is_running = true;
   request.slot = SlotId{free_slots_.back()};
   free_slots_.pop_back();
   running_.insert(std::upper_bound(running_.begin(), running_.end(), &request, QueueOrder{}),
                   &request);
-  request.computed = hit_tokens;
+  request.computed = cached.count;
   if (request.was_admitted) return;
   request.was_admitted = true;
   request.admitted_at = now;
-  request.cached_prompt_tokens = std::min(hit_tokens, request.prompt_count);
+  request.cached_prompt_tokens = std::min(cached.count, request.prompt_count);
   request.queue_microseconds = microseconds32(now - request.arrived_at);
-  if (config_.kv.prefix_caching && !request.pools())
-    counters_.prefix_query_tokens += request.known_count();
-  counters_.prefix_hit_tokens += hit_tokens;
+  if (!config_.kv.prefix_caching || request.pools()) return;
+  const uint32_t found_in_cache = cached.count - cached.loaded;
+  counters_.prefix_query_tokens += request.known_count();
+  counters_.prefix_hit_tokens += found_in_cache;
+  if (config_.kv.store_slot_count == 0) return;
+  counters_.store_query_tokens += request.known_count() - found_in_cache;
+  counters_.store_hit_tokens += cached.loaded;
 }
 
 void Scheduler::extend_cut_rows() {
@@ -173,7 +179,8 @@ void Scheduler::extend_cut_rows() {
 }
 
 void Scheduler::add_row(Request& request, uint32_t count, bool is_new) {
-  rows_.push_back({&request, request.serial, request.computed, count, is_new, false});
+  rows_.push_back(
+      {&request, request.serial, request.computed, count, is_new, false, request.restarts});
   budget_ -= count;
 }
 
@@ -184,6 +191,7 @@ const wire::StepInput* Scheduler::build_step() {
   input_.freed_slots.swap(freed_slots_);
   freed_slots_.clear();
   for (Row& row : rows_) put_row(row);
+  kv_.put_moves(input_);
   // Only now: a block filled by this step may be shared from the next step on.
   for (const Row& row : rows_) {
     Request& request = *row.request;
@@ -243,6 +251,10 @@ void Scheduler::clear_input() {
   input_.blocks.clear();
   input_.row_draft_count.clear();
   input_.draft_tokens.clear();
+  input_.save_blocks.clear();
+  input_.save_slots.clear();
+  input_.load_blocks.clear();
+  input_.load_slots.clear();
 }
 
 }  // namespace trireme::engine
