@@ -2,9 +2,6 @@
 
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
-
 #include "api_server/openai/json_fields.h"
 
 namespace trireme::api {
@@ -55,15 +52,9 @@ void read_defaults(const JsonValue& root, SamplingDefaults& out) {
 }
 
 Status load(simdjson::dom::parser& parser, const std::string& path, JsonValue& root) {
-  const simdjson::error_code code = parser.load(path).get(root);
-  if (code == simdjson::IO_ERROR) {
-    return error(StatusCode::kNotFound, "%s: cannot be read: %s", path, std::strerror(errno));
-  }
-  if (code != simdjson::SUCCESS || !root.is_object()) {
-    return error(StatusCode::kDataLoss, "%s: not a JSON object (%s)", path,
-                 simdjson::error_message(code));
-  }
-  return {};
+  TRIREME_ASSIGN_OR_RETURN(root, read_json_file(parser, path));
+  if (root.is_object()) return {};
+  return error(StatusCode::kDataLoss, "%s: not a JSON object", path);
 }
 
 }  // namespace

@@ -57,7 +57,14 @@ StatusOr<std::string> address_towards(const std::string& host, uint16_t port) {
   return std::string(text);
 }
 
-EngineClientOptions client_options(const ServeOptions& options, const ModelInfo& model) {
+// max_seq_length of an embedding model is within its positions.
+uint32_t tokens_max(const ModelInfo& model, const std::optional<PoolerInfo>& pooler) {
+  const uint32_t own = pooler ? pooler->prompt_tokens_max : 0;
+  return own > 0 && (model.tokens_max == 0 || own < model.tokens_max) ? own : model.tokens_max;
+}
+
+EngineClientOptions client_options(const ServeOptions& options, const ModelInfo& model,
+                                   const std::optional<PoolerInfo>& pooler) {
   const uint32_t asked = options.model.model_tokens_max;
   const member::RankRange served = member::served_ranks(options);
   return {.engine_count = options.parallel.data_parallel_size,
@@ -66,7 +73,7 @@ EngineClientOptions client_options(const ServeOptions& options, const ModelInfo&
           .front_ends = std::max(1U, options.server.api_server_count),
           .queued_requests_max = options.server.queued_requests_max,
           .queued_tokens_max = options.server.queued_tokens_max,
-          .model_tokens_max = asked > 0 ? asked : model.tokens_max};
+          .model_tokens_max = asked > 0 ? asked : tokens_max(model, pooler)};
 }
 
 const std::string& tokenizer_directory(const ServeOptions& options) {
@@ -132,13 +139,15 @@ StatusOr<std::optional<text::ChatTemplate>> load_template(const ServeOptions& op
 
 class Process {
  public:
-  Process(const ServeOptions& options, StopSignal& stop)
+  Process(const ServeOptions& options, StopSignal& stop, const process::Pulse& pulse)
       : options_(options),
         stop_(stop),
+        pulse_(pulse),
         stop_fd_(io_.get_executor(), ::dup(stop.fd())),
         drain_timer_(io_.get_executor()),
         publish_timer_(io_.get_executor()),
         load_timer_(io_.get_executor()),
+        pulse_timer_(io_.get_executor()),
         load_lines_(options.server.aggregate_log_stats, now()) {}
 
   Status open();
@@ -151,6 +160,7 @@ class Process {
   void watch_stop();
   void publish();
   void tell_load();
+  void beat();
   void begin_drain();
   void watch_drain();
   void end_requests();
@@ -159,6 +169,7 @@ class Process {
 
   const ServeOptions& options_;
   StopSignal& stop_;
+  process::Pulse pulse_;
   asio::io_context io_{1};
   std::unique_ptr<zmq::Context> zmq_;
   std::optional<text::Tokenizer> tokenizer_;
@@ -171,6 +182,7 @@ class Process {
   Timer drain_timer_;
   Timer publish_timer_;
   Timer load_timer_;
+  Timer pulse_timer_;
   LoadLines load_lines_;
   Instant drain_deadline_;
   bool has_ended_requests_ = false;
@@ -181,6 +193,7 @@ Status Process::open() {
   const std::string& directory = options_.model_directory();
   TRIREME_ASSIGN_OR_RETURN(const ModelInfo model,
                            read_model_info(directory, options_.model.generation_config));
+  TRIREME_ASSIGN_OR_RETURN(std::optional<PoolerInfo> pooler, read_pooler_info(options_));
   auto tokenizer = text::Tokenizer::load(tokenizer_directory(options_));
   if (!tokenizer.ok() && !options_.model.tokenizer.empty()) {
     return annotate(tokenizer.status(), "--tokenizer");
@@ -193,10 +206,12 @@ Status Process::open() {
     TRIREME_ASSIGN_OR_RETURN(
         host, address_towards(member::control_host(options_), member::control_port(options_)));
   }
-  TRIREME_ASSIGN_OR_RETURN(engines_,
-                           EngineLoop::open(io_, *zmq_, host, client_options(options_, model)));
+  TRIREME_ASSIGN_OR_RETURN(
+      engines_, EngineLoop::open(io_, *zmq_, host, client_options(options_, model, pooler)));
   encoder_.emplace(io_, *tokenizer_);
-  service_.emplace(service_options(options_, model, *tokenizer_), engines_->client(), *tokenizer_,
+  ServiceOptions service = service_options(options_, model, *tokenizer_);
+  service.pooler = std::move(pooler);
+  service_.emplace(std::move(service), engines_->client(), *tokenizer_,
                    template_ ? &*template_ : nullptr, *encoder_);
   TRIREME_RETURN_IF_ERROR(open_http());
   TRIREME_RETURN_IF_ERROR(open_counters());
@@ -247,6 +262,14 @@ void Process::tell_load() {
   });
 }
 
+void Process::beat() {
+  pulse_.beat();
+  pulse_timer_.expires_after(process::kPulseInterval);
+  pulse_timer_.async_wait([this](ErrorCode code) {
+    if (!code) beat();
+  });
+}
+
 Status Process::join() {
   member::MemberIdentity identity{.role = wire::Role::kApiServer,
                                   .index = options_.internal.api_server_index,
@@ -268,6 +291,7 @@ Status Process::join() {
 
 Status Process::run() {
   watch_stop();
+  beat();
   // One of a node's front ends tells of all.
   const bool is_first =
       options_.internal.api_server_index == member::first_api_server_index(options_);
@@ -354,8 +378,9 @@ void give_api_keys_to_children(const ServeOptions& options) {
   ::setenv(kGivenKeysVariable, lines.c_str(), /*overwrite=*/1);
 }
 
-Status run_api_server(const ServeOptions& options, StopSignal& stop) {
-  Process process(options, stop);
+Status run_api_server(const ServeOptions& options, StopSignal& stop,
+                      const process::Pulse& pulse) {
+  Process process(options, stop, pulse);
   TRIREME_RETURN_IF_ERROR(process.open());
   return process.run();
 }

@@ -5,6 +5,8 @@
 
 #include "api_server/api_error.h"
 #include "api_server/field_error.h"
+#include "api_server/openai/embedding_call.h"
+#include "api_server/openai/status_reply.h"
 #include "common/clock.h"
 #include "common/json_text.h"
 #include "common/log.h"
@@ -21,6 +23,7 @@ struct Routes {
   static constexpr Route kTable[] = {
       {"/v1/completions", "POST", &Service::completions},
       {"/v1/chat/completions", "POST", &Service::chat_completions},
+      {"/v1/embeddings", "POST", &Service::embeddings},
       {"/v1/models", "GET, HEAD", &Service::models},
       {"/tokenize", "POST", &Service::tokenize},
       {"/detokenize", "POST", &Service::detokenize},
@@ -174,6 +177,7 @@ void Service::generate(const std::shared_ptr<Exchange>& exchange, GenerateReques
   const StatusOr<std::optional<uint32_t>> rank = pinned_rank(exchange->request());
   Status status = rank.status();
   if (status.ok()) status = check_model(request.model);
+  if (status.ok()) status = check_kind(false);
   if (status.ok()) status = check_can_serve();
   if (status.ok() && request.is_chat) status = render(request);
   if (!status.ok()) {
@@ -191,6 +195,44 @@ void Service::generate(const std::shared_ptr<Exchange>& exchange, GenerateReques
   }
   const std::string model = request.model.empty() ? options_.model_names.front() : request.model;
   GenerateCall::start(context_, exchange, std::move(request), model, *rank);
+}
+
+void Service::embeddings(const std::shared_ptr<Exchange>& exchange) {
+  StatusOr<EmbeddingRequest> request = reader_.read_embedding(exchange->request().body);
+  exchange->request().body = {};
+  const StatusOr<std::optional<uint32_t>> rank = pinned_rank(exchange->request());
+  Status status = request.status();
+  if (status.ok()) status = rank.status();
+  if (status.ok()) status = check_model(request->model);
+  if (status.ok()) status = check_kind(true);
+  if (status.ok()) status = check_can_serve();
+  if (!status.ok()) {
+    reply_status(*exchange, metrics_, status);
+    return;
+  }
+  if (options_.log_requests) {
+    log::info("request", {{"request_id", exchange->id()}, {"inputs", request->inputs.size()}});
+  }
+  std::string model = request->model.empty() ? options_.model_names.front() : request->model;
+  EmbeddingCall::start(context_, exchange, *std::move(request), std::move(model), *options_.pooler,
+                       *rank);
+}
+
+Status Service::check_kind(bool wants_embeddings) const {
+  if (options_.pooler.has_value() == wants_embeddings) return {};
+  const std::string& name = options_.model_names.front();
+  if (wants_embeddings) {
+    return coded_field_error(
+        StatusCode::kInvalidArgument, "model",
+        absl::StrFormat("The model `%s` generates text and gives no embeddings; a server started "
+                        "with --runner pooling has those.",
+                        name));
+  }
+  return coded_field_error(
+      StatusCode::kInvalidArgument, "model",
+      absl::StrFormat("The model `%s` is served for embeddings (/v1/embeddings) and generates no "
+                      "text.",
+                      name));
 }
 
 Status Service::render(GenerateRequest& request) const {

@@ -22,6 +22,7 @@
 #include "api_server/openai/generate_call.h"
 #include "api_server/openai/generate_request.h"
 #include "api_server/openai/metrics.h"
+#include "api_server/openai/pooler_info.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -38,9 +39,10 @@ struct ServiceOptions {
   RequestLimits limits;  // vocabulary_size is needed.
   SamplingDefaults defaults;
   std::vector<int32_t> eos_token_ids;
-  std::string cache_labels;      // Of vllm:cache_config_info.
-  uint64_t seed = 0;             // Of the seeds drawn for requests that bring none.
-  uint32_t stream_interval = 1;  // At least, whatever a request says.
+  std::optional<PoolerInfo> pooler;  // The model is served for embeddings, and not for text.
+  std::string cache_labels;          // Of vllm:cache_config_info.
+  uint64_t seed = 0;                 // Of the seeds drawn for requests that bring none.
+  uint32_t stream_interval = 1;      // At least, whatever a request says.
   bool return_tokens_as_ids = false;
   bool usage_always = false;  // At the end of each stream.
   bool log_requests = false;
@@ -68,6 +70,7 @@ class Service {
 
   void completions(const std::shared_ptr<Exchange>& exchange);
   void chat_completions(const std::shared_ptr<Exchange>& exchange);
+  void embeddings(const std::shared_ptr<Exchange>& exchange);
   void tokenize(const std::shared_ptr<Exchange>& exchange);
   void detokenize(const std::shared_ptr<Exchange>& exchange);
   void models(const std::shared_ptr<Exchange>& exchange);
@@ -83,6 +86,8 @@ class Service {
   void reply(Exchange& exchange, const HttpReply& reply);
   void reply_ready(Exchange& exchange, bool is_ready);
   [[nodiscard]] Status check_can_serve() const;
+  // Of the two kinds a model is served for one.
+  [[nodiscard]] Status check_kind(bool wants_embeddings) const;
   // Of this front end in all its lives.
   [[nodiscard]] FrontEndCounters own_counters() const;
   // Of all front ends of the node.

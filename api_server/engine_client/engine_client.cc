@@ -133,7 +133,8 @@ void EngineClient::take_output(uint32_t rank, wire::EngineOutput& output) {
     ++counters_.stale;
     return;
   }
-  if (!entry->is_prefilled && !output.token_ids.empty()) {
+  const bool is_computed = !output.token_ids.empty() || !output.pooled.empty();
+  if (!entry->is_prefilled && is_computed) {
     entry->is_prefilled = true;
     admission_.prefilled(entry->request.prompt_token_ids.size());
     step_tokens_ += entry->request.prompt_token_ids.size();

@@ -18,7 +18,7 @@ void ChoiceMeter::take(const wire::EngineOutput& output, Instant now, Metrics& m
     cached_tokens_ = output.cached_prompt_tokens;
     queue_microseconds_ = output.queue_microseconds;
   }
-  if (output.token_ids.empty()) return;
+  if (output.token_ids.empty() && output.pooled.empty()) return;
   if (last_token_ == Instant{}) {
     take_first(output, now, metrics);
   } else {

@@ -3,6 +3,7 @@
 //   arrived ── queue ──▶ first scheduled ── prefill ──▶ first token ── decode ──▶ last token
 //                              └───────────────── inference ──────────────────────┘
 //
+// An embedding ends with its prefill, and its vector stands for the first token.
 // Queue and prefill are the engine's own measure; decode and all else is measured here.
 // Pure: time comes in. Threads: one owner.
 #pragma once

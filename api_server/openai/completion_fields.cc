@@ -16,8 +16,28 @@ Status read_token_prompt(Name field, Value value, Target target) {
   return {};
 }
 
-// A string, a list of strings, a list of token ids, or a list of such lists.
-Status read_prompt(Name field, Value value, Target target) {
+Status read_suffix(Name field, Value value, Target) {
+  std::string suffix;
+  TRIREME_RETURN_IF_ERROR(read_string(field, value, suffix));
+  return suffix.empty() ? Status() : field_error(field, "is not supported");
+}
+
+constexpr RequestField kCompletionFields[] = {
+    {"prompt", read_prompts},
+    {"echo", [](Name field, Value value,
+                Target target) { return read_bool(field, value, target.request.echo); }},
+    {"logprobs",
+     [](Name field, Value value, Target target) {
+       target.request.wants_logprobs = true;
+       return read_int(field, value, -1, std::numeric_limits<int32_t>::max(),
+                       target.request.top_logprobs);
+     }},
+    {"suffix", read_suffix},
+};
+
+}  // namespace
+
+Status read_prompts(std::string_view field, const JsonValue& value, const FieldTarget& target) {
   auto& prompts = target.request.prompts;
   prompts.clear();
   if (value.is_string()) return read_string(field, value, prompts.emplace_back().text);
@@ -41,27 +61,6 @@ Status read_prompt(Name field, Value value, Target target) {
   }
   return {};
 }
-
-Status read_suffix(Name field, Value value, Target) {
-  std::string suffix;
-  TRIREME_RETURN_IF_ERROR(read_string(field, value, suffix));
-  return suffix.empty() ? Status() : field_error(field, "is not supported");
-}
-
-constexpr RequestField kCompletionFields[] = {
-    {"prompt", read_prompt},
-    {"echo", [](Name field, Value value,
-                Target target) { return read_bool(field, value, target.request.echo); }},
-    {"logprobs",
-     [](Name field, Value value, Target target) {
-       target.request.wants_logprobs = true;
-       return read_int(field, value, -1, std::numeric_limits<int32_t>::max(),
-                       target.request.top_logprobs);
-     }},
-    {"suffix", read_suffix},
-};
-
-}  // namespace
 
 std::span<const RequestField> completion_fields() { return kCompletionFields; }
 

@@ -41,9 +41,6 @@ struct CallContext {
   std::string chunk;  // Where events are written before they are sent; reused.
 };
 
-// Answers with the table's status; Retry-After where trying again makes sense.
-void reply_status(Exchange& exchange, Metrics& metrics, const Status& status);
-
 class GenerateCall final : public OutputSink, public std::enable_shared_from_this<GenerateCall> {
  public:
   // `prompts` of the request hold text or ids; `model` is the name to answer with.

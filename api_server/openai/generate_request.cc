@@ -1,5 +1,6 @@
 #include "api_server/openai/generate_request.h"
 
+#include "api_server/openai/embedding_request.h"
 #include "api_server/openai/request_fields.h"
 
 namespace trireme::api {
@@ -127,6 +128,14 @@ StatusOr<GenerateRequest> RequestReader::read_chat(const std::string& body) {
   request.output_tokens_default = defaults_.output_tokens_max;
   TRIREME_RETURN_IF_ERROR(read_chat_object(object, limits_, request));
   TRIREME_RETURN_IF_ERROR(check_tools(request));
+  json_->trim();
+  return request;
+}
+
+StatusOr<EmbeddingRequest> RequestReader::read_embedding(const std::string& body) {
+  TRIREME_ASSIGN_OR_RETURN(const auto object, json_->parse(body, limits_));
+  EmbeddingRequest request;
+  TRIREME_RETURN_IF_ERROR(read_embedding_fields(object, limits_, request));
   json_->trim();
   return request;
 }

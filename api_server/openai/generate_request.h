@@ -98,6 +98,8 @@ struct DetokenizeRequest {
   std::vector<int32_t> tokens;
 };
 
+struct EmbeddingRequest;
+
 // Threads: one owner. Keeps its memory between requests, unless one was very large.
 class RequestReader {
  public:
@@ -106,6 +108,7 @@ class RequestReader {
 
   [[nodiscard]] StatusOr<GenerateRequest> read_completion(const std::string& body);
   [[nodiscard]] StatusOr<GenerateRequest> read_chat(const std::string& body);
+  [[nodiscard]] StatusOr<EmbeddingRequest> read_embedding(const std::string& body);
   [[nodiscard]] StatusOr<TokenizeRequest> read_tokenize(const std::string& body);
   [[nodiscard]] StatusOr<DetokenizeRequest> read_detokenize(const std::string& body);
 

@@ -1,5 +1,8 @@
 #include "api_server/openai/json_fields.h"
 
+#include <cerrno>
+#include <cstring>
+
 namespace trireme::api {
 
 using simdjson::dom::element_type;
@@ -149,6 +152,18 @@ std::string with_long_integers_as_reals(std::string_view json) {
     i += number.size();
   }
   return out;
+}
+
+StatusOr<JsonValue> read_json_file(simdjson::dom::parser& parser, const std::string& path) {
+  JsonValue root;
+  const simdjson::error_code code = parser.load(path).get(root);
+  if (code == simdjson::IO_ERROR) {
+    return error(StatusCode::kNotFound, "%s: cannot be read: %s", path, std::strerror(errno));
+  }
+  if (code != simdjson::SUCCESS) {
+    return error(StatusCode::kDataLoss, "%s: not JSON (%s)", path, simdjson::error_message(code));
+  }
+  return root;
 }
 
 }  // namespace trireme::api

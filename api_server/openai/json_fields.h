@@ -44,6 +44,9 @@ template <typename Integer>
 [[nodiscard]] Status read_strings(std::string_view field, const JsonValue& value,
                                   std::size_t count_max, std::vector<std::string>& out);
 [[nodiscard]] std::string json_text(const JsonValue& value);
+// A whole file, which lives as long as the parser's next one; errors name it.
+[[nodiscard]] StatusOr<JsonValue> read_json_file(simdjson::dom::parser& parser,
+                                                 const std::string& path);
 // JSON with every integer beyond 64 bits written as a real, 18446744073709551616.0, which the
 // parser takes.
 [[nodiscard]] std::string with_long_integers_as_reals(std::string_view json);
