@@ -8,7 +8,6 @@
 #include <string>
 
 #include "common/options/serve_options.h"
-#include "common/process/pulse.h"
 #include "common/signals.h"
 #include "common/status.h"
 
@@ -21,7 +20,6 @@ void add_api_keys_of_environment(ServeOptions& options);
 void give_api_keys_to_children(const ServeOptions& options);
 
 // Until stopped. The model is found already: options.model_directory().
-[[nodiscard]] Status run_api_server(const ServeOptions& options, StopSignal& stop,
-                                    const process::Pulse& pulse = {});
+[[nodiscard]] Status run_api_server(const ServeOptions& options, StopSignal& stop);
 
 }  // namespace trireme::api
