@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "api_server/openai/embedding_request.h"
 #include "api_server/openai/generate_request.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, std::size_t size) {
@@ -16,6 +17,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, std::size_t size) {
       break;
     case 't':
       (void)reader.read_tokenize(body);
+      break;
+    case 'e':
+      (void)reader.read_embedding(body);
       break;
     case 'd':
       (void)reader.read_detokenize(body);

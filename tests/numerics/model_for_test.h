@@ -120,9 +120,8 @@ class SoloModel {
   SoloModel(const std::string& name, const std::string& dtype, uint32_t block_count,
             const std::string& kv_cache_dtype = "auto")
       : directory_(open_golden(name)) {
-    auto model =
-        load_model(directory_, WorkerPlace{}, {.dtype = dtype, .kv_cache_dtype = kv_cache_dtype},
-                   solo_, pool_, {});
+    auto model = load_model(directory_, WorkerPlace{},
+                            {.dtype = dtype, .kv_cache_dtype = kv_cache_dtype}, solo_, pool_, {});
     EXPECT_TRUE(model.ok()) << model.status();
     model_ = std::move(model).value();
     const Status allocated = model_->allocate_kv(block_count);
