@@ -1,5 +1,6 @@
 #include "common/process/process_state.h"
 
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -11,6 +12,15 @@ std::optional<ProcessState> read_process_state(uint32_t pid) {
   std::string text;
   if (!std::getline(file, text)) return std::nullopt;
   return parse_process_state(text);
+}
+
+bool is_traced(uint32_t pid) {
+  constexpr std::string_view kField = "TracerPid:";
+  std::ifstream file("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with(kField)) return std::atoi(line.c_str() + kField.size()) != 0;
+  }
+  return false;
 }
 
 std::optional<ProcessState> parse_process_state(std::string_view stat) {

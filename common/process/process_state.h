@@ -18,6 +18,9 @@ struct ProcessState {
 // Nothing: there is no such process (any more).
 [[nodiscard]] std::optional<ProcessState> read_process_state(uint32_t pid);
 
+// Is a debugger (or strace) at it? From /proc/<pid>/status.
+[[nodiscard]] bool is_traced(uint32_t pid);
+
 // The text of a stat file. The name in it may hold blanks and brackets.
 [[nodiscard]] std::optional<ProcessState> parse_process_state(std::string_view stat);
 

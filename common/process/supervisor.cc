@@ -1,6 +1,7 @@
 #include "common/process/supervisor.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -13,6 +14,9 @@
 
 #include "common/check.h"
 #include "common/process/last_word.h"
+#include "common/process/process_state.h"
+#include "common/process/pulse.h"
+#include "common/process/pulse_watch.h"
 
 namespace trireme::process {
 namespace {
@@ -94,6 +98,9 @@ struct Supervisor::Child {
   UniqueFd errors;
   std::string pending;  // A line that has not ended yet.
   Status last_word;
+  std::optional<PulsePage> pulse;
+  std::optional<PulseWatch> watch;  // Of the life that runs, until it is killed.
+  std::string killed_for;
   bool is_wanted = true;
   bool is_new = true;
 };
@@ -128,6 +135,7 @@ Instant Supervisor::wakeup() const {
   for (const auto& child : children_) {
     if (child->is_wanted && child->is_new)
       return Instant{};  // Long past; min() would overflow a difference.
+    if (child->watch) first = std::min(first, look_at_);
     if (const auto at = child->policy.restart_at()) first = std::min(first, *at);
   }
   return first;
@@ -135,6 +143,7 @@ Instant Supervisor::wakeup() const {
 
 std::vector<Death> Supervisor::tick(Instant now) {
   std::vector<Death> deaths;
+  look_at_pulses(now);
   for (const auto& child : children_) {
     if (child->process) {
       child->forward_lines();
@@ -149,20 +158,53 @@ std::vector<Death> Supervisor::tick(Instant now) {
   return deaths;
 }
 
+void Supervisor::look_at_pulses(Instant now) {
+  if (now < look_at_) return;
+  look_at_ = now + PulseWatch::kInterval;
+  for (const auto& child : children_) {
+    if (!child->process || !child->watch) continue;
+    PulseSighting seen{.beats = child->pulse->beats()};
+    if (!child->watch->is_news(seen.beats)) {
+      const auto pid = static_cast<uint32_t>(child->process->pid());
+      if (const auto process = read_process_state(pid)) seen.process = *process;
+      seen.is_traced = is_traced(pid);
+    }
+    if (!child->watch->look(seen, now)) continue;
+    child->killed_for = child->watch->describe(seen);
+    child->watch.reset();
+    child->process->send_signal(SIGKILL);
+  }
+}
+
+// The page is there before the first life and serves all.
+Status Supervisor::give_pulse(Child& child, ChildOptions& options) {
+  if (!child.pulse) {
+    TRIREME_ASSIGN_OR_RETURN(child.pulse, PulsePage::create());
+  }
+  child.pulse->clear();
+  options.inherited_fds.push_back(child.pulse->fd());
+  options.env.push_back(absl::StrFormat("%s=%d", kPulseVariable, child.pulse->fd()));
+  return absl::OkStatus();
+}
+
 void Supervisor::start(Child& child, Instant now, std::vector<Death>& deaths) {
   child.is_new = false;
   child.policy.on_started(now);
   child.last_word = {};
+  child.killed_for.clear();
+  ChildOptions options = child.options;
   auto pipe = make_error_pipe();
-  if (pipe.ok()) child.options.stderr_fd = pipe->write_end.get();
-  auto process =
-      pipe.ok() ? ChildProcess::spawn(child.options) : StatusOr<ChildProcess>(pipe.status());
+  if (pipe.ok()) options.stderr_fd = pipe->write_end.get();
+  Status prepared = pipe.status();
+  if (prepared.ok() && silence_max_) prepared = give_pulse(child, options);
+  auto process = prepared.ok() ? ChildProcess::spawn(options) : StatusOr<ChildProcess>(prepared);
   if (!process.ok()) {
     deaths.push_back(bury(child, now, -1, std::string(process.status().message())));
     return;
   }
   child.process = *std::move(process);
   child.errors = std::move(pipe->read_end);
+  if (silence_max_) child.watch.emplace(*silence_max_).on_started(now);
   for (const int fd : {child.process->pidfd(), child.errors.get()}) {
     epoll_event event{};
     event.events = EPOLLIN;
@@ -174,6 +216,8 @@ void Supervisor::start(Child& child, Instant now, std::vector<Death>& deaths) {
 Death Supervisor::bury(Child& child, Instant now, pid_t pid, std::string reason) {
   if (child.errors.is_open()) child.close_errors();
   child.process.reset();
+  child.watch.reset();
+  if (!child.killed_for.empty()) reason = child.killed_for;
   if (!child.last_word.ok()) reason = std::string(child.last_word.message());
   Death death{.child = child.index,
               .pid = pid,
@@ -193,6 +237,7 @@ Death Supervisor::bury(Child& child, Instant now, pid_t pid, std::string reason)
 void Supervisor::stop(std::size_t child, int signal) {
   Child& stopped = *children_[child];
   stopped.is_wanted = false;
+  stopped.watch.reset();
   if (stopped.process) {
     stopped.process->send_signal(signal);
   } else {

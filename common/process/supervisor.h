@@ -10,6 +10,9 @@
 // is taken out, the rest passed on. The pipe never blocks the child: lines beyond what we read in
 // time are lost. Where our own log is for a terminal, the children's is too (TRIREME_LOG_FORMAT).
 //
+// With expect_pulse() a child whose main loop does not go on is killed and started again: it shares
+// a page with us (pulse.h) that we look at each second (pulse_watch.h); the death's reason says so.
+//
 // Threads: one owner, the main thread (see child_process.h). Bounds: kLineBytesMax of a child's
 // unfinished line kept. Restarts follow RestartPolicy, without end: giving up is the owner's
 // decision (Death says how often in a row). Destruction kills and reaps every child.
@@ -49,6 +52,8 @@ class Supervisor {
   Supervisor& operator=(Supervisor&&) noexcept;
   ~Supervisor();
 
+  // From now on: who shows no sign of life for so long is killed. Not who was told to stop.
+  void expect_pulse(Duration silence_max) { silence_max_ = silence_max; }
   // Its stderr_fd and the log format are set here. The index of the child.
   std::size_t add(std::string name, ChildOptions options);
   // Readable when tick() has something to do before wakeup().
@@ -69,9 +74,13 @@ class Supervisor {
   struct Child;
   Supervisor(RestartOptions options, UniqueFd epoll);
   void start(Child& child, Instant now, std::vector<Death>& deaths);
+  [[nodiscard]] static Status give_pulse(Child& child, ChildOptions& options);
+  void look_at_pulses(Instant now);
   [[nodiscard]] Death bury(Child& child, Instant now, pid_t pid, std::string reason);
 
   RestartOptions options_;
+  std::optional<Duration> silence_max_;
+  Instant look_at_{};
   UniqueFd epoll_;
   std::vector<std::unique_ptr<Child>> children_;
 };

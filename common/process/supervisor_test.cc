@@ -100,5 +100,35 @@ TEST_F(SupervisorTest, a_child_that_writes_more_than_the_pipe_holds_does_not_wai
   EXPECT_EQ(info.si_status, 4);
 }
 
+// The time is ours: no second is waited for.
+TEST_F(SupervisorTest, a_child_that_is_stopped_for_too_long_is_killed_named_and_started_again) {
+  supervisor_->expect_pulse(seconds(10));
+  add("exec sleep 1000");
+  turn();
+  const pid_t pid = supervisor_->pid(0);
+  ASSERT_EQ(::kill(pid, SIGSTOP), 0);
+  siginfo_t info{};
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(pid), &info, WSTOPPED | WNOWAIT), 0);
+  const Instant start = now();
+  for (int second = 0; second <= 12; ++second) {
+    for (Death& one : supervisor_->tick(start + seconds(second))) deaths_.push_back(std::move(one));
+  }
+  const auto first = death();
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first->pid, pid);
+  EXPECT_EQ(first->status.signal, SIGKILL);
+  EXPECT_EQ(first->reason,
+            "killed, as its main loop made no turn for 10.0 s (process state T, stopped)");
+  EXPECT_TRUE(first->restart_in);
+}
+
+TEST_F(SupervisorTest, a_child_that_was_told_to_stop_is_not_watched) {
+  supervisor_->expect_pulse(seconds(10));
+  add("trap '' TERM; kill -STOP $$");
+  turn();
+  supervisor_->stop(0, SIGTERM);
+  EXPECT_EQ(supervisor_->wakeup(), Instant::max());
+}
+
 }  // namespace
 }  // namespace trireme::process
