@@ -53,6 +53,7 @@ struct Options {
   uint32_t rounds = 5;
   std::string model;
   std::string test_case;
+  std::string kv_cache_dtype = "auto";
   std::string quantization;
 };
 
@@ -175,9 +176,11 @@ Status measure_model(const ModelShape& shape, const Options& options, ThreadPool
   TRIREME_ASSIGN_OR_RETURN(const auto directory, worker::ModelDirectory::open(files->path()));
   worker::SoloCollective solo;
   const Instant begin = now();
-  TRIREME_ASSIGN_OR_RETURN(
-      const auto model, worker::load_model(directory, worker::WorkerPlace{},
-                                           {.quantization = options.quantization}, solo, pool, {}));
+  TRIREME_ASSIGN_OR_RETURN(const auto model,
+                           worker::load_model(directory, worker::WorkerPlace{},
+                                              {.kv_cache_dtype = options.kv_cache_dtype,
+                                               .quantization = options.quantization},
+                                              solo, pool, {}));
   std::printf("%s: %.0f MB of weights loaded in %.2f s\n", std::string(shape.name).c_str(),
               static_cast<double>(model->weight_bytes()) / 1e6,
               std::chrono::duration<double>(now() - begin).count());
@@ -199,6 +202,7 @@ Options parse(int argc, char** argv) {
     if (flag == "--model") options.model = argv[i + 1];
     if (flag == "--quantization") options.quantization = argv[i + 1];
     if (flag == "--case") options.test_case = argv[i + 1];
+    if (flag == "--kv-cache-dtype") options.kv_cache_dtype = argv[i + 1];
   }
   return options;
 }

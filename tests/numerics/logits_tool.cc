@@ -1,6 +1,7 @@
 // logits_tool: runs token ids through a model directory and writes the logits of every token.
 //
-//   logits_tool MODEL_DIR DTYPE CHUNK_TOKENS OUT_FILE ID...
+//   logits_tool [--kv-cache-dtype TYPE] [--quantization KIND]
+//               MODEL_DIR DTYPE CHUNK_TOKENS OUT_FILE ID...
 //
 // The prompt goes in chunks of CHUNK_TOKENS (0: all at once); OUT_FILE gets [ids][vocabulary] fp32.
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include <fstream>
 #include <numeric>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "worker/models/load_model.h"
@@ -18,7 +20,7 @@ namespace {
 
 struct Arguments {
   std::string model;
-  std::string dtype;
+  LoadOptions load;
   uint32_t chunk_tokens = 0;
   std::string out;
   std::vector<int32_t> ids;
@@ -28,9 +30,8 @@ StatusOr<std::vector<float>> compute(const Arguments& arguments) {
   TRIREME_ASSIGN_OR_RETURN(const ModelDirectory directory, ModelDirectory::open(arguments.model));
   SoloCollective solo;
   ThreadPool pool(2);
-  TRIREME_ASSIGN_OR_RETURN(
-      const std::unique_ptr<Model> model,
-      load_model(directory, WorkerPlace{}, {.dtype = arguments.dtype}, solo, pool, {}));
+  TRIREME_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model,
+                           load_model(directory, WorkerPlace{}, arguments.load, solo, pool, {}));
   const auto count = static_cast<uint32_t>(arguments.ids.size());
   const uint32_t block_count = count / model->kv_shape().block_tokens + 1;
   TRIREME_RETURN_IF_ERROR(model->allocate_kv(block_count));
@@ -60,15 +61,24 @@ StatusOr<std::vector<float>> compute(const Arguments& arguments) {
 }  // namespace trireme::worker
 
 int main(int argc, char** argv) {
-  if (argc < 6) {
-    std::fprintf(stderr, "usage: logits_tool MODEL_DIR DTYPE CHUNK_TOKENS OUT_FILE ID...\n");
+  trireme::worker::Arguments arguments;
+  int at = 1;
+  for (; at + 1 < argc && argv[at][0] == '-'; at += 2) {
+    const std::string_view flag = argv[at];
+    if (flag == "--kv-cache-dtype") arguments.load.kv_cache_dtype = argv[at + 1];
+    if (flag == "--quantization") arguments.load.quantization = argv[at + 1];
+  }
+  if (argc - at < 5) {
+    std::fprintf(stderr,
+                 "usage: logits_tool [--kv-cache-dtype TYPE] [--quantization KIND] MODEL_DIR DTYPE "
+                 "CHUNK_TOKENS OUT_FILE ID...\n");
     return 2;
   }
-  trireme::worker::Arguments arguments{.model = argv[1],
-                                       .dtype = argv[2],
-                                       .chunk_tokens = static_cast<uint32_t>(std::atoi(argv[3])),
-                                       .out = argv[4]};
-  for (int i = 5; i < argc; ++i) arguments.ids.push_back(std::atoi(argv[i]));
+  arguments.model = argv[at];
+  arguments.load.dtype = argv[at + 1];
+  arguments.chunk_tokens = static_cast<uint32_t>(std::atoi(argv[at + 2]));
+  arguments.out = argv[at + 3];
+  for (int i = at + 4; i < argc; ++i) arguments.ids.push_back(std::atoi(argv[i]));
   const auto logits = trireme::worker::compute(arguments);
   if (!logits.ok()) {
     std::fprintf(stderr, "%s\n", std::string(logits.status().message()).c_str());
