@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -29,6 +30,14 @@ class HashModel final : public Model {
   [[nodiscard]] Status allocate_kv(uint32_t block_count) override {
     kv_.assign(std::size_t{block_count} * kBlockTokens, 0);
     return absl::OkStatus();
+  }
+
+  void copy_block_out(uint32_t block, std::span<std::byte> to) const override {
+    std::memcpy(to.data(), &kv_[std::size_t{block} * kBlockTokens], kBlockTokens * sizeof(kv_[0]));
+  }
+  void copy_block_in(uint32_t block, std::span<const std::byte> from) override {
+    std::memcpy(&kv_[std::size_t{block} * kBlockTokens], from.data(),
+                kBlockTokens * sizeof(kv_[0]));
   }
 
   [[nodiscard]] Status forward(const ForwardBatch& batch, std::span<const float> hidden_in,

@@ -46,6 +46,8 @@ class Worker {
 
   [[nodiscard]] virtual wire::WorkerReady ready() const = 0;
   [[nodiscard]] virtual Status allocate_kv(uint32_t block_count) = 0;
+  // After allocate_kv(), where --kv-offloading-size is given: as many blocks fit into the store.
+  [[nodiscard]] virtual Status open_store(uint32_t slot_count) = 0;
   // A failed Status means the worker is broken; a single bad sequence is kBadLogits in the result.
   [[nodiscard]] virtual StatusOr<wire::StepResult> execute(const wire::StepInput& step) = 0;
 

@@ -68,6 +68,19 @@ class WorkerCore final : public Worker {
     table_.emplace(SequenceTable::Limits{.vocabulary_size = vocabulary_,
                                          .block_count = block_count,
                                          .block_tokens = parts_.model->kv_shape().block_tokens});
+    block_count_ = block_count;
+    moves_.emplace(BlockMoves::Limits{.block_count = block_count}, nullptr);
+    return absl::OkStatus();
+  }
+
+  [[nodiscard]] Status open_store(uint32_t slot_count) override {
+    if (!table_) return error(StatusCode::kInternal, "the store comes after KV memory");
+    if (!parts_.open_store) return error(StatusCode::kInternal, "this worker has no store");
+    const uint64_t block_bytes = parts_.model->kv_shape().block_bytes;
+    TRIREME_ASSIGN_OR_RETURN(
+        auto store, parts_.open_store(slot_count, block_bytes, block_count_ * block_bytes));
+    moves_.emplace(BlockMoves::Limits{.block_count = block_count_, .slot_count = slot_count},
+                   std::move(store));
     return absl::OkStatus();
   }
 
@@ -77,6 +90,7 @@ class WorkerCore final : public Worker {
     life().begin_step(step.step);
     TRIREME_RETURN_IF_ERROR(table_->apply(step));
     wire::StepResult result{.step = step.step};
+    TRIREME_RETURN_IF_ERROR(moves_->apply(step, *parts_.model, result));
     result.row_token.assign(step.row_slot.size(), wire::kNoToken);
     if (!step.draft_tokens.empty()) result.row_accepted.assign(step.row_slot.size(), 0);
     plan_.begin(step, *table_);
@@ -240,7 +254,9 @@ class WorkerCore final : public Worker {
 
   WorkerParts parts_;
   uint32_t vocabulary_;
+  uint32_t block_count_ = 0;
   std::optional<SequenceTable> table_;  // From allocate_kv() on.
+  std::optional<BlockMoves> moves_;     // Likewise.
   ForwardPlan plan_;
   std::vector<Sampler> samplers_;
   std::vector<Outcome> outcomes_;

@@ -1,10 +1,12 @@
 // The worker around any Model: sequence table, forwards, sampling (worker.h is what drives it).
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "worker/comm/collective.h"
 #include "worker/comm/pipe.h"
+#include "worker/kv_store.h"
 #include "worker/models/model.h"
 #include "worker/sign_of_life.h"
 #include "worker/thread_pool.h"
@@ -29,6 +31,11 @@ struct WorkerParts {
   uint64_t kv_bytes_max = 0;
   uint32_t load_milliseconds = 0;
   uint32_t logits_rows_max = 64;  // In one forward, beyond one per sampling row.
+  // Opens the store for so many blocks of so many bytes beside so many bytes of KV memory; null:
+  // this worker has none.
+  std::function<StatusOr<std::unique_ptr<KvStore>>(uint32_t slot_count, uint64_t slot_bytes,
+                                                   uint64_t kv_bytes)>
+      open_store;
 };
 
 [[nodiscard]] std::unique_ptr<Worker> make_worker(WorkerParts parts);

@@ -46,6 +46,9 @@ class WorkerLoop {
     if (kind == wire::MessageKind::kKvInit) {
       TRIREME_ASSIGN_OR_RETURN(const auto init, wire::unpack<wire::KvInit>(record));
       TRIREME_RETURN_IF_ERROR(worker_->allocate_kv(init.block_count));
+      if (init.store_slot_count > 0) {
+        TRIREME_RETURN_IF_ERROR(worker_->open_store(init.store_slot_count));
+      }
       return wire::StepResult{};
     }
     if (kind == wire::MessageKind::kStepInput) {

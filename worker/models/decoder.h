@@ -25,6 +25,12 @@ class DecoderModel final : public Model {
   [[nodiscard]] KvShape kv_shape() const override;
   [[nodiscard]] bool needs_whole_prompts() const override { return config_.sees_both_ways; }
   [[nodiscard]] Status allocate_kv(uint32_t block_count) override;
+  void copy_block_out(uint32_t block, std::span<std::byte> to) const override {
+    device_->copy_kv_block_out(block, to);
+  }
+  void copy_block_in(uint32_t block, std::span<const std::byte> from) override {
+    device_->copy_kv_block_in(block, from);
+  }
   [[nodiscard]] Status forward(const ForwardBatch& batch, std::span<const float> hidden_in,
                                std::span<float> hidden_out, std::span<float> logits) override;
 

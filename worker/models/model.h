@@ -58,6 +58,10 @@ class Model {
   // Once, before the first forward; kResourceExhausted with both sizes when the memory is not
   // there.
   [[nodiscard]] virtual Status allocate_kv(uint32_t block_count) = 0;
+  // Between forwards: all that is in a block, kv_shape().block_bytes of it. What came out of one
+  // block may go into any.
+  virtual void copy_block_out(uint32_t block, std::span<std::byte> to) const = 0;
+  virtual void copy_block_in(uint32_t block, std::span<const std::byte> from) = 0;
 
   // hidden_in:  [token_count, hidden] fp32 from the stage before; empty on the first stage.
   // hidden_out: [token_count, hidden] fp32 for the stage after; empty on the last stage.

@@ -44,6 +44,12 @@ class CpuDevice final : public Device {
       const MatrixSlice& table) override;
   [[nodiscard]] uint64_t kv_block_bytes(const KvLayout& layout) const override;
   [[nodiscard]] Status allocate_kv(const KvLayout& layout, uint32_t block_count) override;
+  void copy_kv_block_out(uint32_t block, std::span<std::byte> to) const override {
+    kv_.copy_out(block, to);
+  }
+  void copy_kv_block_in(uint32_t block, std::span<const std::byte> from) override {
+    kv_.copy_in(block, from);
+  }
 
   void begin_step(const ForwardBatch& batch, const RotaryAngles& angles) override;
   [[nodiscard]] Status end_step() override;

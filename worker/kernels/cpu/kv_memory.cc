@@ -1,5 +1,8 @@
 #include "worker/kernels/cpu/kv_memory.h"
 
+#include <cstring>
+
+#include "common/check.h"
 #include "worker/kernels/cpu/kernel_table.h"
 
 namespace trireme::worker::cpu {
@@ -39,6 +42,22 @@ StatusOr<KvMemory> KvMemory::allocate(const KvLayout& layout, uint32_t block_cou
   kv.layer_bytes_ = kv.head_bytes_ * layout.kv_head_count;
   kv.memory_ = std::move(memory).value();
   return kv;
+}
+
+void KvMemory::copy_out(uint32_t block, std::span<std::byte> to) const {
+  TRIREME_CHECK(block < block_count_ && to.size() >= layout_.layer_count * layer_bytes_,
+                "the caller knows the blocks and their size");
+  for (uint32_t layer = 0; layer < layout_.layer_count; ++layer) {
+    std::memcpy(to.data() + layer * layer_bytes_, layer_part(layer, block), layer_bytes_);
+  }
+}
+
+void KvMemory::copy_in(uint32_t block, std::span<const std::byte> from) {
+  TRIREME_CHECK(block < block_count_ && from.size() >= layout_.layer_count * layer_bytes_,
+                "the caller knows the blocks and their size");
+  for (uint32_t layer = 0; layer < layout_.layer_count; ++layer) {
+    std::memcpy(layer_part(layer, block), from.data() + layer * layer_bytes_, layer_bytes_);
+  }
 }
 
 }  // namespace trireme::worker::cpu

@@ -23,7 +23,15 @@ class KvMemory {
   }
   [[nodiscard]] uint64_t block_stride() const { return layer_bytes_; }
 
+  // All that is in a block, block_bytes() of it, layer after layer.
+  void copy_out(uint32_t block, std::span<std::byte> to) const;
+  void copy_in(uint32_t block, std::span<const std::byte> from);
+
  private:
+  [[nodiscard]] std::byte* layer_part(uint32_t layer, uint32_t block) const {
+    return head(layer, 0) + block * layer_bytes_;
+  }
+
   KvLayout layout_;
   uint32_t block_count_ = 0;
   uint64_t head_bytes_ = 0;   // Of one block.
