@@ -20,7 +20,7 @@ class TensorLoader {
       : config_(config),
         sizes_(config.sizes),
         share_(share),
-        reader_(tensors),
+        reader_(tensors, config.sizes.quantization),
         device_(device),
         prefix_(std::move(prefix)) {}
 
@@ -245,7 +245,7 @@ class EndsLoader : public TensorLoader {
     TRIREME_ASSIGN_OR_RETURN(weights.final_norm, norm(names.final_norm));
     if (names.head.empty()) return absl::OkStatus();
     const std::string own_head = names.head + ".weight";
-    const bool is_tied = sizes_.tie_word_embeddings.value_or(!reader_.has(own_head));
+    const bool is_tied = sizes_.tie_word_embeddings.value_or(!reader_.has_matrix(own_head));
     TRIREME_ASSIGN_OR_RETURN(
         const MatrixSlice head,
         reader_.matrix(is_tied ? prefix_ + names.embedding + ".weight" : own_head,

@@ -1,5 +1,7 @@
 #include "worker/models/weight_reader.h"
 
+#include "worker/weights/quantized_formats.h"
+
 namespace trireme::worker {
 namespace {
 
@@ -18,10 +20,28 @@ StatusOr<Element> element_of(const TensorView& tensor) {
   }
 }
 
+// "a.b.weight" -> "a.b"
+std::string layer_of(const std::string& name) { return name.substr(0, name.rfind('.')); }
+
 }  // namespace
+
+bool WeightReader::is_stored_quantized(const std::string& name) const {
+  return is_quantized(weights_, quantization_, layer_of(name));
+}
+
+bool WeightReader::has_matrix(const std::string& name) const {
+  return weights_.find(name) != nullptr || is_stored_quantized(name);
+}
 
 StatusOr<MatrixSlice> WeightReader::matrix(const std::string& name, uint32_t row_count,
                                            uint32_t column_count) const {
+  if (is_stored_quantized(name)) {
+    MatrixSlice slice{.row_count = row_count, .column_count = column_count};
+    TRIREME_ASSIGN_OR_RETURN(
+        slice.quantized,
+        open_quantized(weights_, quantization_, layer_of(name), row_count, column_count));
+    return slice;
+  }
   TRIREME_ASSIGN_OR_RETURN(const TensorView tensor,
                            weights_.require(name, {row_count, column_count}));
   TRIREME_ASSIGN_OR_RETURN(const Element element, element_of(tensor));
@@ -30,6 +50,8 @@ StatusOr<MatrixSlice> WeightReader::matrix(const std::string& name, uint32_t row
 
 StatusOr<MatrixSlice> WeightReader::transposed(const std::string& name, uint32_t row_count,
                                                uint32_t column_count) const {
+  // Formats of codes have a layout of their own for each.
+  if (is_stored_quantized(name)) return matrix(name, row_count, column_count);
   TRIREME_ASSIGN_OR_RETURN(MatrixSlice stored, matrix(name, column_count, row_count));
   stored.row_count = row_count;
   stored.column_count = column_count;
@@ -45,16 +67,20 @@ StatusOr<MatrixSlice> WeightReader::vector(const std::string& name, uint32_t cou
 }
 
 MatrixSlice rows_of(MatrixSlice matrix, Range rows) {
+  matrix.row_count = rows.count;
+  matrix.row_begin += rows.begin;
+  if (matrix.quantized != nullptr) return matrix;
   matrix.data = static_cast<const std::byte*>(matrix.data) +
                 rows.begin * matrix.row_stride * element_bytes(matrix.element);
-  matrix.row_count = rows.count;
   return matrix;
 }
 
 MatrixSlice columns_of(MatrixSlice matrix, Range columns) {
+  matrix.column_count = columns.count;
+  matrix.column_begin += columns.begin;
+  if (matrix.quantized != nullptr) return matrix;
   matrix.data = static_cast<const std::byte*>(matrix.data) +
                 columns.begin * matrix.column_stride * element_bytes(matrix.element);
-  matrix.column_count = columns.count;
   return matrix;
 }
 

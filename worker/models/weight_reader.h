@@ -1,10 +1,12 @@
-// WeightReader: a checkpoint's tensors as slices for a Device, with their shapes checked.
+// WeightReader: a checkpoint's tensors as slices for a Device, with their shapes checked; a matrix
+// that is stored quantised as a slice of what it means (weights/quantized_formats.h).
 // Errors name the tensor and what was expected. Threads: const.
 #pragma once
 
 #include <string>
 
 #include "worker/device.h"
+#include "worker/weights/quantization_config.h"
 #include "worker/weights/safetensors.h"
 
 namespace trireme::worker {
@@ -21,10 +23,11 @@ struct Range {
 
 class WeightReader {
  public:
-  explicit WeightReader(const Safetensors& weights) : weights_(weights) {}
+  explicit WeightReader(const Safetensors& weights, QuantizationConfig quantization = {})
+      : weights_(weights), quantization_(quantization) {}
 
-  [[nodiscard]] bool has(const std::string& name) const { return weights_.find(name) != nullptr; }
-
+  // Names end in ".weight", however the matrix is stored.
+  [[nodiscard]] bool has_matrix(const std::string& name) const;
   // All of a [row_count][column_count] matrix.
   [[nodiscard]] StatusOr<MatrixSlice> matrix(const std::string& name, uint32_t row_count,
                                              uint32_t column_count) const;
@@ -35,7 +38,10 @@ class WeightReader {
   [[nodiscard]] StatusOr<MatrixSlice> vector(const std::string& name, uint32_t count) const;
 
  private:
+  [[nodiscard]] bool is_stored_quantized(const std::string& name) const;
+
   const Safetensors& weights_;
+  const QuantizationConfig quantization_;
 };
 
 [[nodiscard]] MatrixSlice rows_of(MatrixSlice matrix, Range rows);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "common/check.h"
+#include "worker/weights/quantized_matrix.h"
 
 namespace trireme::worker::cpu {
 namespace {
@@ -60,6 +61,11 @@ StatusOr<std::unique_ptr<VectorWeight>> CpuDevice::load_vector(const VectorSourc
 }
 
 StatusOr<std::unique_ptr<EmbeddingWeight>> CpuDevice::load_embedding(const MatrixSlice& table) {
+  if (table.quantized != nullptr) {
+    return error(StatusCode::kUnimplemented,
+                 "%s: an embedding table that is quantised is not supported",
+                 table.quantized->name());
+  }
   return std::unique_ptr<EmbeddingWeight>(std::make_unique<MappedEmbedding>(table, element_));
 }
 

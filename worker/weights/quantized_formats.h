@@ -1,0 +1,39 @@
+// The matrices of quantised checkpoints, as their formats keep them. LAYER is a tensor's name
+// without
+// ".weight".
+//
+//   gptq                LAYER.qweight [in · bits / 32][out], qzeros [groups][out · bits / 32],
+//                       scales [groups][out], g_idx [in] (act-order; may be absent)
+//   awq                 LAYER.qweight [in][out / 8], qzeros [groups][out / 8], scales [groups][out]
+//   compressed-tensors  LAYER.weight as int8 or float8, weight_scale [out] or [out][1];
+//                       packed: weight_packed [out][in · bits / 32], weight_scale [out][groups],
+//                       weight_zero_point [out · bits / 32][groups], weight_g_idx [in]
+//   fp8                 LAYER.weight as float8, weight_scale or weight_scale_inv: of one value, one
+//                       for each row, or one for each block
+//
+// Int8 codes by rows and int4 codes by groups are computed as they are; the others (fp8, 8 bits in
+// words) are decoded. Scales of activations in the checkpoint are not read: rows of activations
+// bring their own. Threads: const.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "common/status.h"
+#include "worker/weights/quantization_config.h"
+#include "worker/weights/quantized_matrix.h"
+#include "worker/weights/safetensors.h"
+
+namespace trireme::worker {
+
+// Whether the checkpoint keeps this layer quantised.
+[[nodiscard]] bool is_quantized(const Safetensors& tensors, const QuantizationConfig& config,
+                                const std::string& layer);
+
+// Errors name the tensor that is missing or has another shape, dtype or value, and both values. The
+// tensors outlive the matrix.
+[[nodiscard]] StatusOr<std::shared_ptr<const QuantizedMatrix>> open_quantized(
+    const Safetensors& tensors, const QuantizationConfig& config, const std::string& layer,
+    uint32_t row_count, uint32_t column_count);
+
+}  // namespace trireme::worker
