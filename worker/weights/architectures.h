@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <string>
 #include <string_view>
 
 #include "common/status.h"
@@ -30,6 +31,9 @@ inline constexpr std::array<std::string_view, 18> kArchitectures = {
     "SmolLM3ForCausalLM",
     "StableLmForCausalLM",
 };
+
+// The list with commas, for messages.
+[[nodiscard]] std::string architecture_names();
 
 // kInvalidArgument with the list. `path`: of the config.json, for the message.
 [[nodiscard]] Status check_architecture(std::string_view architecture, std::string_view path);

@@ -20,7 +20,8 @@ Status system_error(const std::string& what, const std::string& path, int code) 
 }  // namespace
 
 StatusOr<MappedFile> MappedFile::open(const std::string& path) {
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  // Not blocking: a pipe without a writer is refused, not waited for.
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.is_open()) return system_error("open", path, errno);
   struct stat info {};
   if (::fstat(fd.get(), &info) != 0) return system_error("stat", path, errno);

@@ -12,6 +12,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr uint32_t kLayersMax = 4096;
+constexpr std::size_t kShownMax = 200;
 
 const Json* find(const ConfigFields& fields, const char* name) {
   return fields.object().find(name);
@@ -88,16 +89,40 @@ Status read_rope_object(const Json& rope, const std::string& path, ModelConfig& 
   return read_rope(*it, path + ": full_attention", config);
 }
 
+bool has_same_rope(const ModelConfig& a, const ModelConfig& b) {
+  return a.rope_scaling == b.rope_scaling && a.rope_theta == b.rope_theta &&
+         a.local_rope_theta == b.local_rope_theta &&
+         a.partial_rotary_factor == b.partial_rotary_factor;
+}
+
+// The older and the newer spelling. Of both transformers takes the older alone; what differs is a
+// mistake in one of them.
+Status read_rope_objects(const ConfigFields& fields, ModelConfig& config) {
+  const ModelConfig before = config;
+  const Json* read_before = nullptr;
+  for (const char* name : {"rope_scaling", "rope_parameters"}) {
+    const Json* rope = find(fields, name);
+    if (rope == nullptr || *rope == Json::object()) continue;
+    ModelConfig read = before;
+    TRIREME_RETURN_IF_ERROR(
+        read_rope_object(*rope, absl::StrFormat("%s: %s", fields.path(), name), read));
+    if (read_before != nullptr && !has_same_rope(config, read)) {
+      return error(StatusCode::kInvalidArgument,
+                   "%s: rope_scaling %s and rope_parameters %s differ; leave one of them",
+                   fields.path(), text_of(*read_before).substr(0, kShownMax),
+                   text_of(*rope).substr(0, kShownMax));
+    }
+    config = std::move(read);
+    read_before = rope;
+  }
+  return absl::OkStatus();
+}
+
 Status read_all_rope(ConfigFields& fields, ModelConfig& config) {
   fields.read_any({"rotary_emb_base", "rope_theta"}, config.rope_theta);
   fields.read_any({"rotary_pct", "partial_rotary_factor"}, config.partial_rotary_factor);
   fields.read("rope_local_base_freq", config.local_rope_theta);
-  for (const char* name : {"rope_scaling", "rope_parameters"}) {
-    const Json* rope = find(fields, name);
-    if (rope == nullptr) continue;
-    TRIREME_RETURN_IF_ERROR(
-        read_rope_object(*rope, absl::StrFormat("%s: %s", fields.path(), name), config));
-  }
+  TRIREME_RETURN_IF_ERROR(read_rope_objects(fields, config));
   // Some directories keep it outside of the scaling.
   if (config.rope_scaling.original_positions_max == 0) {
     fields.read("original_max_position_embeddings", config.rope_scaling.original_positions_max);
@@ -173,7 +198,9 @@ Status read_quantized(const ConfigFields& fields, ModelConfig& config) {
 void read_architecture(ConfigFields& fields, ModelConfig& config) {
   const Json* names = find(fields, "architectures");
   if (names == nullptr || !names->is_array() || names->empty() || !names->front().is_string()) {
-    return fields.fail("architectures does not name one");
+    const std::string given = names == nullptr ? "missing" : text_of(*names).substr(0, kShownMax);
+    return fields.fail(absl::StrFormat("architectures is %s, but must be a list with one of %s",
+                                       given, architecture_names()));
   }
   config.architecture = names->front().get<std::string>();
   fields.read("model_type", config.model_type);

@@ -42,6 +42,8 @@ struct RopeScaling {
   // longrope: one factor per pair of dimensions.
   std::vector<double> short_factor;
   std::vector<double> long_factor;
+
+  bool operator==(const RopeScaling&) const = default;
 };
 
 struct ModelConfig {

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "worker/weights/architectures.h"
+
 namespace trireme::worker {
 namespace {
 
@@ -260,10 +262,27 @@ TEST(ModelConfig, wrong_values_are_refused_by_field_and_value) {
             "for layers with a sliding window");
 }
 
+TEST(ModelConfig, both_spellings_of_rope_must_say_the_same) {
+  const auto same =
+      parse(R"("rope_theta":1e6,"rope_scaling":{"type":"linear","factor":2},)"
+            R"("rope_parameters":{"rope_type":"linear","factor":2.0,"rope_theta":1e6})");
+  ASSERT_TRUE(same.ok()) << same.status();
+  EXPECT_EQ(same->rope_scaling.factor, 2);
+  const std::string newer = R"("rope_parameters":{"rope_type":"default"})";
+  EXPECT_TRUE(parse(R"("rope_scaling":{},)" + newer).ok());
+  EXPECT_TRUE(parse(R"("rope_scaling":null,)" + newer).ok());
+  EXPECT_EQ(refusal(R"("rope_scaling":{"type":"mystery"},)" + newer),
+            "config.json: rope_scaling {\"type\":\"mystery\"} and rope_parameters "
+            "{\"rope_type\":\"default\"} differ; leave one of them");
+  EXPECT_EQ(refusal(R"("rope_scaling":{"rope_theta":5},"rope_parameters":{"rope_theta":6})"),
+            "config.json: rope_scaling {\"rope_theta\":5} and rope_parameters "
+            "{\"rope_theta\":6} differ; leave one of them");
+}
+
 TEST(ModelConfig, unknown_architecture_is_named_before_any_field_that_is_missing) {
   const auto config = parse_model_config(R"({"architectures":["X"],"nested":{}})", "c");
   const std::string message(config.status().message());
-  EXPECT_EQ(message.find("c: architecture \"X\" is not supported; supported are Falcon"), 0u)
+  EXPECT_EQ(message.find("c: architecture \"X\" is not supported; supported are BertModel"), 0u)
       << message;
 }
 
@@ -272,7 +291,13 @@ TEST(ModelConfig, missing_field_is_named) {
   EXPECT_EQ(std::string(parse_model_config(llama, "c").status().message()),
             "c: vocab_size is missing (architecture \"LlamaForCausalLM\")");
   EXPECT_EQ(std::string(parse_model_config("{}", "c").status().message()),
-            "c: architectures does not name one");
+            "c: architectures is missing, but must be a list with one of " + architecture_names());
+  for (const std::string given : {"[]", "\"LlamaForCausalLM\"", "[1]"}) {
+    const auto config = parse_model_config(R"({"architectures":)" + given + "}", "c");
+    EXPECT_EQ(std::string(config.status().message()), "c: architectures is " + given +
+                                                          ", but must be a list with one of " +
+                                                          architecture_names());
+  }
   EXPECT_EQ(std::string(parse_model_config("[1", "c").status().message()),
             "c is not a JSON object");
 }
