@@ -11,8 +11,8 @@ namespace trireme::cli {
 
 int run_serve(Arguments arguments) {
   const std::span<const char* const> flags(arguments.data(), arguments.size());
-  if (wants_help(flags)) {
-    std::fputs(serve_help("trireme serve").c_str(), stdout);
+  if (const std::string text = help_or_version("trireme serve", flags); !text.empty()) {
+    std::fputs(text.c_str(), stdout);
     return 0;
   }
   // Checked here too, so that a typo is answered in this terminal before anything starts.

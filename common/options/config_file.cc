@@ -2,6 +2,8 @@
 
 #include <yaml-cpp/yaml.h>
 
+#include <filesystem>
+
 namespace trireme {
 namespace {
 
@@ -26,9 +28,25 @@ Status append_key(const std::string& key, const YAML::Node& value, std::vector<s
   return absl::OkStatus();
 }
 
+// Every process of the cluster reads it: what can be read once only is no use.
+Status check_file(const std::string& path) {
+  std::error_code failure;
+  const auto status = std::filesystem::status(path, failure);
+  if (!std::filesystem::exists(status)) {
+    return error(StatusCode::kNotFound, "--config %s: cannot be read: %s", path,
+                 failure ? failure.message() : "No such file or directory");
+  }
+  if (std::filesystem::is_directory(status)) {
+    return error(kBad, "--config %s: is a directory; name the YAML file in it", path);
+  }
+  if (std::filesystem::is_regular_file(status)) return absl::OkStatus();
+  return error(kBad, "--config %s: is not a regular file, which every process can read", path);
+}
+
 }  // namespace
 
 StatusOr<std::vector<std::string>> read_config_file(const std::string& path) try {
+  TRIREME_RETURN_IF_ERROR(check_file(path));
   const YAML::Node root = YAML::LoadFile(path);
   std::vector<std::string> arguments;
   if (root.IsNull()) return arguments;
@@ -40,7 +58,7 @@ StatusOr<std::vector<std::string>> read_config_file(const std::string& path) try
   return arguments;
 } catch (const YAML::BadFile&) {
   return error(StatusCode::kNotFound, "--config %s: cannot be read", path);
-} catch (const YAML::Exception& failure) {
+} catch (const std::exception& failure) {
   return error(kBad, "--config %s: %s", path, failure.what());
 }
 

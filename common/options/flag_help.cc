@@ -1,7 +1,9 @@
 // --help and docs/flags.md from the table.
+#include <algorithm>
 #include <vector>
 
 #include "common/options/serve_flags.h"
+#include "common/version.h"
 
 namespace trireme {
 namespace {
@@ -48,6 +50,13 @@ std::string escaped(std::string_view text) {
 }
 
 }  // namespace
+
+std::string help_or_version(std::string_view program, std::span<const char* const> args) {
+  if (wants_help(args)) return serve_help(program);
+  const auto is_version = [](std::string_view arg) { return arg == "--version"; };
+  if (std::none_of(args.begin(), args.end(), is_version)) return "";
+  return std::string(program) + " " + kVersion + "\n";
+}
 
 std::string serve_help(std::string_view program) {
   constexpr std::size_t kIndent = 40;

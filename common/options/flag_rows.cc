@@ -1,154 +1,16 @@
 // The table itself: data, in the order of --help.
-#include <algorithm>
-
+#include "common/options/flag_stores.h"
 #include "common/options/flag_value.h"
-#include "common/options/pooler.h"
 #include "common/options/serve_flags.h"
-#include "common/options/speculation.h"
 
 namespace trireme {
 namespace {
 
-constexpr auto kBad = StatusCode::kInvalidArgument;
+using namespace flag_store;
 
 // STORE(parallel.tensor_parallel_size): reads the value into that field.
 #define STORE(field) \
   [](ServeOptions& o, std::string_view text) -> Status { return flag_value::read(text, o.field); }
-
-Status store_executor(ServeOptions& o, std::string_view text) {
-  Executor& executor = o.parallel.executor;
-  if (text == "uni") return executor = Executor::kUni, absl::OkStatus();
-  if (text == "mp") return executor = Executor::kMp, absl::OkStatus();
-  if (text == "sim") return executor = Executor::kSim, absl::OkStatus();
-  if (text == "external_launcher") return executor = Executor::kExternalLauncher, absl::OkStatus();
-  if (text == "ray")
-    return error(kBad, "'ray' is not supported: use mp, uni, external_launcher or sim");
-  return error(kBad, "'%s' is not one of mp, uni, external_launcher, sim", text);
-}
-
-Status store_policy(ServeOptions& o, std::string_view text) {
-  if (text != "fcfs" && text != "priority")
-    return error(kBad, "'%s' is not fcfs or priority", text);
-  o.scheduler.policy = text == "fcfs" ? SchedulingPolicy::kFcfs : SchedulingPolicy::kPriority;
-  return absl::OkStatus();
-}
-
-Status store_speculation(ServeOptions& o, std::string_view text) {
-  return read_speculation(text, o.scheduler.speculation);
-}
-
-Status store_runner(ServeOptions& o, std::string_view text) {
-  return read_runner(text, o.model.runner);
-}
-
-Status store_convert(ServeOptions& o, std::string_view text) {
-  return read_convert(text, o.model.runner);
-}
-
-// vLLM's older flag for both.
-Status store_task(ServeOptions& o, std::string_view text) {
-  if (text == "auto" || text == "generate") return read_runner(text, o.model.runner);
-  if (text == "embed" || text == "embedding") return read_convert("embed", o.model.runner);
-  return error(kBad, "'%s' is not one of auto, generate, embed", text);
-}
-
-Status store_pooler(ServeOptions& o, std::string_view text) {
-  return read_pooler(text, o.model.pooler);
-}
-
-Status store_spec_method(ServeOptions& o, std::string_view text) {
-  return flag_value::read(text, o.scheduler.speculation.method);
-}
-
-Status store_spec_tokens(ServeOptions& o, std::string_view text) {
-  return flag_value::read(text, o.scheduler.speculation.tokens_max);
-}
-
-Status choose_balancing(ServeOptions& o, LoadBalancing wanted) {
-  LoadBalancing& field = o.parallel.load_balancing;
-  if (field != LoadBalancing::kInternal && field != wanted) {
-    return error(StatusCode::kInvalidArgument,
-                 "--data-parallel-hybrid-lb excludes --data-parallel-external-lb and "
-                 "--data-parallel-rank; give one");
-  }
-  field = wanted;
-  return absl::OkStatus();
-}
-
-Status store_hybrid(ServeOptions& o, std::string_view text) {
-  return text == "true" ? choose_balancing(o, LoadBalancing::kHybrid) : absl::OkStatus();
-}
-
-Status store_external(ServeOptions& o, std::string_view text) {
-  return text == "true" ? choose_balancing(o, LoadBalancing::kExternal) : absl::OkStatus();
-}
-
-Status store_external_rank(ServeOptions& o, std::string_view text) {
-  TRIREME_RETURN_IF_ERROR(choose_balancing(o, LoadBalancing::kExternal));
-  return flag_value::read(text, o.parallel.data_parallel_rank);
-}
-
-Status store_dtype(ServeOptions& o, std::string_view text) {
-  constexpr std::string_view kNames[] = {"auto", "bfloat16", "float16", "float32"};
-  if (text == "half") text = "float16";
-  if (text == "float") text = "float32";
-  if (std::find(std::begin(kNames), std::end(kNames), text) == std::end(kNames)) {
-    return error(kBad, "'%s' is not one of auto, bfloat16, float16, float32", text);
-  }
-  o.model.dtype = text;
-  return absl::OkStatus();
-}
-
-Status store_kv_cache_dtype(ServeOptions& o, std::string_view text) {
-  if (text.starts_with("fp8") || text.starts_with("nvfp4")) {
-    return error(kBad, "'%s' is not supported: CPUs do not compute in it; int8 is as small", text);
-  }
-  if (text != "auto" && text != "bfloat16" && text != "int8") {
-    return error(kBad, "'%s' is not one of auto, bfloat16, int8", text);
-  }
-  o.worker.kv_cache_dtype = text;
-  return absl::OkStatus();
-}
-
-Status store_quantization(ServeOptions& o, std::string_view text) {
-  constexpr std::string_view kNames[] = {"fp8",  "gptq", "awq", "compressed-tensors",
-                                         "int8", "int4"};
-  if (std::find(std::begin(kNames), std::end(kNames), text) == std::end(kNames)) {
-    return error(kBad, "'%s' is not one of fp8, gptq, awq, compressed-tensors, int8, int4", text);
-  }
-  o.model.quantization = text;
-  return absl::OkStatus();
-}
-
-Status store_device(ServeOptions&, std::string_view text) {
-  if (text == "auto" || text == "cpu") return absl::OkStatus();
-  return error(kBad, "'%s' is not supported: workers compute on the CPU (auto or cpu)", text);
-}
-
-Status store_model_tokens_max(ServeOptions& o, std::string_view text) {
-  if (text == "auto" || text == "-1") return o.model.model_tokens_max = 0, absl::OkStatus();
-  return flag_value::read(text, o.model.model_tokens_max);
-}
-
-Status store_load_format(ServeOptions&, std::string_view text) {
-  if (text == "auto" || text == "safetensors") return absl::OkStatus();
-  return error(kBad, "'%s' is not supported: only safetensors are read", text);
-}
-
-Status store_data_parallel_backend(ServeOptions&, std::string_view text) {
-  if (text == "mp") return absl::OkStatus();
-  return error(kBad, "'%s' is not supported: ranks are processes (mp)", text);
-}
-
-Status store_engine_rank(ServeOptions& o, std::string_view text) {
-  o.internal.is_engine_rank = true;
-  return flag_value::read(text, o.internal.engine_rank);
-}
-
-Status store_api_server_index(ServeOptions& o, std::string_view text) {
-  o.internal.is_api_server = true;
-  return flag_value::read(text, o.internal.api_server_index);
-}
 
 constexpr auto kWorks = FlagEffect::kWorks;
 constexpr auto kNone = FlagEffect::kNoEffect;
@@ -240,7 +102,7 @@ const FlagRow kRows[] = {
     {"stream-interval", "", kServer, "N", "tokens in an event of a stream; default 1; more cost less; a request may ask for more", kWorks, STORE(server.stream_interval)},
     {"shutdown-timeout", "", kServer, "S", "how long running requests may finish after SIGTERM", kWorks, STORE(server.shutdown_timeout_seconds)},
     {"return-tokens-as-token-ids", "", kServer, "", "tokens of logprobs as token_id:N", kWorks, STORE(server.return_tokens_as_token_ids)},
-    {"trust-request-chat-template", "", kServer, "", "accept a chat template inside a request", kWorks, STORE(server.trust_request_chat_template)},
+    {"trust-request-chat-template", "", kServer, "", "take a chat template from a request; only with clients that you trust: its steps and its output are bounded, the memory of its strings is not (one that doubles a string takes all there is)", kWorks, STORE(server.trust_request_chat_template)},
     {"enable-force-include-usage", "", kServer, "", "usage in every stream", kWorks, STORE(server.usage_always)},
     {"enable-log-requests", "", kServer, "", "a log line per request", kWorks, STORE(server.log_requests)},
     {"disable-log-stats", "", kServer, "", "no load line every 10 s while there is load; /metrics stays", kWorks, [](ServeOptions& o, std::string_view text) -> Status { return o.server.log_stats = text != "true", absl::OkStatus(); }},
@@ -501,7 +363,7 @@ const FlagRow kRows[] = {
     {"internal-death-fd", "", "", "FD", "end of file on it: the parent is gone", kInternal, STORE(internal.death_fd)},
     {"internal-counters-fd", "", "", "FD", "inherited counters of the node's api-servers", kInternal, STORE(internal.counters_fd)},
     {"internal-listen-fd", "", "", "FD", "inherited listening socket", kInternal, STORE(internal.listen_fd)},
-
+    {"internal-demo-model", "", "", "DIR", "the model where none is named, by two engines", kInternal, STORE(internal.demo_model)},
 };
 // clang-format on
 

@@ -11,6 +11,7 @@ namespace {
 
 constexpr auto kBad = StatusCode::kInvalidArgument;
 constexpr std::string_view kConfigFlag = "config";
+constexpr uint32_t kDemoEngines = 2;
 
 const FlagRow* find_flag(std::string_view name) {
   for (const FlagRow& row : serve_flags()) {
@@ -22,7 +23,7 @@ const FlagRow* find_flag(std::string_view name) {
 }
 
 std::string_view nearest_flag(std::string_view name) {
-  std::vector<std::string_view> known = {"help", kConfigFlag};
+  std::vector<std::string_view> known = {"help", "version", kConfigFlag};
   for (const FlagRow& row : serve_flags()) {
     if (row.effect != FlagEffect::kInternal) known.push_back(row.name);
   }
@@ -139,8 +140,9 @@ class Parser {
   Parser(ServeOptions& options, std::vector<std::string>* notices)
       : options_(options), notices_(notices) {}
 
-  // Flags that an earlier call met are passed over.
-  Status parse(std::span<const char* const> args) {
+  // Flags that an earlier call met are passed over. Of a flag that is met twice the last value
+  // holds on a command line; in a file, where the order says nothing, it is refused.
+  Status parse(std::span<const char* const> args, bool is_file = false) {
     std::set<const FlagRow*> met;
     for (std::size_t i = 0; i < args.size();) {
       const std::string_view text(args[i]);
@@ -152,7 +154,10 @@ class Parser {
       }
       i += use.words;
       if (use.row == nullptr || met_before_.contains(use.row)) continue;
-      met.insert(use.row);
+      const bool is_new = met.insert(use.row).second;
+      if (is_file && !is_new && use.row->effect == FlagEffect::kWorks && !is_list(*use.row)) {
+        return error(kBad, "%s has several values, but takes one", use.row->name);
+      }
       for (const std::string_view value : use.values) {
         TRIREME_RETURN_IF_ERROR(store(*use.row, value));
       }
@@ -171,7 +176,26 @@ class Parser {
                  long_list_.row->name, long_list_.values.back());
   }
 
+  // What the source tree's front door serves where neither the command line nor --config names a
+  // model: under its own name, by two engines unless something is said of their number.
+  void apply_demo_model() {
+    const std::string& demo = options_.internal.demo_model;
+    if (demo.empty() || was_given("model")) return;
+    options_.model.model = demo;
+    std::vector<std::string>& names = options_.model.served_model_names;
+    if (names.empty()) names.push_back(demo.substr(demo.rfind('/') + 1));
+    for (const char* const flag : {"data-parallel-size", "data-parallel-size-local",
+                                   "data-parallel-start-rank", "data-parallel-rank"}) {
+      if (was_given(flag)) return;
+    }
+    options_.parallel.data_parallel_size = kDemoEngines;
+  }
+
  private:
+  [[nodiscard]] bool was_given(std::string_view flag) const {
+    return met_before_.contains(find_flag(flag));
+  }
+
   StatusOr<FlagUse> read_positional(std::string_view text) {
     if (has_positional_) return error(kBad, "unexpected '%s': the model is given already", text);
     has_positional_ = true;
@@ -225,9 +249,10 @@ StatusOr<ServeOptions> parse_serve_flags(std::span<const char* const> args,
     TRIREME_ASSIGN_OR_RETURN(const std::vector<std::string> lines, read_config_file(path));
     std::vector<const char*> pointers;
     for (const std::string& line : lines) pointers.push_back(line.c_str());
-    TRIREME_RETURN_IF_ERROR(annotate(parser.parse(pointers), path));
+    TRIREME_RETURN_IF_ERROR(annotate(parser.parse(pointers, true), "--config " + path));
   }
   TRIREME_RETURN_IF_ERROR(parser.check_model());
+  parser.apply_demo_model();
   TRIREME_RETURN_IF_ERROR(validate(options));
   return options;
 }

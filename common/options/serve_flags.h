@@ -54,6 +54,9 @@ struct FlagRow {
                                                     std::string_view name);
 
 [[nodiscard]] bool wants_help(std::span<const char* const> args);
+// What --help or --version prints, after which the program ends; empty: neither is there.
+[[nodiscard]] std::string help_or_version(std::string_view program,
+                                          std::span<const char* const> args);
 // In groups, 100 columns. `program` is shown in the usage line.
 [[nodiscard]] std::string serve_help(std::string_view program);
 // The page docs/flags.md; a test keeps the file equal to this.

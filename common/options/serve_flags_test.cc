@@ -58,6 +58,12 @@ TEST(ServeFlags, units_of_numbers_are_the_peers) {
   EXPECT_EQ(parse({"m", "--max-model-len", "1K"})->model.model_tokens_max, 1024u);
 }
 
+TEST(ServeFlags, longest_text_of_no_token_is_refused) {
+  EXPECT_EQ(message(parse({"m", "--max-model-len", "0"})),
+            "--max-model-len: 0 leaves no room for a prompt; auto or -1: what the model allows");
+  EXPECT_EQ(parse({"m", "--max-model-len", "-1"})->model.model_tokens_max, 0u);
+}
+
 TEST(ServeFlags, typo_suggests_the_nearest_flag) {
   EXPECT_EQ(message(parse({"m", "--tensor-paralel-size", "2"})),
             "unknown flag --tensor-paralel-size; did you mean --tensor-parallel-size?");
@@ -267,7 +273,7 @@ TEST(ServeFlags, seed_and_memory_share_are_told_from_their_defaults) {
 
 TEST(ServeFlags, missing_config_file_is_named) {
   EXPECT_EQ(message(parse({"--config", "/nonexistent.yaml"})),
-            "--config /nonexistent.yaml: cannot be read");
+            "--config /nonexistent.yaml: cannot be read: No such file or directory");
 }
 
 TEST(ServeFlags, names_are_unique_and_working_rows_store) {
