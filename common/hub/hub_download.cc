@@ -14,6 +14,7 @@
 
 #include "common/hub/http_fetch.h"
 #include "common/hub/hub_cache.h"
+#include "common/hub/patient_fetch.h"
 
 namespace trireme::hub {
 namespace {
@@ -21,6 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kAttemptsMax = 5;
+constexpr std::size_t kShownMax = 80;
 
 struct Listing {
   std::string commit;
@@ -40,12 +42,29 @@ Status explain_status(uint16_t status, const std::string& what) {
                  "%s: the hub answers %d: it is private or gated; set HF_TOKEN", what, status);
   }
   if (status == 404) return error(StatusCode::kNotFound, "%s: not found on the hub", what);
+  if (status == 429) {
+    return error(StatusCode::kResourceExhausted,
+                 "%s: the hub still answers 429 (too many requests) after %d pauses; try again "
+                 "later; with HF_TOKEN set it allows more",
+                 what, kPausesMax);
+  }
   return error(StatusCode::kUnavailable, "%s: the hub answers %d", what, status);
+}
+
+// It becomes the name of a directory: SHA-1 or SHA-256, in hex.
+bool is_commit(std::string_view text) {
+  return (text.size() == 40 || text.size() == 64) &&
+         text.find_first_not_of("0123456789abcdef") == text.npos;
 }
 
 StatusOr<Listing> parse_listing(const std::string& body, const std::string& id) try {
   const auto json = nlohmann::json::parse(body);
   Listing listing{.commit = json.at("sha").get<std::string>(), .files = {}};
+  if (!is_commit(listing.commit)) {
+    return error(StatusCode::kDataLoss,
+                 "%s: the hub names the commit %s, which is not 40 or 64 hexadecimal digits", id,
+                 json.at("sha").dump(-1, ' ', true).substr(0, kShownMax));
+  }
   for (const auto& sibling : json.at("siblings")) {
     auto name = sibling.at("rfilename").get<std::string>();
     if (is_needed(name)) listing.files.push_back(std::move(name));
@@ -56,11 +75,17 @@ StatusOr<Listing> parse_listing(const std::string& body, const std::string& id) 
                failure.what());
 }
 
-StatusOr<Listing> list_files(const DownloadSource& source) {
+PauseSink tells_of(const ProgressSink& sink) {
+  return [&sink](uint32_t seconds) {
+    if (sink) sink(DownloadProgress{.pause_seconds = seconds});
+  };
+}
+
+StatusOr<Listing> list_files(const DownloadSource& source, const ProgressSink& sink) {
   HttpRequest request;
   request.url = source.endpoint + "/api/models/" + source.id + "/revision/" + source.revision;
   request.bearer_token = source.token;
-  TRIREME_ASSIGN_OR_RETURN(const HttpResponse response, http_fetch(request));
+  TRIREME_ASSIGN_OR_RETURN(const HttpResponse response, patient_fetch(request, tells_of(sink)));
   if (response.status != 200) {
     return explain_status(response.status, source.id + " revision " + source.revision);
   }
@@ -80,10 +105,11 @@ std::string unquoted(std::string text) {
   return text;
 }
 
-StatusOr<FileFacts> ask_facts(const DownloadSource& source, const std::string& url) {
-  TRIREME_ASSIGN_OR_RETURN(
-      HttpResponse head,
-      http_fetch({.url = url, .head_only = true, .range_begin = 0, .bearer_token = source.token}));
+StatusOr<FileFacts> ask_facts(const DownloadSource& source, const std::string& url,
+                              const ProgressSink& sink) {
+  const HttpRequest request{
+      .url = url, .head_only = true, .range_begin = 0, .bearer_token = source.token};
+  TRIREME_ASSIGN_OR_RETURN(HttpResponse head, patient_fetch(request, tells_of(sink)));
   if (head.status != 200) return explain_status(head.status, url);
   const auto header = [&](const char* first, const char* second) {
     const auto found = head.headers.find(first);
@@ -155,11 +181,10 @@ class FileDownload {
       if (sink) sink(progress);
       return absl::OkStatus();
     };
-    TRIREME_ASSIGN_OR_RETURN(
-        const HttpResponse response,
-        http_fetch(
-            {.url = url_, .head_only = false, .range_begin = have, .bearer_token = source_.token},
-            take));
+    const HttpRequest request{
+        .url = url_, .head_only = false, .range_begin = have, .bearer_token = source_.token};
+    TRIREME_ASSIGN_OR_RETURN(const HttpResponse response,
+                             patient_fetch(request, tells_of(sink), take));
     file.close();
     if (have > 0 &&
         response.status == 200) {  // The server does not do ranges: it sent all of it again.
@@ -197,7 +222,7 @@ Status fetch_file(const DownloadSource& source, const HubCache& cache, const std
                   const DownloadProgress& progress, const ProgressSink& sink) {
   const std::string url =
       source.endpoint + "/" + source.id + "/resolve/" + commit + "/" + progress.file;
-  TRIREME_ASSIGN_OR_RETURN(const FileFacts facts, ask_facts(source, url));
+  TRIREME_ASSIGN_OR_RETURN(const FileFacts facts, ask_facts(source, url, sink));
   const fs::path blob = cache.blob(facts.etag);
   if (!fs::exists(blob)) {
     const fs::path part = blob.string() + ".incomplete";
@@ -217,7 +242,7 @@ Status fetch_file(const DownloadSource& source, const HubCache& cache, const std
 StatusOr<fs::path> download_model(const DownloadSource& source, const fs::path& cache_root,
                                   const ProgressSink& sink) try {
   const HubCache cache(cache_root, source.id);
-  TRIREME_ASSIGN_OR_RETURN(const Listing listing, list_files(source));
+  TRIREME_ASSIGN_OR_RETURN(const Listing listing, list_files(source, sink));
   const fs::path snapshot = cache.snapshot(listing.commit);
   const fs::path unfinished = cache.snapshot(listing.commit + ".incomplete");
   fs::create_directories(cache.blob("x").parent_path());

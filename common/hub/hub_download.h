@@ -26,7 +26,8 @@ struct DownloadProgress {
   uint32_t file_number = 0;  // From 1.
   uint32_t file_count = 0;
   uint64_t bytes_done = 0;
-  uint64_t bytes_total = 0;  // Of this file; 0: unknown.
+  uint64_t bytes_total = 0;    // Of this file; 0: unknown.
+  uint32_t pause_seconds = 0;  // Not 0: nothing comes for so long, as the hub asks.
 };
 using ProgressSink = std::function<void(const DownloadProgress&)>;
 

@@ -23,6 +23,11 @@ std::string environment(const char* name, const char* otherwise) {
 class ProgressLine {
  public:
   void show(const DownloadProgress& p) {
+    if (p.pause_seconds > 0) {
+      std::fprintf(stderr, "  the hub asks to slow down (429): going on in %u s\n",
+                   p.pause_seconds);
+      return;
+    }
     const bool is_done = p.bytes_total > 0 && p.bytes_done >= p.bytes_total;
     if (!is_done && now() < next_) return;
     next_ = now() + std::chrono::milliseconds(is_terminal_ ? 100 : 5000);
@@ -38,6 +43,22 @@ class ProgressLine {
   Instant next_{};
 };
 
+// Each file is read by several processes, to its end: of a pipe that would be never.
+Status check_files(const fs::path& directory) {
+  std::error_code code;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory, code)) {
+    std::error_code ignored;
+    const fs::file_status status = entry.status(ignored);
+    if (status.type() == fs::file_type::regular || status.type() == fs::file_type::directory ||
+        !fs::exists(status)) {
+      continue;
+    }
+    return error(StatusCode::kInvalidArgument, "model file %s is not a regular file",
+                 entry.path().string());
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 StatusOr<fs::path> resolve_model(const ModelOptions& options) {
@@ -46,7 +67,10 @@ StatusOr<fs::path> resolve_model(const ModelOptions& options) {
     return error(StatusCode::kInvalidArgument, "no model given: name a directory or a hub id");
   }
   std::error_code code;
-  if (fs::is_directory(model, code)) return fs::canonical(model);
+  if (fs::is_directory(model, code)) {
+    TRIREME_RETURN_IF_ERROR(check_files(model));
+    return fs::canonical(model);
+  }
   if (fs::exists(model, code)) {
     return error(StatusCode::kInvalidArgument, "model '%s' is a file; its directory is wanted",
                  model);

@@ -37,8 +37,10 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def answer(self, with_body: bool):
         self.server.requests.append((self.command, self.path, self.headers.get("Range")))
+        if self.server.retry_after:
+            return self.send(429, b"{}", {"Retry-After": self.server.retry_after.pop(0)}, with_body)
         if self.path == "/api/models/org/tiny/revision/main":
-            listing = {"sha": COMMIT, "siblings": [{"rfilename": name} for name in FILES]}
+            listing = {"sha": self.server.commit, "siblings": [{"rfilename": name} for name in FILES]}
             return self.send(200, json.dumps(listing).encode(), {}, with_body)
         if self.path == "/api/models/org/demo/revision/main":
             listing = {"sha": COMMIT, "siblings": [{"rfilename": p.name} for p in DEMO.iterdir() if p.is_file()]}
@@ -84,7 +86,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def hub():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.requests, server.cut_after, server.weights = [], None, WEIGHTS
+    server.requests, server.cut_after, server.weights, server.commit = [], None, WEIGHTS, COMMIT
+    server.retry_after = []  # Of the next answers, all 429.
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -138,6 +141,29 @@ def test_wrong_content_is_refused_and_never_appears_in_the_cache(hub, tmp_path):
     assert result.returncode == 1
     assert "SHA-256" in result.stderr
     assert not (tmp_path / "models--org--tiny/snapshots" / COMMIT).exists()
+
+
+@pytest.mark.parametrize("commit", ["../../x", "", COMMIT[:-1], COMMIT[:-1] + "g", COMMIT + "/" + COMMIT[1:24], "x" * 1000])
+def test_commit_that_is_none_is_refused_and_nothing_is_written(hub, tmp_path, commit):
+    hub.commit = commit
+    result = pull(hub, tmp_path)
+    assert result.returncode == 1
+    assert f'the commit "{commit}'[:60] in result.stderr and "40 or 64 hexadecimal digits" in result.stderr
+    assert len(result.stderr.splitlines()) == 2 and list(tmp_path.iterdir()) == []
+
+
+def test_hub_that_limits_is_given_the_pause_it_asks_for(hub, tmp_path):
+    hub.retry_after = ["1", "0"]
+    result = pull(hub, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert len([line for line in result.stderr.splitlines() if "going on in 1 s" in line]) == 2
+    assert (tmp_path / "models--org--tiny/snapshots" / COMMIT / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_hub_that_asks_for_too_long_a_pause_is_told_of_at_once(hub, tmp_path):
+    hub.retry_after = ["86400"]
+    result = pull(hub, tmp_path)
+    assert result.returncode == 1 and "429, Retry-After: 86400" in result.stderr
 
 
 def test_gated_model_names_the_token(hub, tmp_path):
