@@ -16,6 +16,7 @@
 #include "common/random.h"
 #include "common/signals.h"
 #include "proto/member/cluster_context.h"
+#include "worker/weights/model_fingerprint.h"
 
 namespace trireme::api {
 namespace {
@@ -39,9 +40,15 @@ Status run(std::span<const char* const> arguments) {
   std::vector<const char*> for_children = without_flag(arguments, "api-key");
   TRIREME_RETURN_IF_ERROR(member::fix_cluster_key(options));
   options.internal.launch = entropy64();
+  // A model that cannot be read is for the engines to tell.
+  options.internal.model_fingerprint = worker::model_fingerprint(directory).value_or("");
   const std::string launch = std::to_string(options.internal.launch);
   for_children.insert(for_children.end(), {"--internal-model-directory", directory.c_str(),
                                            "--internal-launch", launch.c_str()});
+  if (!options.internal.model_fingerprint.empty()) {
+    for_children.insert(for_children.end(), {"--internal-model-fingerprint",
+                                             options.internal.model_fingerprint.c_str()});
+  }
   return run_launcher(options, for_children, stop);
 }
 

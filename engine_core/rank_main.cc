@@ -11,6 +11,7 @@
 #include "engine_core/executor.h"
 #include "engine_core/io_thread.h"
 #include "engine_core/scheduler.h"
+#include "worker/weights/model_fingerprint.h"
 
 namespace trireme::engine {
 namespace {
@@ -104,7 +105,12 @@ Status run_rank(const ServeOptions& options, const std::vector<std::string>& com
   const Incarnation incarnation{entropy64()};
   TRIREME_ASSIGN_OR_RETURN(auto channel, EngineChannel::create());
   TRIREME_ASSIGN_OR_RETURN(auto executor, make_executor(options, command_line));
-  TRIREME_ASSIGN_OR_RETURN(auto io, IoThread::start(options, incarnation, *channel));
+  // As the directory is now: a model that was changed under a running cluster is another one. One
+  // that cannot be read is for the workers to tell.
+  ServeOptions ours = options;
+  ours.internal.model_fingerprint =
+      worker::model_fingerprint(options.model_directory()).value_or("");
+  TRIREME_ASSIGN_OR_RETURN(auto io, IoThread::start(ours, incarnation, *channel));
   const Status status = serve(options, *executor, incarnation, *channel, *io, stop);
   io->stop(status.ok() ? "stopped" : std::string(status.message()));
   executor->stop();

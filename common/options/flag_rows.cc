@@ -359,6 +359,7 @@ const FlagRow kRows[] = {
     {"internal-node-worker-index", "", "", "N", "number of this rank's worker on its node", kInternal, STORE(internal.node_worker_index)},
     {"internal-node-worker-count", "", "", "N", "workers on this node", kInternal, STORE(internal.node_worker_count)},
     {"internal-model-directory", "", "", "DIR", "what the parent resolved the model to", kInternal, STORE(internal.model_directory)},
+    {"internal-model-fingerprint", "", "", "TEXT", "which model that is", kInternal, STORE(internal.model_fingerprint)},
     {"internal-launch", "", "", "ID", "the start of this node that the process belongs to", kInternal, STORE(internal.launch)},
     {"internal-death-fd", "", "", "FD", "end of file on it: the parent is gone", kInternal, STORE(internal.death_fd)},
     {"internal-counters-fd", "", "", "FD", "inherited counters of the node's api-servers", kInternal, STORE(internal.counters_fd)},

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "common/log.h"
+#include "common/zmq/monitor.h"
 
 namespace trireme::zmq {
 namespace {
@@ -19,10 +20,6 @@ constexpr Duration kLogInterval = std::chrono::seconds(10);
 constexpr Duration kQuietAtFirst = std::chrono::seconds(3);
 constexpr int kEvents = ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
                         ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_MONITOR_STOPPED;
-
-Status monitor_error(const char* what) {
-  return error(StatusCode::kResourceExhausted, "%s: %s", what, ::zmq_strerror(errno));
-}
 
 }  // namespace
 
@@ -53,17 +50,8 @@ struct HandshakeMonitor::Event {
 
 StatusOr<std::unique_ptr<HandshakeMonitor>> HandshakeMonitor::start(void* context, void* socket,
                                                                     const std::string& endpoint) {
-  void* const events = ::zmq_socket(context, ZMQ_PAIR);
-  if (events == nullptr) return monitor_error("zmq_socket");
+  TRIREME_ASSIGN_OR_RETURN(void* const events, start_monitor(context, socket, kEvents));
   std::unique_ptr<HandshakeMonitor> monitor(new HandshakeMonitor(socket, events, endpoint));
-  const int unbounded = 0;
-  ::zmq_setsockopt(events, ZMQ_RCVHWM, &unbounded, sizeof(unbounded));
-  const std::string channel =
-      absl::StrFormat("inproc://handshakes-%x", reinterpret_cast<uintptr_t>(socket));
-  if (::zmq_socket_monitor(socket, channel.c_str(), kEvents) != 0 ||
-      ::zmq_connect(events, channel.c_str()) != 0) {
-    return monitor_error("monitor");
-  }
   monitor->thread_ = std::jthread([self = monitor.get()] { self->run(); });
   return monitor;
 }
@@ -75,7 +63,7 @@ HandshakeMonitor::HandshakeMonitor(void* watched, void* events, std::string endp
       quiet_until_(now() + kQuietAtFirst) {}
 
 HandshakeMonitor::~HandshakeMonitor() {
-  ::zmq_socket_monitor(watched_, nullptr, 0);  // Its last event ends the thread.
+  stop_monitor(watched_);  // Its last event ends the thread.
   if (thread_.joinable()) {
     thread_.join();
   } else {

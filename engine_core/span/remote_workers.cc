@@ -13,11 +13,11 @@
 #include "common/zmq/context.h"
 #include "common/zmq/remote_queue.h"
 #include "engine_core/span/group_thread.h"
-#include "engine_core/span/model_fingerprint.h"
 #include "engine_core/span/worker_span.h"
 #include "proto/member/cluster_context.h"
 #include "proto/member/cluster_shape.h"
 #include "proto/member/member_link.h"
+#include "worker/weights/model_fingerprint.h"
 
 namespace trireme::engine {
 namespace {
@@ -90,9 +90,10 @@ struct RemoteWorkers::Parts {
 
 StatusOr<std::vector<wire::ConfigEntry>> group_config(const ServeOptions& options) {
   std::vector<wire::ConfigEntry> config = member::cluster_config(options);
-  TRIREME_ASSIGN_OR_RETURN(std::string model, model_fingerprint(options.model_directory()));
+  TRIREME_ASSIGN_OR_RETURN(std::string model, worker::model_fingerprint(options.model_directory()));
   config.push_back({"nnodes", std::to_string(options.parallel.node_count)});
   config.push_back({"version", std::string(kVersion)});
+  std::erase_if(config, [](const wire::ConfigEntry& entry) { return entry.name == "model"; });
   config.push_back({"model", std::move(model)});
   return config;
 }

@@ -10,14 +10,19 @@ std::vector<wire::ConfigEntry> cluster_config(const ServeOptions& options) {
   const uint32_t tokens_max = model.model_tokens_max;
   // Not here: paths (nodes may keep the model in different places) and what only the front end
   // uses. As the user would say it: a refusal shows both values.
-  return {
+  std::vector<wire::ConfigEntry> config = {
       {"data-parallel-size", std::to_string(parallel.data_parallel_size)},
       {"tensor-parallel-size", std::to_string(parallel.tensor_parallel_size)},
       {"pipeline-parallel-size", std::to_string(parallel.pipeline_parallel_size)},
       {"dtype", model.dtype},
+      {"quantization", model.quantization.empty() ? "none" : model.quantization},
       {"max-model-len", tokens_max == 0 ? "auto" : std::to_string(tokens_max)},
       {"block-size", std::to_string(scheduler.block_tokens)},
   };
+  if (!options.internal.model_fingerprint.empty()) {
+    config.push_back({"model", options.internal.model_fingerprint});
+  }
+  return config;
 }
 
 }  // namespace trireme::member

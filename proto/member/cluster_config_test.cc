@@ -23,7 +23,14 @@ TEST(ClusterConfig, a_length_that_was_not_given_is_auto_and_not_zero) {
 
 TEST(ClusterConfig, what_only_front_ends_use_may_differ) {
   EXPECT_EQ(value_of(ServeOptions{}, "seed"), "not compared");
-  EXPECT_EQ(value_of(ServeOptions{}, "model"), "not compared");
+}
+
+TEST(ClusterConfig, models_are_compared_by_what_they_are_and_not_by_where_they_lie) {
+  ServeOptions options;
+  options.model.model = "/here/demo";
+  EXPECT_EQ(value_of(options, "model"), "not compared") << "nobody has looked into it";
+  options.internal.model_fingerprint = "LlamaForCausalLM 0123456789abcdef";
+  EXPECT_EQ(value_of(options, "model"), "LlamaForCausalLM 0123456789abcdef");
 }
 
 }  // namespace

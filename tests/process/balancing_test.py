@@ -6,6 +6,8 @@ A node is a launcher with its own ranks; all of them are on this machine, as the
 
 import contextlib
 import os
+import re
+import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,6 +22,13 @@ def node(rpc_port, *flags, **more) -> Cluster:
 
 def headless(rpc_port, *flags) -> Cluster:
     return node(rpc_port, "--headless", *flags, program="engine-core")
+
+
+def safe_engines(cluster) -> int:
+    try:
+        return cluster.engines_up()
+    except OSError:
+        return 0
 
 
 def metric_by_engine(cluster, name) -> dict[str, float]:
@@ -105,6 +114,25 @@ def test_a_node_with_a_rank_of_another_ends_and_disturbs_nobody(start_rank):
             assert one.metric("trireme:engine_losses_total") == 0
         assert_routes_only_to(first, ["0", "1"])
         assert_routes_only_to(second, ["2", "3"])
+
+
+def test_a_node_with_other_weights_is_refused_by_both_fingerprints_and_disturbs_nobody(tmp_path):
+    other = tmp_path / "demo"  # Of the same shape: only its last weights differ.
+    shutil.copytree(DEMO, other)
+    weights = bytearray((other / "model.safetensors").read_bytes())
+    weights[-64:] = bytes(64)
+    (other / "model.safetensors").write_bytes(weights)
+    rpc_port = free_port()
+    flags = ["--data-parallel-size", 2, "--data-parallel-size-local", 1]
+    with node(rpc_port, *flags, "--data-parallel-start-rank", 1) as first:
+        wait_for("the first rank", lambda: safe_engines(first) == 1, 60)
+        words = [*map(str, flags), "--headless", "--data-parallel-address", "127.0.0.1", "--data-parallel-rpc-port", str(rpc_port)]
+        with Cluster([str(other), *words], program="engine-core") as wrong:
+            assert wrong.process.wait(timeout=60) == 1
+            assert re.search(r"differs in --model: engine 0 .* has 'LlamaForCausalLM \w{16}', the coordinator has 'LlamaForCausalLM \w{16}'", wrong.log_text())
+        assert first.complete("The capital of France is").json()["choices"][0]["text"].startswith(" Paris")
+        with headless(rpc_port, *flags):
+            first.wait_engines(2)
 
 
 @pytest.mark.parametrize("flag", [["--data-parallel-external-lb"], []], ids=["external-lb", "rank alone"])

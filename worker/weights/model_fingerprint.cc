@@ -1,4 +1,4 @@
-#include "engine_core/span/model_fingerprint.h"
+#include "worker/weights/model_fingerprint.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -10,7 +10,7 @@
 
 #include "worker/weights/model_config.h"
 
-namespace trireme::engine {
+namespace trireme::worker {
 namespace {
 
 constexpr std::streamoff kTailBytes = 64 * 1024;
@@ -52,8 +52,7 @@ std::string tail_of(const std::filesystem::path& path, std::streamoff size) {
 StatusOr<std::string> model_fingerprint(const std::string& directory) try {
   const std::string path = directory + "/config.json";
   TRIREME_ASSIGN_OR_RETURN(const std::string text, read_whole(path));
-  TRIREME_ASSIGN_OR_RETURN(const worker::ModelConfig config,
-                           worker::parse_model_config(text, path));
+  TRIREME_ASSIGN_OR_RETURN(const ModelConfig config, parse_model_config(text, path));
   Hash hash;
   hash.add(text);
   std::vector<std::filesystem::path> files;
@@ -72,4 +71,4 @@ StatusOr<std::string> model_fingerprint(const std::string& directory) try {
   return error(StatusCode::kUnavailable, "%s: %s", directory, failure.what());
 }
 
-}  // namespace trireme::engine
+}  // namespace trireme::worker

@@ -7,8 +7,8 @@
 
 #include "common/status.h"
 
-namespace trireme::engine {
+namespace trireme::worker {
 
 [[nodiscard]] StatusOr<std::string> model_fingerprint(const std::string& directory);
 
-}  // namespace trireme::engine
+}  // namespace trireme::worker

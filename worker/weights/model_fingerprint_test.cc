@@ -1,5 +1,5 @@
 // Tests of what tells one model from another.
-#include "engine_core/span/model_fingerprint.h"
+#include "worker/weights/model_fingerprint.h"
 
 #include <gtest/gtest.h>
 
@@ -8,23 +8,23 @@
 
 #include "worker/tiny_model_for_test.h"
 
-namespace trireme::engine {
+namespace trireme::worker {
 namespace {
 
 class ModelFingerprint : public ::testing::Test {
  protected:
   ModelFingerprint() {
-    worker::write_tiny_model(one_, "LlamaForCausalLM");
-    worker::write_tiny_model(other_, "LlamaForCausalLM");
+    write_tiny_model(one_, "LlamaForCausalLM");
+    write_tiny_model(other_, "LlamaForCausalLM");
   }
-  static std::string of(const worker::TestDirectory& directory) {
+  static std::string of(const TestDirectory& directory) {
     const auto text = model_fingerprint(directory.path());
     EXPECT_TRUE(text.ok()) << text.status();
     return text.value_or("");
   }
 
-  worker::TestDirectory one_;
-  worker::TestDirectory other_;
+  TestDirectory one_;
+  TestDirectory other_;
 };
 
 TEST_F(ModelFingerprint, does_not_depend_on_where_the_model_lies) {
@@ -51,4 +51,4 @@ TEST_F(ModelFingerprint, model_that_is_not_there_is_named) {
 }
 
 }  // namespace
-}  // namespace trireme::engine
+}  // namespace trireme::worker
