@@ -18,6 +18,7 @@ std::vector<wire::ConfigEntry> cluster_config(const ServeOptions& options) {
       {"quantization", model.quantization.empty() ? "none" : model.quantization},
       {"max-model-len", tokens_max == 0 ? "auto" : std::to_string(tokens_max)},
       {"block-size", std::to_string(scheduler.block_tokens)},
+      {"kv-cache-dtype", options.worker.kv_cache_dtype},
   };
   if (!options.internal.model_fingerprint.empty()) {
     config.push_back({"model", options.internal.model_fingerprint});
