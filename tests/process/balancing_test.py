@@ -129,7 +129,7 @@ def test_a_node_with_other_weights_is_refused_by_both_fingerprints_and_disturbs_
         words = [*map(str, flags), "--headless", "--data-parallel-address", "127.0.0.1", "--data-parallel-rpc-port", str(rpc_port)]
         with Cluster([str(other), *words], program="engine-core") as wrong:
             assert wrong.process.wait(timeout=60) == 1
-            assert re.search(r"differs in --model: engine 0 .* has 'LlamaForCausalLM \w{16}', the coordinator has 'LlamaForCausalLM \w{16}'", wrong.log_text())
+            assert re.search(r"differs in --model: rank 0 .* has 'LlamaForCausalLM \w{16}', the coordinator has 'LlamaForCausalLM \w{16}'", wrong.log_text())
         assert first.complete("The capital of France is").json()["choices"][0]["text"].startswith(" Paris")
         with headless(rpc_port, *flags):
             first.wait_engines(2)
