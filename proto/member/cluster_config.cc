@@ -2,6 +2,21 @@
 #include "proto/member/member_link.h"
 
 namespace trireme::member {
+namespace {
+
+std::string runner_name(Runner runner) {
+  switch (runner) {
+    case Runner::kAuto:
+      return "auto";
+    case Runner::kGenerate:
+      return "generate";
+    case Runner::kPooling:
+      return "pooling";
+  }
+  return "unknown";
+}
+
+}  // namespace
 
 std::vector<wire::ConfigEntry> cluster_config(const ServeOptions& options) {
   const ModelOptions& model = options.model;
@@ -19,6 +34,7 @@ std::vector<wire::ConfigEntry> cluster_config(const ServeOptions& options) {
       {"max-model-len", tokens_max == 0 ? "auto" : std::to_string(tokens_max)},
       {"block-size", std::to_string(scheduler.block_tokens)},
       {"kv-cache-dtype", options.worker.kv_cache_dtype},
+      {"runner", runner_name(model.runner)},
   };
   if (!options.internal.model_fingerprint.empty()) {
     config.push_back({"model", options.internal.model_fingerprint});

@@ -1,6 +1,6 @@
 // Goal: with an int8 KV cache attention is the reference over what is stored, what is stored is off
 // by half a step at most, and a token's bits do not depend on the chunks of its prompt. Tolerance
-// of the attention: 3e-6 of the largest value, as with the other elements.
+// of the attention: 6e-6, of values up to about 1.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -15,7 +15,7 @@
 namespace trireme::worker::cpu {
 namespace {
 
-constexpr float kTolerance = 3e-6F;
+constexpr float kTolerance = 6e-6F;
 
 struct Shape {
   uint32_t query_heads = 1;
@@ -134,7 +134,7 @@ TEST_P(Int8Kv, attention_is_the_reference_across_blocks_spans_and_windows) {
         const auto expected = reference::attention(std::span(q).subspan(at, shape.head_size), keys,
                                                    values, first, t, 0.2F);
         for (uint32_t i = 0; i < shape.head_size; ++i) {
-          ASSERT_NEAR(out[at + i], expected[i], 2 * kTolerance) << "token " << t << " at " << i;
+          ASSERT_NEAR(out[at + i], expected[i], kTolerance) << "token " << t << " at " << i;
         }
       }
     }
