@@ -2,24 +2,48 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <optional>
+
 #include "api_server/openai/json_fields.h"
 
 namespace trireme::api {
 namespace {
 
-void read_eos(const JsonValue& root, std::vector<int32_t>& out) {
-  JsonValue eos;
-  if (root.at_key("eos_token_id").get(eos) != simdjson::SUCCESS) return;
+constexpr std::size_t kShownMax = 60;
+constexpr int64_t kCountMax = std::numeric_limits<int32_t>::max();
+
+Status refusal(std::string_view name, const JsonValue& value, const std::string& wanted) {
+  return error(StatusCode::kInvalidArgument, "%s is %s, not %s", name,
+               json_text(value).substr(0, kShownMax), wanted);
+}
+
+// Nothing where the field is absent or null.
+std::optional<JsonValue> find(const JsonValue& root, std::string_view name) {
+  JsonValue value;
+  if (root.at_key(name).get(value) != simdjson::SUCCESS || value.is_null()) return std::nullopt;
+  return value;
+}
+
+Status read_eos(const JsonValue& root, uint32_t vocabulary_size, std::vector<int32_t>& out) {
+  const auto eos = find(root, "eos_token_id");
+  if (!eos) return {};
+  const int64_t last = vocabulary_size > 0 ? int64_t{vocabulary_size} - 1 : kCountMax;
   std::vector<int32_t> ids;
-  int64_t id = 0;
-  if (eos.is_array()) {
-    for (const JsonValue item : simdjson::dom::array(eos)) {
-      if (item.get_int64().get(id) == simdjson::SUCCESS) ids.push_back(static_cast<int32_t>(id));
-    }
-  } else if (eos.get_int64().get(id) == simdjson::SUCCESS) {
-    ids.push_back(static_cast<int32_t>(id));
+  const auto read_one = [&](const JsonValue& item) {
+    return read_int("", item, 0, last, ids.emplace_back());
+  };
+  Status status;
+  if (eos->is_array()) {
+    for (const JsonValue item : simdjson::dom::array(*eos)) status.Update(read_one(item));
+  } else {
+    status = read_one(*eos);
+  }
+  if (!status.ok()) {
+    return refusal("eos_token_id", *eos, absl::StrFormat("a token id in [0, %d], or a list", last));
   }
   if (!ids.empty()) out = std::move(ids);
+  return {};
 }
 
 void read_uint(const JsonValue& root, const char* key, uint32_t& out) {
@@ -30,25 +54,49 @@ void read_uint(const JsonValue& root, const char* key, uint32_t& out) {
   }
 }
 
-void read_float(const JsonValue& root, const char* key, float& out) {
+struct Bounds {
+  double low = 0;
+  double high = 0;
+  bool is_above_low = false;
+};
+
+Status read_float(const JsonValue& root, std::string_view name, Bounds bounds, float& out) {
+  const auto value = find(root, name);
+  if (!value) return {};
   double number = 0;
-  if (root.at_key(key).get_double().get(number) == simdjson::SUCCESS) {
+  if (value->get_double().get(number) == simdjson::SUCCESS && number <= bounds.high &&
+      (bounds.is_above_low ? number > bounds.low : number >= bounds.low)) {
     out = static_cast<float>(number);
+    return {};
   }
+  return refusal(name, *value,
+                 absl::StrFormat("a number in %s%g, %g]", bounds.is_above_low ? "(" : "[",
+                                 bounds.low, bounds.high));
 }
 
-void read_defaults(const JsonValue& root, SamplingDefaults& out) {
-  read_float(root, "temperature", out.sampling.temperature);
-  read_float(root, "top_p", out.sampling.top_p);
-  read_float(root, "min_p", out.sampling.min_p);
-  read_float(root, "repetition_penalty", out.sampling.repetition_penalty);
+Status read_count(const JsonValue& root, std::string_view name, int64_t least, int64_t& out) {
+  const auto value = find(root, name);
+  if (!value) return {};
+  if (read_integer(name, *value, least, kCountMax, out).ok()) return {};
+  return refusal(name, *value, absl::StrFormat("a whole number of at least %d", least));
+}
+
+Status read_defaults(const JsonValue& root, SamplingDefaults& out) {
+  constexpr Bounds kPart = {.low = 0, .high = 1, .is_above_low = true};
+  constexpr Bounds kPenalty = {.low = 0, .high = 1e6, .is_above_low = true};
+  wire::SamplingParams& sampling = out.sampling;
+  TRIREME_RETURN_IF_ERROR(read_float(root, "temperature", {0, 2}, sampling.temperature));
+  TRIREME_RETURN_IF_ERROR(read_float(root, "top_p", kPart, sampling.top_p));
+  TRIREME_RETURN_IF_ERROR(read_float(root, "min_p", {0, 1}, sampling.min_p));
+  TRIREME_RETURN_IF_ERROR(
+      read_float(root, "repetition_penalty", kPenalty, sampling.repetition_penalty));
   int64_t top_k = 0;
-  if (root.at_key("top_k").get_int64().get(top_k) == simdjson::SUCCESS && top_k > 0) {
-    out.sampling.top_k = static_cast<int32_t>(top_k);
-  }
-  uint32_t tokens_max = 0;
-  read_uint(root, "max_new_tokens", tokens_max);
-  if (tokens_max > 0) out.output_tokens_max = tokens_max;
+  TRIREME_RETURN_IF_ERROR(read_count(root, "top_k", -1, top_k));
+  sampling.top_k = static_cast<int32_t>(std::max<int64_t>(top_k, 0));
+  int64_t tokens_max = 0;
+  TRIREME_RETURN_IF_ERROR(read_count(root, "max_new_tokens", 1, tokens_max));
+  if (tokens_max > 0) out.output_tokens_max = static_cast<uint32_t>(tokens_max);
+  return {};
 }
 
 Status load(simdjson::dom::parser& parser, const std::string& path, JsonValue& root) {
@@ -64,18 +112,21 @@ StatusOr<ModelInfo> read_model_info(const std::string& directory,
   ModelInfo info;
   simdjson::dom::parser parser;
   JsonValue root;
-  TRIREME_RETURN_IF_ERROR(load(parser, directory + "/config.json", root));
+  const std::string config_path = directory + "/config.json";
+  TRIREME_RETURN_IF_ERROR(load(parser, config_path, root));
   read_uint(root, "max_position_embeddings", info.tokens_max);
   read_uint(root, "vocab_size", info.vocabulary_size);
-  read_eos(root, info.eos_token_ids);
+  TRIREME_RETURN_IF_ERROR(
+      annotate(read_eos(root, info.vocabulary_size, info.eos_token_ids), config_path));
   const bool is_elsewhere = generation_config != "auto" && generation_config != "vllm";
   const std::string path =
       (is_elsewhere ? generation_config : directory) + "/generation_config.json";
   if (!is_elsewhere && ::access(path.c_str(), F_OK) != 0) return info;
   TRIREME_RETURN_IF_ERROR(
       annotate(load(parser, path, root), is_elsewhere ? "--generation-config" : "model"));
-  read_eos(root, info.eos_token_ids);
-  if (generation_config != "vllm") read_defaults(root, info.defaults);
+  TRIREME_RETURN_IF_ERROR(annotate(read_eos(root, info.vocabulary_size, info.eos_token_ids), path));
+  if (generation_config == "vllm") return info;
+  TRIREME_RETURN_IF_ERROR(annotate(read_defaults(root, info.defaults), path));
   return info;
 }
 

@@ -2,6 +2,7 @@
 #include "api_server/model_info.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
@@ -68,6 +69,45 @@ TEST_F(ModelInfoTest, model_without_the_file_has_no_defaults) {
   const auto info = read("auto");
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->eos_token_ids, std::vector<int32_t>{1});
+}
+
+TEST_F(ModelInfoTest, value_that_cannot_be_is_refused_with_file_field_and_value) {
+  const std::string path = (root_ / "model/generation_config.json").string();
+  const auto refusal = [&](std::string_view text) {
+    write("model/generation_config.json", text);
+    return std::string(read("auto").status().message());
+  };
+  const std::string begin = path + ": ";
+  EXPECT_EQ(refusal(R"({"temperature":"hot"})"),
+            begin + "temperature is \"hot\", not a number in [0, 2]");
+  EXPECT_EQ(refusal(R"({"top_p":0})"), begin + "top_p is 0, not a number in (0, 1]");
+  EXPECT_EQ(refusal(R"({"top_k":-5})"), begin + "top_k is -5, not a whole number of at least -1");
+  EXPECT_EQ(refusal(R"({"max_new_tokens":0})"),
+            begin + "max_new_tokens is 0, not a whole number of at least 1");
+  EXPECT_EQ(refusal(R"({"eos_token_id":[1,99999999]})"),
+            begin + "eos_token_id is [1,99999999], not a token id in [0, 8], or a list");
+  write("model/config.json", R"({"eos_token_id":"x"})");
+  EXPECT_EQ(std::string(read("auto").status().message()),
+            (root_ / "model/config.json").string() +
+                ": eos_token_id is \"x\", not a token id in [0, 2147483647], or a list");
+}
+
+TEST_F(ModelInfoTest, null_is_absent_and_all_is_a_top_k) {
+  write("model/generation_config.json",
+        R"({"temperature":null,"top_k":-1,"top_p":1,"eos_token_id":null,"max_new_tokens":null})");
+  const auto info = read("auto");
+  ASSERT_TRUE(info.ok()) << info.status();
+  EXPECT_EQ(info->defaults.sampling.temperature, 1.0F);
+  EXPECT_EQ(info->defaults.sampling.top_k, 0);
+  EXPECT_EQ(info->eos_token_ids, std::vector<int32_t>{1});
+}
+
+TEST_F(ModelInfoTest, what_is_no_file_is_refused_and_not_waited_for) {
+  const fs::path path = root_ / "model/generation_config.json";
+  fs::remove(path);
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  EXPECT_EQ(std::string(read("auto").status().message()),
+            "model: " + path.string() + ": is not a regular file");
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 
@@ -47,6 +48,12 @@ StatusOr<ChatTemplate> ChatTemplate::load_with_source(const std::string& directo
 
 StatusOr<ChatTemplate> ChatTemplate::load_with_option(const std::string& directory,
                                                       const std::string& path_or_source) {
+  std::error_code ignored;  // Of template text, for instance: too long for a path.
+  const auto status = std::filesystem::status(path_or_source, ignored);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+    return error(StatusCode::kInvalidArgument, "chat template %s: is not a regular file",
+                 path_or_source);
+  }
   std::ifstream file(path_or_source, std::ios::binary);
   if (file) {
     const std::string source{std::istreambuf_iterator<char>(file), {}};

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 
 namespace trireme::api {
 
@@ -155,6 +156,11 @@ std::string with_long_integers_as_reals(std::string_view json) {
 }
 
 StatusOr<JsonValue> read_json_file(simdjson::dom::parser& parser, const std::string& path) {
+  std::error_code ignored;
+  const auto status = std::filesystem::status(path, ignored);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+    return error(StatusCode::kInvalidArgument, "%s: is not a regular file", path);
+  }
   JsonValue root;
   const simdjson::error_code code = parser.load(path).get(root);
   if (code == simdjson::IO_ERROR) {

@@ -11,6 +11,10 @@ use crate::error::{Code, Result, TextError};
 
 /// `None`: there is no such file.
 pub fn read_text(path: &Path) -> Result<Option<String>> {
+    // A pipe would be waited for without end.
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(TextError::broken_file(path, "not a regular file"));
+    }
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
