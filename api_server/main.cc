@@ -7,6 +7,7 @@
 
 #include "api_server/launcher/launcher.h"
 #include "api_server/server.h"
+#include "common/hub/model_fingerprint.h"
 #include "common/hub/resolve_model.h"
 #include "common/log.h"
 #include "common/options/serve_flags.h"
@@ -16,7 +17,6 @@
 #include "common/random.h"
 #include "common/signals.h"
 #include "proto/member/cluster_context.h"
-#include "worker/weights/model_fingerprint.h"
 
 namespace trireme::api {
 namespace {
@@ -41,7 +41,7 @@ Status run(std::span<const char* const> arguments) {
   TRIREME_RETURN_IF_ERROR(member::fix_cluster_key(options));
   options.internal.launch = entropy64();
   // A model that cannot be read is for the engines to tell.
-  options.internal.model_fingerprint = worker::model_fingerprint(directory).value_or("");
+  options.internal.model_fingerprint = hub::model_fingerprint(directory).value_or("");
   const std::string launch = std::to_string(options.internal.launch);
   for_children.insert(for_children.end(), {"--internal-model-directory", directory.c_str(),
                                            "--internal-launch", launch.c_str()});

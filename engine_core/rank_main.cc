@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "common/hub/model_fingerprint.h"
 #include "common/log.h"
 #include "common/random.h"
 #include "engine_core/engine_channel.h"
@@ -11,7 +12,6 @@
 #include "engine_core/executor.h"
 #include "engine_core/io_thread.h"
 #include "engine_core/scheduler.h"
-#include "worker/weights/model_fingerprint.h"
 
 namespace trireme::engine {
 namespace {
@@ -109,7 +109,7 @@ Status run_rank(const ServeOptions& options, const std::vector<std::string>& com
   // that cannot be read is for the workers to tell.
   ServeOptions ours = options;
   ours.internal.model_fingerprint =
-      worker::model_fingerprint(options.model_directory()).value_or("");
+      hub::model_fingerprint(options.model_directory()).value_or("");
   TRIREME_ASSIGN_OR_RETURN(auto io, IoThread::start(ours, incarnation, *channel));
   const Status status = serve(options, *executor, incarnation, *channel, *io, stop);
   io->stop(status.ok() ? "stopped" : std::string(status.message()));

@@ -135,7 +135,7 @@ struct InternalOptions {
   bool is_engine_rank = false;    // set with it: engine-core as a rank, not as node agent
   std::string model_directory;    // --internal-model-directory: what the parent resolved --model to
   std::string demo_model;         // --internal-demo-model: where no model is named
-  // --internal-model-fingerprint: what tells the model in that directory from others; empty: unknown
+  // --internal-model-fingerprint: what tells the model there from others; empty: unknown
   std::string model_fingerprint;
   uint64_t launch = 0;            // --internal-launch: LaunchId of this node's start
   int death_fd = -1;              // --internal-death-fd: closed by the parent's death

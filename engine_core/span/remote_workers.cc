@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "common/host_name.h"
+#include "common/hub/model_fingerprint.h"
 #include "common/random.h"
 #include "common/version.h"
 #include "common/zmq/context.h"
@@ -17,7 +18,6 @@
 #include "proto/member/cluster_context.h"
 #include "proto/member/cluster_shape.h"
 #include "proto/member/member_link.h"
-#include "worker/weights/model_fingerprint.h"
 
 namespace trireme::engine {
 namespace {
@@ -90,7 +90,7 @@ struct RemoteWorkers::Parts {
 
 StatusOr<std::vector<wire::ConfigEntry>> group_config(const ServeOptions& options) {
   std::vector<wire::ConfigEntry> config = member::cluster_config(options);
-  TRIREME_ASSIGN_OR_RETURN(std::string model, worker::model_fingerprint(options.model_directory()));
+  TRIREME_ASSIGN_OR_RETURN(std::string model, hub::model_fingerprint(options.model_directory()));
   config.push_back({"nnodes", std::to_string(options.parallel.node_count)});
   config.push_back({"version", std::string(kVersion)});
   std::erase_if(config, [](const wire::ConfigEntry& entry) { return entry.name == "model"; });

@@ -1,5 +1,5 @@
 // Tests of what tells one model from another.
-#include "worker/weights/model_fingerprint.h"
+#include "common/hub/model_fingerprint.h"
 
 #include <gtest/gtest.h>
 
@@ -8,23 +8,23 @@
 
 #include "worker/tiny_model_for_test.h"
 
-namespace trireme::worker {
+namespace trireme::hub {
 namespace {
 
 class ModelFingerprint : public ::testing::Test {
  protected:
   ModelFingerprint() {
-    write_tiny_model(one_, "LlamaForCausalLM");
-    write_tiny_model(other_, "LlamaForCausalLM");
+    worker::write_tiny_model(one_, "LlamaForCausalLM");
+    worker::write_tiny_model(other_, "LlamaForCausalLM");
   }
-  static std::string of(const TestDirectory& directory) {
+  static std::string of(const worker::TestDirectory& directory) {
     const auto text = model_fingerprint(directory.path());
     EXPECT_TRUE(text.ok()) << text.status();
     return text.value_or("");
   }
 
-  TestDirectory one_;
-  TestDirectory other_;
+  worker::TestDirectory one_;
+  worker::TestDirectory other_;
 };
 
 TEST_F(ModelFingerprint, does_not_depend_on_where_the_model_lies) {
@@ -51,4 +51,4 @@ TEST_F(ModelFingerprint, model_that_is_not_there_is_named) {
 }
 
 }  // namespace
-}  // namespace trireme::worker
+}  // namespace trireme::hub

@@ -7,8 +7,8 @@
 
 #include "common/status.h"
 
-namespace trireme::worker {
+namespace trireme::hub {
 
 [[nodiscard]] StatusOr<std::string> model_fingerprint(const std::string& directory);
 
-}  // namespace trireme::worker
+}  // namespace trireme::hub

@@ -1,16 +1,15 @@
-#include "worker/weights/model_fingerprint.h"
+#include "common/hub/model_fingerprint.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <vector>
 
-#include "worker/weights/model_config.h"
-
-namespace trireme::worker {
+namespace trireme::hub {
 namespace {
 
 constexpr std::streamoff kTailBytes = 64 * 1024;
@@ -30,9 +29,11 @@ class Hash {
 };
 
 StatusOr<std::string> read_whole(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
+  std::ifstream file;
   std::stringstream text;
-  if (!(text << file.rdbuf())) {
+  // A pipe would be waited for.
+  if (std::filesystem::is_regular_file(path)) file.open(path, std::ios::binary);
+  if (!file.is_open() || !(text << file.rdbuf())) {
     return error(StatusCode::kNotFound, "%s cannot be read: %s", path, std::strerror(errno));
   }
   return text.str();
@@ -52,7 +53,7 @@ std::string tail_of(const std::filesystem::path& path, std::streamoff size) {
 StatusOr<std::string> model_fingerprint(const std::string& directory) try {
   const std::string path = directory + "/config.json";
   TRIREME_ASSIGN_OR_RETURN(const std::string text, read_whole(path));
-  TRIREME_ASSIGN_OR_RETURN(const ModelConfig config, parse_model_config(text, path));
+  const auto architectures = nlohmann::json::parse(text).at("architectures");
   Hash hash;
   hash.add(text);
   std::vector<std::filesystem::path> files;
@@ -66,9 +67,9 @@ StatusOr<std::string> model_fingerprint(const std::string& directory) try {
     hash.add(std::to_string(size));
     hash.add(tail_of(file, size));
   }
-  return absl::StrFormat("%s %016x", config.architecture, hash.value());
+  return absl::StrFormat("%s %016x", architectures.at(0).get<std::string>(), hash.value());
 } catch (const std::exception& failure) {
   return error(StatusCode::kUnavailable, "%s: %s", directory, failure.what());
 }
 
-}  // namespace trireme::worker
+}  // namespace trireme::hub
