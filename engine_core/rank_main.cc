@@ -62,6 +62,8 @@ SchedulerConfig scheduler_config(const ServeOptions& options, const KvCapacity& 
   config.kv.block_count = capacity.block_count;
   config.kv.block_tokens = asked.block_tokens;
   config.kv.prefix_caching = asked.prefix_caching;
+  config.kv.store_slot_count = capacity.store_slot_count;
+  config.store_slot_bytes = capacity.store_slot_bytes;
   for (uint64_t& word : config.kv.hash_key) word = entropy64();
   return config;
 }
@@ -92,6 +94,7 @@ Status serve(const ServeOptions& options, Executor& executor, Incarnation incarn
                 .worker_pids = capacity.worker_pids});
   log::info("rank_ready", {{"blocks", capacity.block_count},
                            {"block_tokens", options.scheduler.block_tokens},
+                           {"offload_blocks", capacity.store_slot_count},
                            {"model_tokens_max", model_tokens_max}});
   return loop.run(stop);
 }

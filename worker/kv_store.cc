@@ -1,5 +1,8 @@
 #include "worker/kv_store.h"
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/statvfs.h>
@@ -50,11 +53,13 @@ class MemoryStore final : public KvStore {
 
 class FileStore final : public KvStore {
  public:
-  FileStore(UniqueFd file, uint64_t slot_bytes) : file_(std::move(file)), buffer_(slot_bytes) {}
+  FileStore(UniqueFd file, const KvStoreOptions& options)
+      : file_(std::move(file)), buffer_(options.slot_bytes), checksums_(options.slot_count) {}
 
   std::span<std::byte> begin_save(uint32_t) override { return buffer_; }
 
   Status end_save(uint32_t slot) override {
+    checksums_[slot] = checksum();
     return move_all(slot, "written", [this](std::size_t done, off_t at) {
       return ::pwrite(file_.get(), buffer_.data() + done, buffer_.size() - done, at);
     });
@@ -64,10 +69,15 @@ class FileStore final : public KvStore {
     TRIREME_RETURN_IF_ERROR(move_all(slot, "read", [this](std::size_t done, off_t at) {
       return ::pread(file_.get(), buffer_.data() + done, buffer_.size() - done, at);
     }));
+    if (checksum() != checksums_[slot]) {
+      return error(StatusCode::kDataLoss, "slot %u reads otherwise than it was written", slot);
+    }
     return std::span<const std::byte>(buffer_);
   }
 
  private:
+  [[nodiscard]] uint64_t checksum() const { return XXH3_64bits(buffer_.data(), buffer_.size()); }
+
   template <typename Move>
   Status move_all(uint32_t slot, const char* what, const Move& move) {
     const uint64_t begin = slot * uint64_t{buffer_.size()};
@@ -85,6 +95,7 @@ class FileStore final : public KvStore {
 
   UniqueFd file_;
   std::vector<std::byte> buffer_;
+  std::vector<uint64_t> checksums_;  // By slot.
 };
 
 // Some file systems cannot make a file without a name: there it loses it at once.
@@ -119,7 +130,7 @@ StatusOr<std::unique_ptr<KvStore>> make_file_store(const KvStoreOptions& options
   }
   // A limit on the size of files is then what a full disk is: an error.
   ::signal(SIGXFSZ, SIG_IGN);
-  return std::make_unique<FileStore>(std::move(file), options.slot_bytes);
+  return std::make_unique<FileStore>(std::move(file), options);
 }
 
 template <typename... Args>

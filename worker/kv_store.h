@@ -2,8 +2,8 @@
 // file. The engine says what goes where (StepInput: save_blocks, load_blocks, ...).
 //
 // The file has no name, so that it is gone with the process, however that ends. It grows as slots
-// are used. A save or a load that fails is told to the engine and harms nothing else.
-// Threads: the worker's.
+// are used, and what is read from it is checked against a checksum in memory. A save or a load that
+// fails is told to the engine and harms nothing else. Threads: the worker's.
 #pragma once
 
 #include <cstddef>

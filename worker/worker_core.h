@@ -33,9 +33,9 @@ struct WorkerParts {
   uint32_t logits_rows_max = 64;  // In one forward, beyond one per sampling row.
   // Opens the store for so many blocks of so many bytes beside so many bytes of KV memory; null:
   // this worker has none.
-  std::function<StatusOr<std::unique_ptr<KvStore>>(uint32_t slot_count, uint64_t slot_bytes,
-                                                   uint64_t kv_bytes)>
-      open_store;
+  using OpenStore = std::function<StatusOr<std::unique_ptr<KvStore>>(
+      uint32_t slot_count, uint64_t slot_bytes, uint64_t kv_bytes)>;
+  OpenStore open_store;
 };
 
 [[nodiscard]] std::unique_ptr<Worker> make_worker(WorkerParts parts);

@@ -1,4 +1,5 @@
 // Worker::load: from a model directory to a worker that is ready for its KV memory.
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -41,6 +42,20 @@ StatusOr<WorkerCores> take_cores(const ServeOptions& options, const WorkerPlace&
                              {"threads", cores.thread_count},
                              {"numa_nodes", cpu_list_text(nodes)}});
   return cores;
+}
+
+// The KV memory of this node's workers is promised, but none of it has been touched yet.
+WorkerParts::OpenStore store_opener(const SchedulerOptions& options, uint32_t local_workers) {
+  return [directory = options.kv_offloading_path, local_workers](
+             uint32_t slot_count, uint64_t slot_bytes, uint64_t kv_bytes) {
+    const uint64_t available = available_memory("");
+    return open_kv_store(
+        {.directory = directory,
+         .slot_count = slot_count,
+         .slot_bytes = slot_bytes,
+         .sharers = local_workers,
+         .memory_available = available - std::min(available, kv_bytes * local_workers)});
+  };
 }
 
 }  // namespace
@@ -91,7 +106,8 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
                       .model = std::move(model),
                       .pool = pool,
                       .kv_bytes_max = kv_bytes,
-                      .load_milliseconds = static_cast<uint32_t>(spent.count())});
+                      .load_milliseconds = static_cast<uint32_t>(spent.count()),
+                      .open_store = store_opener(options.scheduler, workers.count)});
 }
 
 }  // namespace trireme::worker

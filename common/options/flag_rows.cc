@@ -81,6 +81,8 @@ const FlagRow kRows[] = {
     {"kv-cache-dtype", "", kScheduler, "TYPE", "auto, bfloat16, int8 (half the memory, a scale for each token and head); auto: the model's", kWorks, store_kv_cache_dtype},
     {"num-gpu-blocks-override", "", kScheduler, "N", "KV blocks per engine; default: as many as fit and --max-num-seqs sequences can fill", kWorks, STORE(scheduler.block_count)},
     {"kv-cache-memory-bytes", "", kScheduler, "BYTES", "KV memory per worker, instead of a share", kWorks, STORE(scheduler.kv_bytes)},
+    {"kv-offloading-size", "", kScheduler, "GIB", "KV blocks that the cache has no room for are kept in so much host memory of each engine, in all its workers together", kWorks, STORE(scheduler.kv_offloading_gib)},
+    {"kv-offloading-path", "", kScheduler, "DIR", "or on this disk: a file without a name for each worker", kWorks, STORE(scheduler.kv_offloading_path)},
     {"gpu-memory-utilization", "", kScheduler, "SHARE", "KV memory of this node's workers, as a share of what the loaded weights left free; default: 0.9, but at most 4 GiB a worker", kWorks, STORE(scheduler.memory_utilization)},
 
     {"device", "", kDevice, "KIND", "auto or cpu: workers compute on the CPU", kWorks, store_device},
@@ -282,8 +284,7 @@ const FlagRow kRows[] = {
     {"spec-model", "", "", "MODEL", "draft models are not supported; --speculative-config has the method ngram", kRefused},
     {"kv-transfer-config", "", "", "JSON", "KV is not moved between engines", kRefused},
     {"kv-events-config", "", "", "JSON", "KV events are not published", kRefused},
-    {"kv-offloading-size", "", "", "GIB", "KV is not offloaded", kRefused},
-    {"kv-offloading-backend", "", "", "KIND", "KV is not offloaded", kRefused},
+    {"kv-offloading-backend", "", "", "KIND", "KV is offloaded by ourselves, to memory or with --kv-offloading-path to a disk", kRefused, nullptr, "native"},
     {"otlp-traces-endpoint", "", "", "URL", "traces are not sent", kRefused},
     {"collect-detailed-traces", "", "", "PARTS...", "traces are not sent", kRefused},
     {"custom-histogram-buckets", "", "", "JSON", "buckets are vLLM's defaults", kRefused},

@@ -84,6 +84,8 @@ struct SchedulerOptions {
   uint32_t block_tokens = 16;  // --block-size
   uint32_t block_count = 0;    // --num-gpu-blocks-override; 0: as many as fit.
   uint64_t kv_bytes = 0;       // --kv-cache-memory-bytes; 0: from the memory share.
+  double kv_offloading_gib = 0;    // --kv-offloading-size, of an engine; 0: nothing is offloaded
+  std::string kv_offloading_path;  // --kv-offloading-path: a directory; empty: memory
   // --gpu-memory-utilization: of what the weights left free; none: the worker's modest default
   std::optional<double> memory_utilization;
 };

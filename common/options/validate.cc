@@ -92,6 +92,23 @@ Status validate_balancing(const ParallelOptions& p) {
   return absl::OkStatus();
 }
 
+Status validate_offloading(const SchedulerOptions& s) {
+  constexpr double kGibMax = 1 << 20;
+  if (!(s.kv_offloading_gib >= 0 && s.kv_offloading_gib <= kGibMax)) {
+    return error(kBad, "--kv-offloading-size %g: GiB from 0 to %g", s.kv_offloading_gib, kGibMax);
+  }
+  if (s.kv_offloading_gib > 0 && !s.prefix_caching) {
+    return error(kBad,
+                 "--kv-offloading-size %g: blocks come back as hits of the prefix cache, which "
+                 "--no-enable-prefix-caching turns off; leave out one of them",
+                 s.kv_offloading_gib);
+  }
+  if (s.kv_offloading_gib == 0 && !s.kv_offloading_path.empty()) {
+    return error(kBad, "--kv-offloading-path %s needs --kv-offloading-size", s.kv_offloading_path);
+  }
+  return absl::OkStatus();
+}
+
 Status validate_scheduler(const SchedulerOptions& s) {
   if (s.sequences_max == 0) return error(kBad, "--max-num-seqs 0: must be at least 1");
   if (s.sequences_max > 65536)
@@ -115,6 +132,7 @@ Status validate_scheduler(const SchedulerOptions& s) {
     return error(kBad, "--priority-ageing-seconds %u: at most 3600; 0 for strict priorities",
                  s.priority_ageing_seconds);
   }
+  TRIREME_RETURN_IF_ERROR(validate_offloading(s));
   return validate_speculation(s.speculation);
 }
 

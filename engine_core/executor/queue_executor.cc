@@ -14,6 +14,7 @@
 namespace trireme::engine {
 namespace {
 
+constexpr uint64_t kStoreSlotsMax = 1U << 26;
 constexpr Duration kStartPoll = std::chrono::milliseconds(20);
 constexpr Duration kLoadReport = std::chrono::seconds(10);
 // The ring holds more steps than may be in flight: a worker that lets it fill has died or hangs.
@@ -75,8 +76,9 @@ StatusOr<KvCapacity> QueueExecutor::start(Bell& bell, StopSignal& stop) {
   is_started_ = true;
   TRIREME_RETURN_IF_ERROR(start_workers(stop));
   TRIREME_ASSIGN_OR_RETURN(const auto ready, wait_for_workers(stop));
-  TRIREME_ASSIGN_OR_RETURN(const KvCapacity capacity, size_kv(ready, length));
-  TRIREME_RETURN_IF_ERROR(allocate_kv(capacity.block_count, stop));
+  TRIREME_ASSIGN_OR_RETURN(KvCapacity capacity, size_kv(ready, length));
+  TRIREME_RETURN_IF_ERROR(size_store(ready, capacity));
+  TRIREME_RETURN_IF_ERROR(allocate_kv(capacity, stop));
   worker_pids_ = capacity.worker_pids;
   collector_thread_ = std::thread([this] { collect_results(); });
   on_started();
@@ -157,9 +159,36 @@ StatusOr<KvCapacity> QueueExecutor::size_kv(const std::vector<wire::WorkerReady>
   return capacity;
 }
 
-Status QueueExecutor::allocate_kv(uint32_t block_count, StopSignal& stop) {
+// All workers do the same moves, so each has as many slots, of its own block's size.
+Status QueueExecutor::size_store(const std::vector<wire::WorkerReady>& ready,
+                                 KvCapacity& capacity) {
+  const auto bytes = static_cast<uint64_t>(options_.scheduler.kv_offloading_gib * (1ULL << 30));
+  if (options_.scheduler.kv_offloading_gib == 0) return absl::OkStatus();
+  for (const wire::WorkerReady& worker : ready) capacity.store_slot_bytes += worker.block_bytes;
+  const uint64_t slots = bytes / std::max<uint64_t>(capacity.store_slot_bytes, 1);
+  if (slots == 0) {
+    return error(StatusCode::kInvalidArgument,
+                 "--kv-offloading-size %g GiB is less than one KV block, which takes %u bytes in "
+                 "all workers together",
+                 options_.scheduler.kv_offloading_gib, capacity.store_slot_bytes);
+  }
+  if (slots > kStoreSlotsMax) {
+    return error(
+        StatusCode::kInvalidArgument,
+        "--kv-offloading-size %g GiB is more than %u KV blocks of %u bytes, all that can be "
+        "kept track of",
+        options_.scheduler.kv_offloading_gib, kStoreSlotsMax, capacity.store_slot_bytes);
+  }
+  capacity.store_slot_count = static_cast<uint32_t>(slots);
+  if (worker_count() > 1) {
+    gathering_.emplace(worker_count(), worker_count() - options_.parallel.tensor_parallel_size);
+  }
+  return absl::OkStatus();
+}
+
+Status QueueExecutor::allocate_kv(const KvCapacity& capacity, StopSignal& stop) {
   buffer_.clear();
-  wire::pack(wire::KvInit{block_count}, buffer_);
+  wire::pack(wire::KvInit{capacity.block_count, capacity.store_slot_count}, buffer_);
   TRIREME_RETURN_IF_ERROR(broadcast(Deadline::after(kSubmitMax)));
   for (uint32_t count = 0; count < worker_count(); ++count) {
     TRIREME_ASSIGN_OR_RETURN(const auto received, await_record(stop));
@@ -262,7 +291,13 @@ Status QueueExecutor::take_record(const shm::ShmCollector::Received& received) {
     return error(StatusCode::kUnavailable, "worker rank %u: %s", received.ring, result->error);
   }
   const uint32_t output_rank = worker_count() - options_.parallel.tensor_parallel_size;
-  if (received.ring != output_rank) return absl::OkStatus();
+  if (gathering_) {
+    TRIREME_ASSIGN_OR_RETURN(auto whole, gathering_->take(received.ring, *std::move(result)));
+    if (!whole) return absl::OkStatus();
+    result = *std::move(whole);
+  } else if (received.ring != output_rank) {
+    return absl::OkStatus();
+  }
   if (!results_.push(*std::move(result))) {
     return error(StatusCode::kDataLoss, "worker rank %u answers more steps than there were",
                  received.ring);

@@ -6,10 +6,10 @@
 // Workers at other places (nodes) get their steps by another sender beside the ring; their answers
 // come into the same result rings. Beside its ring a worker of this place keeps its sign of life,
 // which is looked at when a step is late. Every worker answers every step; the tokens are those of
-// the first TP rank of the last stage, an error of any worker is the engine's. A collector thread
-// waits for the answers, because the main thread waits for descriptors. Derived classes start,
-// watch and stop the workers. Threads: the engine's main thread, and the collector, which only
-// touches the results.
+// the first TP rank of the last stage, an error of any worker is the engine's, and so is what any
+// of them lost of its store of KV blocks (result_gathering.h). A collector thread waits for the
+// answers, because the main thread waits for descriptors. Derived classes start, watch and stop the
+// workers. Threads: the engine's main thread, and the collector, which only touches the results.
 #pragma once
 
 #include <atomic>
@@ -21,6 +21,7 @@
 
 #include "common/shm/shm_queue.h"
 #include "engine_core/executor.h"
+#include "engine_core/executor/result_gathering.h"
 #include "engine_core/spsc_ring.h"
 #include "engine_core/worker_watch.h"
 #include "proto/messages.h"
@@ -69,7 +70,9 @@ class QueueExecutor : public Executor {
   [[nodiscard]] StatusOr<std::vector<wire::WorkerReady>> wait_for_workers(StopSignal& stop);
   [[nodiscard]] StatusOr<KvCapacity> size_kv(const std::vector<wire::WorkerReady>& ready,
                                              uint32_t model_tokens_max) const;
-  [[nodiscard]] Status allocate_kv(uint32_t block_count, StopSignal& stop);
+  [[nodiscard]] Status size_store(const std::vector<wire::WorkerReady>& ready,
+                                  KvCapacity& capacity);
+  [[nodiscard]] Status allocate_kv(const KvCapacity& capacity, StopSignal& stop);
   // The next record of a worker while starting; kCancelled, or why none can come.
   [[nodiscard]] StatusOr<shm::ShmCollector::Received> await_record(StopSignal& stop);
   void collect_results() noexcept;
@@ -87,7 +90,8 @@ class QueueExecutor : public Executor {
   Bell* bell_ = nullptr;
   SpscRing<wire::StepResult> results_{16};
   std::atomic<bool> has_failed_{false};
-  Status failure_;  // Written before has_failed_.
+  Status failure_;                            // Written before has_failed_.
+  std::optional<ResultGathering> gathering_;  // Where several workers have stores.
   std::thread collector_thread_;
   std::vector<uint32_t> worker_pids_;
   WorkerWatch watch_;
