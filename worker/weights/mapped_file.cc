@@ -13,8 +13,8 @@
 namespace trireme::worker {
 namespace {
 
-Status system_error(const std::string& what, const std::string& path, int code) {
-  return error(absl::ErrnoToStatusCode(code), "%s %s: %s", what, path, std::strerror(code));
+Status unreadable(const std::string& path, int code) {
+  return error(absl::ErrnoToStatusCode(code), "%s cannot be read: %s", path, std::strerror(code));
 }
 
 }  // namespace
@@ -22,16 +22,16 @@ Status system_error(const std::string& what, const std::string& path, int code) 
 StatusOr<MappedFile> MappedFile::open(const std::string& path) {
   // Not blocking: a pipe without a writer is refused, not waited for.
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!fd.is_open()) return system_error("open", path, errno);
+  if (!fd.is_open()) return unreadable(path, errno);
   struct stat info {};
-  if (::fstat(fd.get(), &info) != 0) return system_error("stat", path, errno);
+  if (::fstat(fd.get(), &info) != 0) return unreadable(path, errno);
   if (!S_ISREG(info.st_mode)) {
     return error(StatusCode::kInvalidArgument, "%s is not a regular file", path);
   }
   const auto size = static_cast<std::size_t>(info.st_size);
   if (size == 0) return MappedFile(path, {});
   void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
-  if (data == MAP_FAILED) return system_error("map", path, errno);
+  if (data == MAP_FAILED) return unreadable(path, errno);
   return MappedFile(path, {static_cast<const std::byte*>(data), size});
 }
 

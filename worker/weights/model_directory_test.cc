@@ -1,6 +1,7 @@
 #include "worker/weights/model_directory.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "worker/weights/test_directory.h"
 
@@ -32,11 +33,18 @@ TEST(ModelDirectory, missing_parts_are_named) {
   const TestDirectory directory;
   EXPECT_EQ(refusal("/no/such/model"), "model directory /no/such/model: No such file or directory");
   EXPECT_EQ(refusal(directory.path()),
-            "open " + directory.path() + "/config.json: No such file or directory");
+            directory.path() + "/config.json cannot be read: No such file or directory");
   directory.write("config.json", kConfig);
   EXPECT_NE(refusal(directory.path()).find("has neither model.safetensors"), std::string::npos);
   EXPECT_EQ(refusal(directory.path() + "/config.json"),
             "model directory " + directory.path() + "/config.json: not a directory");
+}
+
+TEST(ModelDirectory, a_pipe_is_refused_and_not_waited_for) {
+  const TestDirectory directory;
+  const std::string path = directory.path() + "/config.json";
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  EXPECT_EQ(refusal(directory.path()), path + " is not a regular file");
 }
 
 }  // namespace

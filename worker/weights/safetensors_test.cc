@@ -199,7 +199,7 @@ TEST_F(Shards, index_joins_its_shards) {
 TEST_F(Shards, missing_shard_is_named) {
   directory_.write("1.safetensors", shard("a"));
   write_index(R"({"a":"1.safetensors","b":"2.safetensors"})");
-  expect_refused("2.safetensors: No such file");
+  expect_refused("2.safetensors cannot be read: No such file");
 }
 
 TEST_F(Shards, tensor_in_another_shard_than_the_index_says_is_named) {
