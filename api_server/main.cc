@@ -22,8 +22,8 @@ namespace trireme::api {
 namespace {
 
 Status run(std::span<const char* const> arguments) {
-  if (wants_help(arguments)) {
-    std::fputs(serve_help("api-server").c_str(), stdout);
+  if (const std::string text = help_or_version("api-server", arguments); !text.empty()) {
+    std::fputs(text.c_str(), stdout);
     return {};
   }
   std::vector<std::string> notices;

@@ -22,6 +22,13 @@ trireme::Status run(std::span<const char* const> args) {
   TRIREME_ASSIGN_OR_RETURN(const auto context, trireme::member::make_cluster_context(options));
   TRIREME_ASSIGN_OR_RETURN(const auto loop,
                            trireme::coordinator::CoordinatorLoop::create(*context, options));
+  // Of one that an api-server started, the api-server tells.
+  if (options.internal.listen_fd < 0) {
+    trireme::log::tell("coordinator_alone",
+                       absl::StrFormat("coordinator of --data-parallel-size %u at %s, without a "
+                                       "front end of its own; ready until told to stop",
+                                       options.parallel.data_parallel_size, loop->endpoint()));
+  }
   return loop->run(stop);
 }
 
@@ -30,8 +37,8 @@ trireme::Status run(std::span<const char* const> args) {
 int main(int argc, char** argv) {
   trireme::log::start("coordinator");
   const std::span<const char* const> args(argv + 1, static_cast<std::size_t>(argc - 1));
-  if (trireme::wants_help(args)) {
-    std::fputs(trireme::serve_help("coordinator").c_str(), stdout);
+  if (const std::string text = trireme::help_or_version("coordinator", args); !text.empty()) {
+    std::fputs(text.c_str(), stdout);
     return 0;
   }
   return trireme::process::end_with(run(args));

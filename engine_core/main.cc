@@ -82,8 +82,9 @@ Status run(int argc, char** argv) {
 }  // namespace trireme::engine
 
 int main(int argc, char** argv) {
-  if (trireme::wants_help(std::span<const char* const>(argv + 1, argv + argc))) {
-    std::fputs(trireme::serve_help("engine-core").c_str(), stdout);
+  const std::string text = trireme::help_or_version("engine-core", {argv + 1, argv + argc});
+  if (!text.empty()) {
+    std::fputs(text.c_str(), stdout);
     return EXIT_SUCCESS;
   }
   trireme::log::start("engine-core");

@@ -111,8 +111,7 @@ Status run_rank(const ServeOptions& options, const std::vector<std::string>& com
   // As the directory is now: a model that was changed under a running cluster is another one. One
   // that cannot be read is for the workers to tell.
   ServeOptions ours = options;
-  ours.internal.model_fingerprint =
-      hub::model_fingerprint(options.model_directory()).value_or("");
+  ours.internal.model_fingerprint = hub::model_fingerprint(options.model_directory()).value_or("");
   TRIREME_ASSIGN_OR_RETURN(auto io, IoThread::start(ours, incarnation, *channel));
   const Status status = serve(options, *executor, incarnation, *channel, *io, stop);
   io->stop(status.ok() ? "stopped" : std::string(status.message()));

@@ -2,6 +2,7 @@
 #include <csignal>
 #include <cstdio>
 #include <span>
+#include <string>
 
 #include "common/log.h"
 #include "common/options/serve_flags.h"
@@ -27,6 +28,11 @@ Status run(std::span<const char* const> arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  const std::string text = help_or_version("worker", {argv + 1, argv + argc});
+  if (!text.empty()) {
+    std::fputs(text.c_str(), stdout);
+    return 0;
+  }
   // Ctrl-C goes to the whole terminal; the engine stops its workers in order.
   std::signal(SIGINT, SIG_IGN);
   log::start("worker");

@@ -139,10 +139,10 @@ struct InternalOptions {
   std::string demo_model;         // --internal-demo-model: where no model is named
   // --internal-model-fingerprint: what tells the model there from others; empty: unknown
   std::string model_fingerprint;
-  uint64_t launch = 0;            // --internal-launch: LaunchId of this node's start
-  int death_fd = -1;              // --internal-death-fd: closed by the parent's death
-  int counters_fd = -1;           // --internal-counters-fd: shared by a node's api-servers
-  int listen_fd = -1;             // --internal-listen-fd: the coordinator's bound socket, or HTTP's
+  uint64_t launch = 0;   // --internal-launch: LaunchId of this node's start
+  int death_fd = -1;     // --internal-death-fd: closed by the parent's death
+  int counters_fd = -1;  // --internal-counters-fd: shared by a node's api-servers
+  int listen_fd = -1;    // --internal-listen-fd: the coordinator's bound socket, or HTTP's
   // --internal-node-worker-index, -count: this rank's worker among those here; count 0: by the
   // flags.
   uint32_t node_worker_index = 0;

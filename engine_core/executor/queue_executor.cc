@@ -3,18 +3,17 @@
 #include <pthread.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <sstream>
 
 #include "common/log.h"
+#include "worker/models/decoder_weights.h"
+#include "worker/weights/mapped_file.h"
 #include "worker/weights/model_config.h"
 
 namespace trireme::engine {
 namespace {
 
 constexpr uint64_t kStoreSlotsMax = 1U << 26;
+constexpr std::size_t kConfigBytesMax = 4'000'000;
 constexpr Duration kStartPoll = std::chrono::milliseconds(20);
 constexpr Duration kLoadReport = std::chrono::seconds(10);
 // The ring holds more steps than may be in flight: a worker that lets it fill has died or hangs.
@@ -35,18 +34,28 @@ wire::ShmQueueStats stats_of(const shm::QueueMemory& queue) {
           .chunks_max = queue.shape().slot_count};
 }
 
-}  // namespace
-
-StatusOr<uint32_t> model_length(const ServeOptions& options) {
+StatusOr<worker::ModelConfig> read_config(const ServeOptions& options) {
   const std::string path = options.model_directory() + "/config.json";
-  std::ifstream file(path);
-  std::stringstream text;
-  if (!(text << file.rdbuf())) {
-    return error(StatusCode::kNotFound, "%s cannot be read: %s", path, std::strerror(errno));
-  }
-  TRIREME_ASSIGN_OR_RETURN(const worker::ModelConfig config,
-                           worker::parse_model_config(text.str(), path));
-  const uint32_t asked = options.model.model_tokens_max;
+  TRIREME_ASSIGN_OR_RETURN(const std::string text, worker::read_text_file(path, kConfigBytesMax));
+  return worker::parse_model_config(text, path);
+}
+
+// Said here, before a worker per part is started that can only say the same.
+Status check_worker_count(const ParallelOptions& parallel, const worker::ModelConfig& config) {
+  const uint32_t tp = parallel.tensor_parallel_size;
+  const uint32_t pp = parallel.pipeline_parallel_size;
+  const worker::WorkerPlace first{.tp_size = tp, .pp_size = pp};
+  TRIREME_RETURN_IF_ERROR(worker::DecoderShare::of(config, first).status());
+  if (uint64_t{tp} * pp <= shm::kWaitersMax) return absl::OkStatus();
+  return error(StatusCode::kInvalidArgument,
+               "--tensor-parallel-size %u x --pipeline-parallel-size %u: an engine has at most %u "
+               "workers",
+               tp, pp, shm::kWaitersMax);
+}
+
+// How long a sequence may be: --max-model-len, or what the model's config.json says.
+StatusOr<uint32_t> model_length(const ModelOptions& options, const worker::ModelConfig& config) {
+  const uint32_t asked = options.model_tokens_max;
   if (asked > config.positions_max) {
     return error(StatusCode::kInvalidArgument,
                  "--max-model-len %u is more than the model's max_position_embeddings %u", asked,
@@ -54,6 +63,8 @@ StatusOr<uint32_t> model_length(const ServeOptions& options) {
   }
   return asked > 0 ? asked : config.positions_max;
 }
+
+}  // namespace
 
 QueueExecutor::QueueExecutor(const ServeOptions& options, uint32_t local_count)
     : options_(options),
@@ -71,7 +82,9 @@ uint32_t QueueExecutor::steps_in_flight_max() const {
 
 StatusOr<KvCapacity> QueueExecutor::start(Bell& bell, StopSignal& stop) {
   bell_ = &bell;
-  TRIREME_ASSIGN_OR_RETURN(const uint32_t length, model_length(options_));
+  TRIREME_ASSIGN_OR_RETURN(const worker::ModelConfig config, read_config(options_));
+  TRIREME_ASSIGN_OR_RETURN(const uint32_t length, model_length(options_.model, config));
+  TRIREME_RETURN_IF_ERROR(check_worker_count(options_.parallel, config));
   TRIREME_RETURN_IF_ERROR(make_queues());
   is_started_ = true;
   TRIREME_RETURN_IF_ERROR(start_workers(stop));

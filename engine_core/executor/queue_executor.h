@@ -100,8 +100,4 @@ class QueueExecutor : public Executor {
   int steps_uncollected_ = 0;
 };
 
-// How long a sequence may be: --max-model-len, or what the model's config.json says.
-// kInvalidArgument when the flag asks for more than that.
-[[nodiscard]] StatusOr<uint32_t> model_length(const ServeOptions& options);
-
 }  // namespace trireme::engine

@@ -102,7 +102,8 @@ def test_broken_config(model, text, words):
     ("key", "value", "words"),
     [
         ("architectures", ["MambaForCausalLM"], ["MambaForCausalLM", "not supported", "LlamaForCausalLM"]),
-        ("architectures", None, ["architectures"]),
+        ("architectures", None, ["architectures is missing", "LlamaForCausalLM"]),
+        ("architectures", [], ["architectures is []", "LlamaForCausalLM"]),
         ("hidden_size", "wide", ["hidden_size"]),
         ("hidden_size", -1, ["hidden_size"]),
         ("num_attention_heads", 0, ["num_attention_heads"]),
@@ -134,6 +135,39 @@ def test_broken_tokenizer(model, text, words):
     if text is not None:
         (model / "tokenizer.json").write_text(text)
     fails(model).check(str(model), *words)
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer.json", "model.safetensors"])
+def test_file_that_is_a_pipe_is_not_waited_for(model, name):
+    (model / name).unlink()
+    os.mkfifo(model / name)
+    fails(model).check(name, "not a regular file")
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "words"),
+    [
+        ("generation_config.json", "temperature", "hot", ['temperature is "hot"', "[0, 2]"]),
+        ("generation_config.json", "top_k", -5, ["top_k is -5", "at least -1"]),
+        ("generation_config.json", "eos_token_id", [99999999], ["eos_token_id is [99999999]"]),
+        ("config.json", "eos_token_id", "x", ['eos_token_id is "x"']),
+    ],
+)
+def test_sampling_values_that_cannot_be(model, file, key, value, words):
+    values = json.loads((model / file).read_text())
+    values[key] = value
+    (model / file).write_text(json.dumps(values))
+    outcome = fails(model)
+    assert outcome.code == 1 and all(word in outcome.message for word in [str(model / file), *words]), outcome.message
+
+
+def test_rope_that_is_said_twice_and_differs(model):
+    config = json.loads((model / "config.json").read_text())
+    config["rope_scaling"] = {"rope_type": "mystery"}
+    config["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0}
+    (model / "config.json").write_text(json.dumps(config))
+    outcome = fails(model)
+    assert outcome.code == 1 and "rope_scaling" in outcome.message and "rope_parameters" in outcome.message
 
 
 def test_broken_chat_template(model):
@@ -310,7 +344,9 @@ def test_rpc_port_taken():
         (["--data-parallel-size", 2, "--data-parallel-rank", 2], ["--data-parallel-rank 2", "--data-parallel-size 2"]),
         (["--data-parallel-size", 0], ["--data-parallel-size 0", "at least 1"]),
         (["--tensor-parallel-size", 3], ["--tensor-parallel-size 3", "8 attention heads"]),
-        (["--pipeline-parallel-size", 9], ["--pipeline-parallel-size 9", "layers"]),
+        (["--pipeline-parallel-size", 9], ["--pipeline-parallel-size 9", "4 layers"]),
+        (["--pipeline-parallel-size", 99], ["--pipeline-parallel-size 99", "4 layers"]),
+        (["--max-model-len", 0], ["--max-model-len: 0"]),
         (["--data-parallel-hybrid-lb", "--data-parallel-size", 2], ["--data-parallel-hybrid-lb", "--data-parallel-size-local"]),
         (["--data-parallel-hybrid-lb", "--data-parallel-external-lb", "--data-parallel-size", 2, "--data-parallel-rank", 0,
           "--data-parallel-size-local", 1], ["--data-parallel-hybrid-lb", "--data-parallel-external-lb"]),

@@ -3,7 +3,10 @@ serving, and what two starts have in common.
 """
 
 import json
+import os
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from cluster import BIN, DEMO, Cluster, demo_cluster, free_port, ports_of, wait_for
@@ -129,3 +132,88 @@ def test_front_door_answers_at_once(words, code, said):
     assert done.returncode == code
     text = done.stdout if code == 0 else done.stderr
     assert said in text and len(text.splitlines()) == 1, text
+
+
+@pytest.fixture
+def front_door(tmp_path):
+    """The source tree's ./trireme with all built and installed; `serve` tells what it would serve."""
+    script = shutil.copy(Path(__file__).parents[2] / "trireme", tmp_path)
+    programs = {
+        "build/release/bin/trireme": f'shift; exec {BIN / "trireme"} layout "$@"',
+        "tools/dpkg-query": "echo installed",
+        "tools/cargo": "echo cargo 1.99.0",
+        "tools/ninja": "echo no work to do",
+    }
+    for name, text in programs.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    (tmp_path / "build/release/build.ninja").touch()
+
+    def serve(*flags) -> dict:
+        environment = {**os.environ, "PATH": f"{tmp_path / 'tools'}:{os.environ['PATH']}"}
+        done = subprocess.run([script, "serve", *flags], env=environment, capture_output=True, text=True, timeout=20,
+                              check=False)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        told = dict(line.split("=", 1) for line in done.stdout.splitlines())
+        return {name: told[name] for name in ("model", "served_model_name", "data_parallel_size")}
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    ("flags", "model", "name", "engines"),
+    [
+        ([], "models/demo", "demo", "2"),
+        (["--port", "9000"], "models/demo", "demo", "2"),
+        (["--port", "9000", "-dp", "3", "--served-model-name", "x"], "models/demo", "x", "3"),
+        (["org/name"], "org/name", "org/name", "1"),
+        (["--port", "9000", "models/demo-moe"], "models/demo-moe", "models/demo-moe", "1"),
+        (["--model", "models/demo-moe", "--port", "9000"], "models/demo-moe", "models/demo-moe", "1"),
+        (["--config", "CONFIG"], "models/demo-moe", "a", "1"),
+        (["--config", "CONFIG", "-dp", "2"], "models/demo-moe", "a", "2"),
+    ],
+)
+def test_front_door_serves_the_demo_only_where_no_model_is_named(front_door, tmp_path, flags, model, name, engines):
+    config = tmp_path / "config.yaml"
+    config.write_text("model: models/demo-moe\nserved-model-name: [a, b]\ndata-parallel-size: 1\n")
+    told = front_door(*(str(config) if flag == "CONFIG" else flag for flag in flags))
+    assert told == {"model": model, "served_model_name": name, "data_parallel_size": engines}
+
+
+@pytest.mark.parametrize("program", ["api-server", "engine-core", "coordinator", "worker"])
+def test_every_program_has_help_and_a_version(program):
+    def said(*flags) -> str:
+        done = subprocess.run([str(BIN / program), *flags], capture_output=True, text=True, timeout=20, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return done.stdout
+
+    assert said("--help").startswith(f"usage: {program} ")
+    assert said("--version").split()[0] == program and len(said("--version").split()) == 2
+
+
+def test_coordinator_that_nobody_started_says_where_it_is():
+    port = free_port()
+    coordinator = subprocess.Popen([str(BIN / "coordinator"), "--data-parallel-rpc-port", str(port)],
+                                   stderr=subprocess.PIPE, text=True)  # fmt: skip
+    try:
+        said = coordinator.stderr.readline()
+        assert "coordinator_alone" in said and f":{port}" in said
+    finally:
+        coordinator.terminate()
+        assert coordinator.wait(timeout=20) == 0
+        coordinator.stderr.close()
+
+
+def test_scheme_of_a_key_has_no_case(keyed):
+    status = [keyed.get("/v1/models", headers={"Authorization": f"{scheme} {KEYS[0]}"}).status
+              for scheme in ("bearer", "BEARER", "Basic")]  # fmt: skip
+    assert status == [200, 200, 401]
+
+
+def test_config_that_is_a_directory_is_one_line(tmp_path):
+    done = subprocess.run([str(BIN / "trireme"), "serve", "--config", str(tmp_path)], capture_output=True, text=True,
+                          timeout=20, check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [f"trireme serve: --config {tmp_path}: is a directory; name the YAML file in it"]
