@@ -81,9 +81,9 @@ struct SchedulerOptions {
   SchedulingPolicy policy = SchedulingPolicy::kFcfs;
   uint32_t priority_ageing_seconds = 60;
   SpeculationOptions speculation;
-  uint32_t block_tokens = 16;  // --block-size
-  uint32_t block_count = 0;    // --num-gpu-blocks-override; 0: as many as fit.
-  uint64_t kv_bytes = 0;       // --kv-cache-memory-bytes; 0: from the memory share.
+  uint32_t block_tokens = 16;      // --block-size
+  uint32_t block_count = 0;        // --num-gpu-blocks-override; 0: as many as fit.
+  uint64_t kv_bytes = 0;           // --kv-cache-memory-bytes; 0: from the memory share.
   double kv_offloading_gib = 0;    // --kv-offloading-size, of an engine; 0: nothing is offloaded
   std::string kv_offloading_path;  // --kv-offloading-path: a directory; empty: memory
   // --gpu-memory-utilization: of what the weights left free; none: the worker's modest default
