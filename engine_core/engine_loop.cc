@@ -12,8 +12,8 @@ namespace {
 constexpr int kEventsPerTurnMax = 1024;
 // Looking for a signal is a system call; a busy loop does it this often.
 constexpr Duration kSignalInterval = std::chrono::milliseconds(5);
-// How old the figures of the shared-memory queues may be while the engine is busy, or is idle and
-// its workers have not taken everything yet.
+// How old the figures of the shared-memory queues may be while the engine is busy; and when it is
+// idle, until its workers have taken everything and every front end knows.
 constexpr Duration kShmInterval = std::chrono::milliseconds(100);
 
 bool has_waiting(const std::optional<wire::ShmStats>& stats) {
@@ -41,6 +41,7 @@ Status EngineLoop::run(StopSignal& stop) {
   watched_.push_back(stop.fd());
   while (!is_over_) {
     const Instant turn = now();
+    config_.pulse.beat();
     heed(stop, turn);
     if (do_work(turn) == 0 && !is_over_) sleep();
   }
@@ -57,7 +58,7 @@ void EngineLoop::heed(StopSignal& stop, Instant now) {
 
 void EngineLoop::sleep() {
   const Instant until = std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_,
-                                  step_look_at_, shm_again_at_});
+                                  step_look_at_, shm_again_at_, config_.pulse.due_at(now())});
   channel_.main_bell.wait(Deadline(until), watched_,
                           [this] { return !channel_.input.is_empty() || executor_.has_result(); });
   look_at_signals_ = Instant{};
@@ -80,9 +81,12 @@ void EngineLoop::publish(Instant now) {
     const std::optional<wire::ShmStats> shm = executor_.shm_stats();
     publisher_.tell_shm(shm, /*at_once=*/now >= shm_again_at_);
     shm_due_at_ = now + kShmInterval;
-    shm_again_at_ = is_idle && has_waiting(shm) ? shm_due_at_ : Instant::max();
+    is_shm_taken_ = !has_waiting(shm);
   }
   publisher_.publish(scheduler_.stats(), is_idle, now);
+  if (!is_idle || now >= shm_again_at_) shm_again_at_ = Instant::max();
+  const bool is_told = is_shm_taken_ && !publisher_.owes_shm();
+  if (is_idle && !is_told) shm_again_at_ = std::min(shm_again_at_, now + kShmInterval);
 }
 
 int EngineLoop::drain_input(Instant now) {

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/process/pulse.h"
 #include "common/signals.h"
 #include "common/status.h"
 #include "engine_core/engine_channel.h"
@@ -40,6 +41,7 @@ struct EngineLoopConfig {
   // Where nobody can be named, the other is for the step.
   Duration worker_timeout = std::chrono::seconds(60);
   Duration step_timeout = WorkerWatch::kStillMax;
+  process::Pulse pulse;  // Beats with each turn, from run() on.
 };
 
 class EngineLoop {
@@ -102,7 +104,8 @@ class EngineLoop {
   Instant step_warning_at_ = Instant::max();
   Instant look_at_signals_{};
   Instant shm_due_at_{};
-  Instant shm_again_at_ = Instant::max();  // Idle, and not all was taken when it was told.
+  Instant shm_again_at_ = Instant::max();  // Idle, and not all was taken, or not told to all.
+  bool is_shm_taken_ = true;
   std::vector<int> watched_;
 };
 

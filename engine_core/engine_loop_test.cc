@@ -312,9 +312,47 @@ TEST(EngineLoop, chunks_that_wait_when_it_goes_idle_are_told_of_until_they_are_t
   EXPECT_EQ(told.back(), 1u);
   executor.shm.steps.chunks_waiting = 0;
   told.clear();
+  // Like the result of a step that was under way when the request ended.
+  ASSERT_TRUE(channel->input.push(InputEvent(RequestsAborted{kFront, {RequestKey{1}}})));
+  turn(1);
   turn(100);
   turn(100);
   EXPECT_EQ(told, std::vector<uint64_t>{0});
+}
+
+TEST(EngineLoop, when_it_is_idle_every_front_end_gets_the_last_figures_of_the_queues) {
+  const auto channel = *EngineChannel::create();
+  QuickExecutor executor;
+  Scheduler scheduler({.model_tokens_max = 256, .kv = {.block_count = 64}});
+  EngineLoop loop({}, scheduler, executor, *channel);
+  Instant now{std::chrono::hours(1)};
+  std::map<uint32_t, uint64_t> told;
+  const auto turn = [&](int milliseconds) {
+    now += std::chrono::milliseconds(milliseconds);
+    loop.do_work(now);
+    while (auto message = channel->output.pop()) {
+      const auto& shm = (*message)->outputs.shm;
+      if (shm) told[(*message)->front_end.value] = shm->steps.chunks_waiting;
+    }
+  };
+  ASSERT_TRUE(channel->input.push(InputEvent(FrontEndJoined{kFront, 1})));
+  ASSERT_TRUE(channel->input.push(InputEvent(FrontEndJoined{kOther, 2})));
+  executor.shm.steps.chunks_waiting = 1;
+  turn(1);
+  EXPECT_EQ(told, (std::map<uint32_t, uint64_t>{{kFront.value, 1}, {kOther.value, 1}}));
+  executor.shm.steps.chunks_waiting = 0;
+  RequestAdded added{kFront, {}};  // Done so soon that the other front end never hears of it.
+  added.request.key = RequestKey{1};
+  added.request.prompt_token_ids = {5, 6, 7};
+  added.request.sampling.output_tokens_max = 1;
+  ASSERT_TRUE(channel->input.push(InputEvent(std::move(added))));
+  for (int i = 0; i < 3; ++i) turn(1);
+  ASSERT_FALSE(scheduler.has_requests());
+  turn(100);
+  EXPECT_EQ(told, (std::map<uint32_t, uint64_t>{{kFront.value, 0}, {kOther.value, 0}}));
+  told.clear();
+  for (int i = 0; i < 10; ++i) turn(100);
+  EXPECT_TRUE(told.empty());
 }
 
 // Takes steps and never answers; what it says of them is the test's.

@@ -54,9 +54,14 @@ void Publisher::publish(const wire::EngineStats& stats, bool is_idle, Instant no
 void Publisher::tell_shm(const std::optional<wire::ShmStats>& stats, bool at_once) {
   shm_ = stats;
   for (FrontEnd& front_end : front_ends_) {
-    front_end.shm_told = false;
-    front_end.shm_is_due = stats.has_value() && (at_once || front_end.shm_is_due);
+    front_end.shm_is_due = front_end.shm_told != shm_ && (at_once || front_end.shm_is_due);
   }
+}
+
+bool Publisher::owes_shm() const {
+  return std::ranges::any_of(front_ends_, [this](const FrontEnd& front_end) {
+    return front_end.serial != 0 && front_end.shm_told != shm_;
+  });
 }
 
 bool Publisher::send(FrontEndId id, const wire::EngineStats& stats, Instant now) {
@@ -67,12 +72,12 @@ bool Publisher::send(FrontEndId id, const wire::EngineStats& stats, Instant now)
   message->outputs.incarnation = incarnation_;
   message->outputs.requests_received = front_end.requests_received;
   message->outputs.stats = stats;
-  message->outputs.shm = front_end.shm_told ? std::nullopt : shm_;
+  message->outputs.shm = front_end.shm_told == shm_ ? std::nullopt : shm_;
   outputs_.take(id, message->outputs.outputs);
   front_end.requests_told = front_end.requests_received;
   front_end.waiting_told = stats.waiting;
   front_end.running_told = stats.running;
-  front_end.shm_told = true;
+  front_end.shm_told = shm_;
   front_end.shm_is_due = false;
   front_end.told_at = now;
   return channel_.output.push(std::move(message));

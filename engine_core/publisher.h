@@ -2,7 +2,8 @@
 //
 // A message goes to a front end when it has outputs, and, without outputs, when the load it knows
 // is old: at once if the engine goes idle, else at most every kStatsInterval. The figures of the
-// shared-memory queues go along with the next message after tell_shm(). With the output ring
+// shared-memory queues go along with the next message after tell_shm(), where they have changed;
+// who gets none is told by owes_shm(). With the output ring
 // full everything stays here and goes out together later; while that lasts the engine makes no
 // steps (is_blocked()), so memory stays bounded.
 // Threads: the main loop's.
@@ -35,6 +36,8 @@ class Publisher {
   void publish(const wire::EngineStats& stats, bool is_idle, Instant now);
   // `at_once`: reason enough for a message with the next publish().
   void tell_shm(const std::optional<wire::ShmStats>& stats, bool at_once);
+  // Has a front end not heard of what was last told?
+  [[nodiscard]] bool owes_shm() const;
   void reply(FrontEndId front_end, wire::UtilityReply reply);
 
   // The time when load that was held back is due; Instant::max(): none is.
@@ -48,7 +51,7 @@ class Publisher {
     uint64_t requests_told = 0;
     uint32_t waiting_told = 0;
     uint32_t running_told = 0;
-    bool shm_told = false;
+    std::optional<wire::ShmStats> shm_told;
     bool shm_is_due = false;
     Instant told_at{};
   };

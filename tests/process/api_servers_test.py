@@ -138,3 +138,17 @@ def test_a_killed_one_comes_back_and_no_counter_falls(cluster):
     goal = 5 * COUNT + (COUNT - 1) + 3 * COUNT
     for client in again.values():
         wait_for("nothing is lost", lambda c=client: c.metric(names[0]) == goal)
+
+
+def test_all_show_the_last_figures_of_the_queues_once_the_engine_is_idle():
+    with demo_cluster("--api-server-count", COUNT) as running:
+        running.wait_ready()
+        clients = one_client_each(running)
+        asking = next(iter(clients.values()))
+        for _ in range(8):  # They end by themselves, while another step is under way.
+            prompt = {"model": "demo", "prompt": "The capital of France is", "temperature": 0, "max_tokens": 64}
+            asking.ask("POST", "/v1/completions", prompt)
+            sent = asking.metric("trireme:shm_queue_messages_total")
+            for client in clients.values():
+                wait_for("it has heard of all", lambda c=client, m=sent: c.metric("trireme:shm_queue_messages_total") >= m, 5)
+                wait_for("all is taken", lambda c=client: c.metric("trireme:shm_queue_chunks_waiting") == 0, 5)
