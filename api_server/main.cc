@@ -13,6 +13,7 @@
 #include "common/options/serve_flags.h"
 #include "common/process/death_pipe.h"
 #include "common/process/last_word.h"
+#include "common/process/pulse.h"
 #include "common/process/sibling_binary.h"
 #include "common/random.h"
 #include "common/signals.h"
@@ -32,7 +33,8 @@ Status run(std::span<const char* const> arguments) {
   add_api_keys_of_environment(options);
   TRIREME_ASSIGN_OR_RETURN(StopSignal stop, StopSignal::install());
   TRIREME_RETURN_IF_ERROR(process::arm_inherited_death_pipe());
-  if (options.internal.is_api_server) return run_api_server(options, stop);
+  TRIREME_ASSIGN_OR_RETURN(const auto pulse, process::Pulse::take_inherited());
+  if (options.internal.is_api_server) return run_api_server(options, stop, pulse);
   for (const std::string& notice : notices) log::tell("flag_notice", notice);
   TRIREME_ASSIGN_OR_RETURN(const std::string directory, hub::resolve_model(options.model));
   // Everybody on the machine can read command lines.

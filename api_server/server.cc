@@ -139,13 +139,15 @@ StatusOr<std::optional<text::ChatTemplate>> load_template(const ServeOptions& op
 
 class Process {
  public:
-  Process(const ServeOptions& options, StopSignal& stop)
+  Process(const ServeOptions& options, StopSignal& stop, const process::Pulse& pulse)
       : options_(options),
         stop_(stop),
+        pulse_(pulse),
         stop_fd_(io_.get_executor(), ::dup(stop.fd())),
         drain_timer_(io_.get_executor()),
         publish_timer_(io_.get_executor()),
         load_timer_(io_.get_executor()),
+        pulse_timer_(io_.get_executor()),
         load_lines_(options.server.aggregate_log_stats, now()) {}
 
   Status open();
@@ -158,6 +160,7 @@ class Process {
   void watch_stop();
   void publish();
   void tell_load();
+  void beat();
   void begin_drain();
   void watch_drain();
   void end_requests();
@@ -166,6 +169,7 @@ class Process {
 
   const ServeOptions& options_;
   StopSignal& stop_;
+  process::Pulse pulse_;
   asio::io_context io_{1};
   std::unique_ptr<zmq::Context> zmq_;
   std::optional<text::Tokenizer> tokenizer_;
@@ -178,6 +182,7 @@ class Process {
   Timer drain_timer_;
   Timer publish_timer_;
   Timer load_timer_;
+  Timer pulse_timer_;
   LoadLines load_lines_;
   Instant drain_deadline_;
   bool has_ended_requests_ = false;
@@ -257,6 +262,14 @@ void Process::tell_load() {
   });
 }
 
+void Process::beat() {
+  pulse_.beat();
+  pulse_timer_.expires_after(process::kPulseInterval);
+  pulse_timer_.async_wait([this](ErrorCode code) {
+    if (!code) beat();
+  });
+}
+
 Status Process::join() {
   member::MemberIdentity identity{.role = wire::Role::kApiServer,
                                   .index = options_.internal.api_server_index,
@@ -278,6 +291,7 @@ Status Process::join() {
 
 Status Process::run() {
   watch_stop();
+  beat();
   // One of a node's front ends tells of all.
   const bool is_first =
       options_.internal.api_server_index == member::first_api_server_index(options_);
@@ -364,8 +378,8 @@ void give_api_keys_to_children(const ServeOptions& options) {
   ::setenv(kGivenKeysVariable, lines.c_str(), /*overwrite=*/1);
 }
 
-Status run_api_server(const ServeOptions& options, StopSignal& stop) {
-  Process process(options, stop);
+Status run_api_server(const ServeOptions& options, StopSignal& stop, const process::Pulse& pulse) {
+  Process process(options, stop, pulse);
   TRIREME_RETURN_IF_ERROR(process.open());
   return process.run();
 }

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "common/options/serve_options.h"
+#include "common/process/pulse.h"
 #include "common/signals.h"
 #include "common/status.h"
 
@@ -20,6 +21,7 @@ void add_api_keys_of_environment(ServeOptions& options);
 void give_api_keys_to_children(const ServeOptions& options);
 
 // Until stopped. The model is found already: options.model_directory().
-[[nodiscard]] Status run_api_server(const ServeOptions& options, StopSignal& stop);
+[[nodiscard]] Status run_api_server(const ServeOptions& options, StopSignal& stop,
+                                    const process::Pulse& pulse = {});
 
 }  // namespace trireme::api

@@ -77,10 +77,13 @@ CoordinatorLoop::~CoordinatorLoop() = default;
 const std::string& CoordinatorLoop::endpoint() const { return parts_->endpoint; }
 uint64_t CoordinatorLoop::garbage_total() const { return parts_->garbage; }
 
-Status CoordinatorLoop::run(StopSignal& stop) {
+Status CoordinatorLoop::run(StopSignal& stop, const process::Pulse& pulse) {
   TRIREME_RETURN_IF_ERROR(parts_->poller.add_fd(stop.fd(), kStopToken));
   log::info("coordinator_ready", {{"endpoint", parts_->endpoint}});
-  while (stop.update() == StopSignal::Level::kRun) turn(Deadline::never());
+  while (stop.update() == StopSignal::Level::kRun) {
+    pulse.beat();
+    turn(Deadline(pulse.due_at(trireme::now())));
+  }
   return absl::OkStatus();
 }
 

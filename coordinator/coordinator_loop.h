@@ -13,6 +13,7 @@
 
 #include "common/clock.h"
 #include "common/options/serve_options.h"
+#include "common/process/pulse.h"
 #include "common/signals.h"
 #include "common/status.h"
 
@@ -31,7 +32,7 @@ class CoordinatorLoop {
   ~CoordinatorLoop();
 
   // Until the stop signal, or an error that cannot be survived.
-  [[nodiscard]] Status run(StopSignal& stop);
+  [[nodiscard]] Status run(StopSignal& stop, const process::Pulse& pulse = {});
   // One turn: waits at most until `deadline`, takes in what came, sends what is due.
   void turn(Deadline deadline);
   [[nodiscard]] const std::string& endpoint() const;

@@ -8,6 +8,7 @@
 #include "common/options/serve_flags.h"
 #include "common/process/death_pipe.h"
 #include "common/process/last_word.h"
+#include "common/process/pulse.h"
 #include "common/signals.h"
 #include "common/zmq/context.h"
 #include "coordinator/coordinator_loop.h"
@@ -17,6 +18,7 @@ namespace {
 
 trireme::Status run(std::span<const char* const> args) {
   TRIREME_RETURN_IF_ERROR(trireme::process::arm_inherited_death_pipe());
+  TRIREME_ASSIGN_OR_RETURN(const auto pulse, trireme::process::Pulse::take_inherited());
   TRIREME_ASSIGN_OR_RETURN(auto stop, trireme::StopSignal::install());
   TRIREME_ASSIGN_OR_RETURN(const auto options, trireme::parse_serve_flags(args));
   TRIREME_ASSIGN_OR_RETURN(const auto context, trireme::member::make_cluster_context(options));
@@ -29,7 +31,7 @@ trireme::Status run(std::span<const char* const> args) {
                                        "front end of its own; ready until told to stop",
                                        options.parallel.data_parallel_size, loop->endpoint()));
   }
-  return loop->run(stop);
+  return loop->run(stop, pulse);
 }
 
 }  // namespace

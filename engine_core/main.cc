@@ -13,6 +13,7 @@
 #include "common/process/death_pipe.h"
 #include "common/process/last_word.h"
 #include "common/process/parent_watch.h"
+#include "common/process/pulse.h"
 #include "common/random.h"
 #include "common/signals.h"
 #include "engine_core/node_agent/node_agent.h"
@@ -26,11 +27,12 @@ namespace trireme::engine {
 namespace {
 
 Status run_one_rank(const ServeOptions& options, std::span<const char* const> arguments,
-                    StopSignal& stop, const RemoteRanksOptions& how) {
+                    StopSignal& stop, const process::Pulse& pulse, bool is_launched) {
   log::start("engine-core", static_cast<int>(options.internal.engine_rank));
   const std::vector<std::string> command_line(arguments.begin(), arguments.end());
-  return options.parallel.node_rank == 0 ? run_rank(options, command_line, stop)
-                                         : run_remote_ranks(options, command_line, stop, how);
+  if (options.parallel.node_rank == 0) return run_rank(options, command_line, stop, pulse);
+  return run_remote_ranks(options, command_line, stop,
+                          {.is_launched = is_launched, .pulse = pulse});
 }
 
 // A rank that mpirun, srun or torchrun started.
@@ -47,7 +49,7 @@ Status run_launched_rank(const ServeOptions& asked, std::span<const char* const>
   std::vector<const char*> all(arguments.begin(), arguments.end());
   for (const std::string& argument : *more) all.push_back(argument.c_str());
   TRIREME_ASSIGN_OR_RETURN(const ServeOptions options, parse_serve_flags(all));
-  return run_one_rank(options, all, stop, {.is_launched = true});
+  return run_one_rank(options, all, stop, {}, /*is_launched=*/true);
 }
 
 Status run(int argc, char** argv) {
@@ -57,10 +59,13 @@ Status run(int argc, char** argv) {
   TRIREME_ASSIGN_OR_RETURN(ServeOptions options, parse_serve_flags(arguments, &notices));
   TRIREME_ASSIGN_OR_RETURN(StopSignal stop, StopSignal::install());
   TRIREME_RETURN_IF_ERROR(process::arm_inherited_death_pipe());
+  TRIREME_ASSIGN_OR_RETURN(const auto pulse, process::Pulse::take_inherited());
   if (options.parallel.executor == Executor::kExternalLauncher) {
     return run_launched_rank(options, arguments, stop);
   }
-  if (options.internal.is_engine_rank) return run_one_rank(options, arguments, stop, {});
+  if (options.internal.is_engine_rank) {
+    return run_one_rank(options, arguments, stop, pulse, /*is_launched=*/false);
+  }
   std::vector<const char*> for_ranks(arguments.begin(), arguments.end());
   std::string directory = options.internal.model_directory;
   std::string launch;
@@ -74,7 +79,7 @@ Status run(int argc, char** argv) {
                                        "--internal-launch", launch.c_str()});
   }
   const bool has_engine = options.parallel.node_rank == 0;
-  return has_engine ? run_node_agent(options, for_ranks, stop)
+  return has_engine ? run_node_agent(options, for_ranks, stop, pulse)
                     : run_worker_node(options, for_ranks, stop);
 }
 

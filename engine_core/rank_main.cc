@@ -69,7 +69,7 @@ SchedulerConfig scheduler_config(const ServeOptions& options, const KvCapacity& 
 }
 
 Status serve(const ServeOptions& options, Executor& executor, Incarnation incarnation,
-             EngineChannel& channel, IoThread& io, StopSignal& stop) {
+             EngineChannel& channel, IoThread& io, StopSignal& stop, const process::Pulse& pulse) {
   TRIREME_ASSIGN_OR_RETURN(const KvCapacity capacity, executor.start(channel.main_bell, stop));
   TRIREME_ASSIGN_OR_RETURN(const uint32_t model_tokens_max, fit_model_tokens(options, capacity));
   Scheduler scheduler(scheduler_config(options, capacity, model_tokens_max, executor));
@@ -78,7 +78,8 @@ Status serve(const ServeOptions& options, Executor& executor, Incarnation incarn
       .engine = rank,
       .incarnation = incarnation,
       .drain_timeout = std::chrono::seconds(options.server.shutdown_timeout_seconds),
-      .worker_timeout = std::chrono::seconds(options.worker.timeout_seconds)};
+      .worker_timeout = std::chrono::seconds(options.worker.timeout_seconds),
+      .pulse = pulse};
   config.step_timeout = std::max(config.step_timeout, config.worker_timeout);
   EngineLoop loop(config, scheduler, executor, channel);
   io.set_ready({.engine = rank,
@@ -102,7 +103,7 @@ Status serve(const ServeOptions& options, Executor& executor, Incarnation incarn
 }  // namespace
 
 Status run_rank(const ServeOptions& options, const std::vector<std::string>& command_line,
-                StopSignal& stop) {
+                StopSignal& stop, const process::Pulse& pulse) {
   const std::string name = "eng" + std::to_string(options.internal.engine_rank) + "/main";
   ::pthread_setname_np(::pthread_self(), name.c_str());
   const Incarnation incarnation{entropy64()};
@@ -113,7 +114,7 @@ Status run_rank(const ServeOptions& options, const std::vector<std::string>& com
   ServeOptions ours = options;
   ours.internal.model_fingerprint = hub::model_fingerprint(options.model_directory()).value_or("");
   TRIREME_ASSIGN_OR_RETURN(auto io, IoThread::start(ours, incarnation, *channel));
-  const Status status = serve(options, *executor, incarnation, *channel, *io, stop);
+  const Status status = serve(options, *executor, incarnation, *channel, *io, stop, pulse);
   io->stop(status.ok() ? "stopped" : std::string(status.message()));
   executor->stop();
   // Asked to stop while it started: that is what it did.

@@ -386,6 +386,7 @@ Status run_launcher(const ServeOptions& options, std::span<const char* const> ar
                                                      .config = member::cluster_config(ours)}));
   TRIREME_ASSIGN_OR_RETURN(auto poller, zmq::Poller::create());
   TRIREME_ASSIGN_OR_RETURN(auto children, process::Supervisor::create({}));
+  children.expect_pulse(std::chrono::seconds(options.worker.timeout_seconds));
   Launcher launcher(ours, std::move(http), std::move(control), std::move(children), std::move(link),
                     std::move(poller), stop);
   TRIREME_RETURN_IF_ERROR(launcher.start(for_children));

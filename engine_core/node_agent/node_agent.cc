@@ -32,13 +32,14 @@ constexpr Duration kSayInterval = std::chrono::seconds(30);
 class NodeAgent {
  public:
   NodeAgent(const ServeOptions& options, process::Supervisor children, member::MemberLink link,
-            zmq::Poller poller, StopSignal& stop)
+            zmq::Poller poller, StopSignal& stop, const process::Pulse& pulse)
       : options_(options),
         local_(member::local_ranks(options)),
         children_(std::move(children)),
         link_(std::move(link)),
         poller_(std::move(poller)),
         stop_(stop),
+        pulse_(pulse),
         ranks_(local_.count) {}
 
   Status start(const std::string& program, std::span<const char* const> arguments);
@@ -66,6 +67,7 @@ class NodeAgent {
   member::MemberLink link_;
   zmq::Poller poller_;
   StopSignal& stop_;
+  process::Pulse pulse_;
   std::vector<Rank> ranks_;
   wire::View view_;
   Instant say_at_ = now() + kSilenceMax;
@@ -89,6 +91,7 @@ Status NodeAgent::start(const std::string& program, std::span<const char* const>
 
 Status NodeAgent::run() {
   while (level_ == StopSignal::Level::kRun || children_.running_count() > 0) {
+    pulse_.beat();
     for (const process::Death& death : children_.tick(now())) {
       TRIREME_RETURN_IF_ERROR(on_death(death));
     }
@@ -103,7 +106,8 @@ Status NodeAgent::run() {
 }
 
 void NodeAgent::wait() {
-  (void)poller_.wait(Deadline(std::min({link_.wakeup(), children_.wakeup(), kill_at_})));
+  (void)poller_.wait(
+      Deadline(std::min({link_.wakeup(), children_.wakeup(), kill_at_, pulse_.due_at(now())})));
 }
 
 // A headless node that stands alone waits without end, in any start order; its user should know.
@@ -192,7 +196,7 @@ void NodeAgent::follow_stop() {
 }  // namespace
 
 Status run_node_agent(const ServeOptions& options, std::span<const char* const> arguments,
-                      StopSignal& stop) {
+                      StopSignal& stop, const process::Pulse& pulse) {
   const member::RankRange local = member::local_ranks(options);
   if (local.count == 0) {
     return error(StatusCode::kInvalidArgument,
@@ -209,7 +213,8 @@ Status run_node_agent(const ServeOptions& options, std::span<const char* const> 
                                                      .config = member::cluster_config(options)}));
   TRIREME_ASSIGN_OR_RETURN(auto poller, zmq::Poller::create());
   TRIREME_ASSIGN_OR_RETURN(auto children, process::Supervisor::create({}));
-  NodeAgent agent(options, std::move(children), std::move(link), std::move(poller), stop);
+  children.expect_pulse(std::chrono::seconds(options.worker.timeout_seconds));
+  NodeAgent agent(options, std::move(children), std::move(link), std::move(poller), stop, pulse);
   TRIREME_RETURN_IF_ERROR(agent.start(program, arguments));
   return agent.run();
 }

@@ -11,6 +11,10 @@
 // rank's last word; afterwards it tries for ever. A coordinator that cannot be reached is waited
 // for, in any start order.
 //
+// A rank whose main loop makes no turn for --distributed-timeout-seconds is killed, with the reason
+// in the log, and started again; so is one that is stopped while it starts. (A step that takes long
+// is another matter: the loop turns while it waits, and names the worker; worker_watch.h.)
+//
 // Stop: SIGTERM goes to all ranks, which finish what they have; those that live --shutdown-timeout
 // plus kStopGrace later, or at a second signal, are killed. Returns OK after a stop.
 // Threads: call it on the main thread, after StopSignal::install(); everything runs there.
@@ -20,6 +24,7 @@
 
 #include "common/clock.h"
 #include "common/options/serve_options.h"
+#include "common/process/pulse.h"
 #include "common/signals.h"
 #include "common/status.h"
 
@@ -30,6 +35,7 @@ inline constexpr Duration kStopGrace = std::chrono::seconds(5);
 
 // `arguments`: the command line without the program's name.
 [[nodiscard]] Status run_node_agent(const ServeOptions& options,
-                                    std::span<const char* const> arguments, StopSignal& stop);
+                                    std::span<const char* const> arguments, StopSignal& stop,
+                                    const process::Pulse& pulse = {});
 
 }  // namespace trireme::engine

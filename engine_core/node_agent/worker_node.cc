@@ -11,6 +11,8 @@
 #include "common/process/supervisor.h"
 #include "common/zmq/poller.h"
 #include "engine_core/node_agent/node_agent.h"
+#include "engine_core/span/group_host.h"
+#include "engine_core/span/worker_span.h"
 #include "proto/member/cluster_shape.h"
 
 namespace trireme::engine {
@@ -25,7 +27,7 @@ class WorkerNode {
       : children_(std::move(children)), poller_(std::move(poller)), stop_(stop) {}
 
   Status start(const std::string& program, std::span<const char* const> arguments,
-               member::RankRange engines);
+               const ServeOptions& options);
   Status run();
 
  private:
@@ -40,13 +42,17 @@ class WorkerNode {
 };
 
 Status WorkerNode::start(const std::string& program, std::span<const char* const> arguments,
-                         member::RankRange engines) {
+                         const ServeOptions& options) {
+  const WorkerSpan span = worker_span(options);
+  const std::string workers =
+      rank_range_text(span.first_rank(options.parallel.node_rank), span.ranks_per_place);
+  const member::RankRange engines = member::local_ranks(options);
   for (uint32_t i = 0; i < engines.count; ++i) {
     const std::string rank = std::to_string(engines.first + i);
     process::ChildOptions child{.argv = {program}};
     child.argv.insert(child.argv.end(), arguments.begin(), arguments.end());
     child.argv.insert(child.argv.end(), {"--internal-engine-rank", rank});
-    children_.add("workers of engine " + rank, std::move(child));
+    children_.add(workers + ", the workers of engine " + rank, std::move(child));
   }
   TRIREME_RETURN_IF_ERROR(poller_.add_fd(children_.fd(), kChildrenToken));
   return poller_.add_fd(stop_.fd(), kStopToken);
@@ -99,8 +105,9 @@ Status run_worker_node(const ServeOptions& options, std::span<const char* const>
   TRIREME_ASSIGN_OR_RETURN(const std::string program, process::find_sibling_binary("engine-core"));
   TRIREME_ASSIGN_OR_RETURN(auto poller, zmq::Poller::create());
   TRIREME_ASSIGN_OR_RETURN(auto children, process::Supervisor::create({}));
+  children.expect_pulse(std::chrono::seconds(options.worker.timeout_seconds));
   WorkerNode node(std::move(children), std::move(poller), stop);
-  TRIREME_RETURN_IF_ERROR(node.start(program, arguments, member::local_ranks(options)));
+  TRIREME_RETURN_IF_ERROR(node.start(program, arguments, options));
   return node.run();
 }
 

@@ -7,8 +7,9 @@
 //
 // One process per engine of --data-parallel-size-local; one that dies is started again (back-off
 // 100 ms to 30 s), without end, but for what a person must mend (another configuration than the
-// engine's). An engine that cannot be reached is waited for, in any start order. It is no member
-// of the cluster: the engine speaks for its workers.
+// engine's); one whose main loop stands still for --distributed-timeout-seconds is killed. An
+// engine that cannot be reached is waited for, in any start order. It is no member of the cluster:
+// the engine speaks for its workers.
 //
 // Stop: SIGTERM goes to all; at a second signal, or kStopGrace later, they are killed.
 // Threads: call it on the main thread, after StopSignal::install().

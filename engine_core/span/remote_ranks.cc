@@ -41,6 +41,7 @@ struct Place {
   std::vector<wire::ConfigEntry> config;
   std::string title;  // "engine 0, worker ranks 2-3"
   bool is_launched;
+  process::Pulse pulse;
 
   void say(const std::string& text) const {
     std::printf("%s: %s\n", title.c_str(), text.c_str());
@@ -126,6 +127,7 @@ StatusOr<std::unique_ptr<Attempt>> Attempt::begin(const Place& place, const zmq:
 Status Attempt::run() {
   while (!seat_.is_over()) {
     const Instant turn = now();
+    place_.pulse.beat();
     read(turn);
     if (has_to_leave(turn)) seat_.leave(Status(StatusCode::kCancelled, "stopped"));
     if (seat_.is_seated() && !has_workers_) {
@@ -138,7 +140,8 @@ Status Attempt::run() {
     write();
     if (seat_.is_over()) break;
     const Instant waiting = has_workers_ ? Instant::max() : waiting_at_;
-    (void)poller_.wait(Deadline(std::min({seat_.wakeup(), waiting, leave_at_, watch_.look_at()})));
+    (void)poller_.wait(Deadline(std::min(
+        {seat_.wakeup(), waiting, leave_at_, watch_.look_at(), place_.pulse.due_at(turn)})));
   }
   workers_.stop(Deadline(Instant{}));
   const Status why = seat_.why();
@@ -259,7 +262,8 @@ Status run_remote_ranks(const ServeOptions& options, const std::vector<std::stri
       .title = absl::StrFormat(
           "engine %u, worker %s", options.internal.engine_rank,
           rank_range_text(span.first_rank(options.parallel.node_rank), span.ranks_per_place)),
-      .is_launched = how.is_launched};
+      .is_launched = how.is_launched,
+      .pulse = how.pulse};
   place.say("asking the engine at " + endpoint);
   while (true) {
     auto attempt = Attempt::begin(place, *context, stop);
@@ -271,6 +275,7 @@ Status run_remote_ranks(const ServeOptions& options, const std::vector<std::stri
     const bool goes_on = end.ok() || end.code() == StatusCode::kUnavailable;
     if (!goes_on || (attempt.ok() && how.is_launched)) return end;
     place.say(end.ok() ? "over: the engine was stopped" : "over: " + std::string(end.message()));
+    place.pulse.beat();
     if (!attempt.ok()) pause(stop);
   }
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/options/serve_options.h"
+#include "common/process/pulse.h"
 #include "common/signals.h"
 #include "common/status.h"
 
@@ -21,6 +22,7 @@ struct RemoteRanksOptions {
   // As a launcher's rank (launched.h): one group, and its end is ours; a first SIGTERM waits for
   // the engine, which got one too and drains, as long as --shutdown-timeout lets it.
   bool is_launched = false;
+  process::Pulse pulse;  // Beats with each turn.
 };
 
 // OK after a stop. kFailedPrecondition: the engine has another configuration.

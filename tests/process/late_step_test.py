@@ -1,7 +1,8 @@
-"""A worker that holds up a step: it is named with what it is at, and killed when it does not go on; its rank comes back."""
+"""Who does not go on is named and killed, and comes back: a worker that holds up a step, with what it is at, and a rank."""
 
 import json
 import os
+import re
 import signal
 import threading
 
@@ -36,9 +37,13 @@ def queue_figure(cluster, name: str, queue: str) -> float:
     return float(next(line for line in lines if line.startswith(wanted)).rsplit(" ", 1)[1])
 
 
-def slow_steps(cluster) -> list[dict]:
-    lines = [line for line in cluster.log_text().split("\n") if '"step_slow"' in line]
+def events(cluster, name: str) -> list[dict]:
+    lines = [line for line in cluster.log_text().split("\n") if f'"{name}"' in line]
     return [json.loads(line[line.index("{") :]) for line in lines]
+
+
+def slow_steps(cluster) -> list[dict]:
+    return events(cluster, "step_slow")
 
 
 def test_stopped_worker_is_named_and_killed_and_its_rank_comes_back(cluster):
@@ -57,6 +62,23 @@ def test_stopped_worker_is_named_and_killed_and_its_rank_comes_back(cluster):
     cluster.wait_engines(1)
     assert len(workers(cluster)) == 2 and not set(before) & set(workers(cluster))
     assert f"worker killed, as it made no progress: rank 0 worker tp1 (pid {before[1]})" in cluster.log_text()
+    assert cluster.complete("The capital of France is").status == 200
+    assert "made no turn" not in cluster.log_text(), "its rank waited for it in good order"
+
+
+def test_stopped_rank_is_named_and_killed_and_comes_back(cluster):
+    before, victim = workers(cluster), cluster.find("rank 0").pid
+    client, replies = stop_while_it_answers(cluster, victim)
+    wait_for("it is killed", lambda: events(cluster, "rank_died"), 30)
+    died = events(cluster, "rank_died")[0]
+    assert (died["rank"], died["child_pid"]) == (0, victim)
+    silence = re.fullmatch(r"killed, as its main loop made no turn for (.*) s \(process state T, stopped\)", died["reason"])
+    assert silence and 8 <= float(silence[1]) < 12, died
+    client.join(timeout=60)
+    assert [r.status for r in replies] == [503]
+    wait_for("a new one is there", lambda: cluster.find("rank 0") and cluster.find("rank 0").pid != victim)
+    cluster.wait_engines(1)
+    assert len(workers(cluster)) == 2 and not set(before) & set(workers(cluster))
     assert cluster.complete("The capital of France is").status == 200
 
 

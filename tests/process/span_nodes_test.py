@@ -220,6 +220,23 @@ def test_stopped_worker_on_the_far_node_is_named_there_and_killed_and_the_group_
         assert cluster.complete("The capital of France is").status == 200
 
 
+def test_stopped_parent_of_far_workers_is_named_and_killed_and_the_group_comes_back(network, key):
+    more = ["--distributed-timeout-seconds", 8, "--master-port", 29803]
+    with front(key, 2, 2, *more) as cluster, node(key, 2, 2, *more) as far:
+        wait_for("an engine", lambda: is_serving(cluster), 60)
+        before, victim = workers_of(cluster, far), far.find("rank 0").pid
+        os.kill(victim, signal.SIGSTOP)
+        killed = "killed, as its main loop made no turn for "
+        wait_for("the far node says so", lambda: killed in far.log_text(), 20)
+        line = next(line for line in far.log_text().split("\n") if killed in line)
+        died = json.loads(line[line.index("{") :])
+        assert (died["event"], died["who"], died["child_pid"]) == ("workers_died", "ranks 2-3, the workers of engine 0", victim)
+        assert died["reason"].endswith("(process state T, stopped)")
+        wait_for("every old worker has ended", lambda: not before & set(all_processes()), 10)
+        wait_for("back", lambda: is_serving(cluster), 60)
+        assert cluster.complete("The capital of France is").status == 200
+
+
 def test_far_worker_that_waits_for_a_stopped_one_here_is_not_blamed(network, key):
     more = ["--distributed-timeout-seconds", 8, "--master-port", 29802]
     with front(key, 2, 2, *more) as cluster, node(key, 2, 2, *more) as far:
