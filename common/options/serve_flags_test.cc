@@ -53,6 +53,19 @@ TEST(ServeFlags, switches_take_no_and_values) {
   EXPECT_TRUE(parse({"m", "--enable-prefix-caching"})->scheduler.prefix_caching);
 }
 
+TEST(ServeFlags, offload_takes_a_size_a_place_and_one_backend) {
+  const auto o = parse({"m", "--kv-offloading-size", "1.5", "--kv-offloading-path", "/d",
+                        "--kv-offloading-backend", "native"});
+  ASSERT_TRUE(o.ok()) << o.status();
+  EXPECT_EQ(o->scheduler.kv_offloading_gib, 1.5);
+  EXPECT_EQ(o->scheduler.kv_offloading_path, "/d");
+  EXPECT_FALSE(parse({"m", "--kv-offloading-size", "-1"}).ok());
+  EXPECT_FALSE(parse({"m", "--kv-offloading-size", "nan"}).ok());
+  EXPECT_FALSE(parse({"m", "--kv-offloading-path", "/d"}).ok()) << "nothing is offloaded";
+  EXPECT_FALSE(parse({"m", "--kv-offloading-size", "1", "--no-enable-prefix-caching"}).ok());
+  EXPECT_FALSE(parse({"m", "--kv-offloading-backend", "lmcache"}).ok());
+}
+
 TEST(ServeFlags, units_of_numbers_are_the_peers) {
   EXPECT_EQ(parse({"m", "--max-model-len", "1k"})->model.model_tokens_max, 1000u);
   EXPECT_EQ(parse({"m", "--max-model-len", "1K"})->model.model_tokens_max, 1024u);
