@@ -48,7 +48,9 @@ LoadLines::Load LoadLines::between(const wire::EngineStats& before, const wire::
           .waiting = now.waiting,
           .kv_usage = now.kv_usage,
           .prefix_queries = now.prefix_query_tokens,
-          .prefix_hits = now.prefix_hit_tokens};
+          .prefix_hits = now.prefix_hit_tokens,
+          .store_queries = now.store_query_tokens,
+          .store_hits = now.store_hit_tokens};
 }
 
 void LoadLines::Load::add(const Load& other) {
@@ -59,19 +61,25 @@ void LoadLines::Load::add(const Load& other) {
   kv_usage += other.kv_usage;
   prefix_queries += other.prefix_queries;
   prefix_hits += other.prefix_hits;
+  store_queries += other.store_queries;
+  store_hits += other.store_hits;
 }
 
 std::string LoadLines::line(const Load& load, double seconds) {
-  const double hit_rate = load.prefix_queries > 0 ? 100 * static_cast<double>(load.prefix_hits) /
-                                                        static_cast<double>(load.prefix_queries)
-                                                  : 0;
+  const auto rate = [](uint64_t hits, uint64_t queries) {
+    return queries > 0 ? 100 * static_cast<double>(hits) / static_cast<double>(queries) : 0;
+  };
+  const std::string of_store = load.store_queries > 0
+                                   ? absl::StrFormat(", External prefix cache hit rate: %.1f%%",
+                                                     rate(load.store_hits, load.store_queries))
+                                   : "";
   return absl::StrFormat(
       "Avg prompt throughput: %.1f tokens/s, Avg generation throughput: %.1f tokens/s, "
       "Running: %u reqs, Waiting: %u reqs, GPU KV cache usage: %.1f%%, "
-      "Prefix cache hit rate: %.1f%%",
+      "Prefix cache hit rate: %.1f%%%s",
       static_cast<double>(load.prompt_tokens) / seconds,
       static_cast<double>(load.generation_tokens) / seconds, load.running, load.waiting,
-      100 * load.kv_usage, hit_rate);
+      100 * load.kv_usage, rate(load.prefix_hits, load.prefix_queries), of_store);
 }
 
 }  // namespace trireme::api

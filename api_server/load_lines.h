@@ -40,6 +40,8 @@ class LoadLines {
     double kv_usage = 0;
     uint64_t prefix_queries = 0;  // Of the engine's life.
     uint64_t prefix_hits = 0;
+    uint64_t store_queries = 0;  // Of the offloaded blocks; likewise.
+    uint64_t store_hits = 0;
 
     void add(const Load& other);
     [[nodiscard]] bool is_idle() const {

@@ -32,6 +32,17 @@ TEST(LoadLines, busy_engine_is_told_of_as_the_peer_does) {
                 "Prefix cache hit rate: 40.0%"});
 }
 
+TEST(LoadLines, hits_of_offloaded_blocks_are_told_where_there_are_some) {
+  LoadLines lines(/*is_aggregated=*/false, kStart);
+  (void)lines.next(Rows{engine(1)}, kStart);
+  const Rows busy = {
+      engine(1, {.generation_tokens = 10, .store_query_tokens = 80, .store_hit_tokens = 20})};
+  const auto told = lines.next(busy, kStart + 10s);
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_TRUE(
+      told[0].ends_with("Prefix cache hit rate: 0.0%, External prefix cache hit rate: 25.0%"));
+}
+
 TEST(LoadLines, idle_engine_is_told_of_once_more_and_then_no_more) {
   LoadLines lines(/*is_aggregated=*/false, kStart);
   (void)lines.next(Rows{engine(1), engine(2)}, kStart);
