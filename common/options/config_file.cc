@@ -20,6 +20,14 @@ Status append_key(const std::string& key, const YAML::Node& value, std::vector<s
     return absl::OkStatus();
   }
   if (value.IsNull()) return absl::OkStatus();
+  if (value.IsMap()) {  // Flags that take JSON take YAML's flow form, which holds it.
+    YAML::Node map = YAML::Clone(value);
+    map.SetStyle(YAML::EmitterStyle::Flow);
+    YAML::Emitter text;
+    text << map;
+    out.push_back("--" + key + "=" + text.c_str());
+    return absl::OkStatus();
+  }
   if (!value.IsSequence()) return error(kBad, "%s: a value or a list is expected", key);
   for (const YAML::Node& item : value) {
     if (!item.IsScalar()) return error(kBad, "%s: the list holds something that is no value", key);

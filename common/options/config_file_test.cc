@@ -42,6 +42,17 @@ TEST_F(ConfigFile, a_flag_with_one_value_takes_no_list_of_several) {
   EXPECT_EQ(refusal("port: [9000]\napi-key: [a, b]\n"), "other: ");
 }
 
+TEST_F(ConfigFile, a_flag_with_json_takes_a_map) {
+  std::ofstream(path_) << "speculative-config:\n  method: ngram\n  num_speculative_tokens: 3\n"
+                          "  prompt_lookup_max: 4\n";
+  const std::vector<const char*> args = {"m", "--config", path_.c_str()};
+  const auto options = parse_serve_flags(args);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->scheduler.speculation.method, "ngram");
+  EXPECT_EQ(options->scheduler.speculation.tokens_max, 3u);
+  EXPECT_EQ(options->scheduler.speculation.longest(), 4u);
+}
+
 TEST_F(ConfigFile, what_is_wrong_in_it_is_told_with_the_flag_and_the_file) {
   EXPECT_EQ(refusal("port: many\n"), "--port: 'many' is not a number in range");
   EXPECT_EQ(refusal("[1]\n"), "not a map of flags");
