@@ -139,7 +139,7 @@ def front_door(tmp_path):
     """The source tree's ./trireme with all built and installed; `serve` tells what it would serve."""
     script = shutil.copy(Path(__file__).parents[2] / "trireme", tmp_path)
     programs = {
-        "build/release/bin/trireme": f'shift; exec {BIN / "trireme"} layout "$@"',
+        "build/release/bin/trireme": f'shift; echo "folder=$PWD"; exec {BIN / "trireme"} layout "$@"',
         "tools/dpkg-query": "echo installed",
         "tools/cargo": "echo cargo 1.99.0",
         "tools/ninja": "echo no work to do",
@@ -153,10 +153,12 @@ def front_door(tmp_path):
 
     def serve(*flags) -> dict:
         environment = {**os.environ, "PATH": f"{tmp_path / 'tools'}:{os.environ['PATH']}"}
-        done = subprocess.run([script, "serve", *flags], env=environment, capture_output=True, text=True, timeout=20,
-                              check=False)  # fmt: skip
+        done = subprocess.run([script, "serve", *flags], cwd=tmp_path / "tools", env=environment, capture_output=True, text=True,
+                              timeout=20, check=False)  # fmt: skip
         assert done.returncode == 0, done.stderr
         told = dict(line.split("=", 1) for line in done.stdout.splitlines())
+        assert told["folder"] == str(tmp_path / "tools"), "paths on the command line begin where the caller is"
+        told["model"] = told["model"].removeprefix(f"{tmp_path}/")  # Of the demo's.
         return {name: told[name] for name in ("model", "served_model_name", "data_parallel_size")}
 
     return serve
