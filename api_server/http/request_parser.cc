@@ -61,7 +61,7 @@ std::size_t RequestParser::feed(std::string_view bytes) try {
     auto& http = parser_->http.emplace();
     http.header_limit(limits_.header_bytes_max);
     http.body_limit(limits_.body_bytes_max);
-    http.eager(true);
+    http.eager(false);  // Fields behind a chunked body must not be there when the header is read.
   }
   auto& http = *parser_->http;
   std::size_t consumed = 0;
@@ -70,7 +70,10 @@ std::size_t RequestParser::feed(std::string_view bytes) try {
     const std::size_t used =
         http.put(asio::const_buffer(bytes.data() + consumed, bytes.size() - consumed), code);
     consumed += used;
-    if (http.is_header_done() && progress_ == Progress::kHeader) read_header();
+    if (http.is_header_done() && progress_ == Progress::kHeader) {
+      read_header();
+      http.eager(true);
+    }
     if (progress_ == Progress::kFailed) return consumed;
     if (code == http::error::need_more) break;
     if (code == http::error::header_limit) {

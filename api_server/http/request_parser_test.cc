@@ -82,6 +82,20 @@ TEST(RequestParser, chunked_bodies_are_the_same_for_every_split) {
   }
 }
 
+TEST(RequestParser, fields_behind_a_chunked_body_are_no_header_for_any_split) {
+  constexpr std::string_view kTrailers =
+      "POST /tokenize HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+      "2\r\nhi\r\n0\r\nHost: b\r\nAuthorization: Bearer k\r\nX-data-parallel-rank: 1\r\n\r\n";
+  const Fed whole = feed_all({kTrailers});
+  ASSERT_EQ(whole.requests.size(), 1u) << whole.failure;
+  EXPECT_EQ(whole.requests[0].body, "hi");
+  EXPECT_EQ(whole.requests[0].authorization, "");
+  EXPECT_FALSE(whole.requests[0].data_parallel_rank);
+  for (std::size_t cut = 1; cut < kTrailers.size(); ++cut) {
+    ASSERT_EQ(feed_all({kTrailers.substr(0, cut), kTrailers.substr(cut)}), whole) << cut;
+  }
+}
+
 TEST(RequestParser, chunked_body_without_chunks_may_come_byte_by_byte) {
   constexpr std::string_view kEmpty =
       "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
