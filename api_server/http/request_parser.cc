@@ -57,7 +57,7 @@ std::size_t RequestParser::feed(std::string_view bytes) try {
   if (progress_ == Progress::kComplete || progress_ == Progress::kFailed) return 0;
   if (!parser_->http) {
     if (const std::size_t size = empty_lines(bytes); size > 0) return size;
-    if (bytes == "\r") return 0;  // Half of one.
+    if (bytes.empty() || bytes == "\r") return 0;  // "\r": half of one.
     auto& http = parser_->http.emplace();
     http.header_limit(limits_.header_bytes_max);
     http.body_limit(limits_.body_bytes_max);

@@ -169,6 +169,8 @@ TEST(RequestParser, empty_lines_before_a_request_are_nothing) {
   const Fed fed = feed_all({"\r\n\r", "\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n\r\n"});
   ASSERT_EQ(fed.requests.size(), 1u);
   EXPECT_EQ(fed.failure, 0);
+  constexpr std::string_view kRequest = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
+  EXPECT_EQ(feed_all({kRequest, "", "\r\n", kRequest}).requests.size(), 2u);
 }
 
 TEST(RequestParser, one_host_is_needed_and_encodings_that_we_do_not_know_are_refused) {
