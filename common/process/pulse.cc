@@ -19,6 +19,9 @@ Word& word_in(const shm::Mapping& memory) {
 
 }  // namespace
 
+Pulse::Pulse(std::shared_ptr<const shm::Mapping> memory)
+    : memory_(std::move(memory)), beats_(&word_in(*memory_)) {}
+
 StatusOr<Pulse> Pulse::take_inherited() {
   const char* const given = std::getenv(kPulseVariable);
   if (given == nullptr) return Pulse();
@@ -37,7 +40,7 @@ StatusOr<Pulse> Pulse::take_inherited() {
                  "%s=%s: %s; start the program with the parent that set it, or unset it",
                  kPulseVariable, text, memory.status().message());
   }
-  return Pulse(word_in(*std::make_unique<shm::Mapping>(*std::move(memory)).release()));
+  return Pulse(std::make_shared<shm::Mapping>(*std::move(memory)));
 }
 
 StatusOr<PulsePage> PulsePage::create() {

@@ -13,6 +13,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 
 #include "common/clock.h"
 #include "common/shm/mapping.h"
@@ -42,8 +43,9 @@ class Pulse {
   }
 
  private:
-  explicit Pulse(std::atomic<uint64_t>& beats) : beats_(&beats) {}
-  std::atomic<uint64_t>* beats_ = nullptr;  // Stays mapped as long as the process lives.
+  explicit Pulse(std::shared_ptr<const shm::Mapping> memory);
+  std::shared_ptr<const shm::Mapping> memory_;
+  std::atomic<uint64_t>* beats_ = nullptr;
 };
 
 // The parent's side: the page, for one life of a child after the other.

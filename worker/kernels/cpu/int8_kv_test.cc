@@ -73,7 +73,8 @@ class Int8Kv : public testing::TestWithParam<const KernelTable*> {
       const uint32_t count = std::min(chunk, shape.token_count - begin);
       const ForwardRow row{.token_count = count, .start = begin, .blocks = blocks};
       const auto some = std::span(positions).subspan(begin, count);
-      device_.begin_step({.tokens = some, .positions = some, .rows = std::span(&row, 1)}, {});
+      const ForwardBatch batch{.tokens = some, .positions = some, .rows = std::span(&row, 1)};
+      device_.begin_step(batch, {});
       device_.append_kv(1, view_of(k, shape.token_count).rows(begin, count),
                         view_of(v, shape.token_count).rows(begin, count));
       device_.attention(1,
