@@ -1,12 +1,12 @@
 #include "common/options/pooler.h"
 
 #include <unistd.h>
-#include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <string>
 
 #include "common/options/flag_value.h"
+#include "common/options/json_object.h"
 
 namespace trireme {
 namespace {
@@ -43,19 +43,10 @@ Status read_convert(std::string_view value, Runner& runner) {
   return error(kBad, "'%s' is not supported: use auto, none or embed", value);
 }
 
-// JSON is YAML.
-Status read_pooler(std::string_view json, PoolerOptions& pooler) try {
-  const YAML::Node root = YAML::Load(std::string(json));
-  if (!root.IsMap()) return error(kBad, "'%s' is not a JSON object", json);
-  for (const auto& entry : root) {
-    const auto name = entry.first.as<std::string>();
-    if (entry.second.IsNull()) continue;
-    if (!entry.second.IsScalar()) return error(kBad, "%s is not a single value", name);
-    TRIREME_RETURN_IF_ERROR(annotate(store_field(name, entry.second.Scalar(), pooler), name));
-  }
-  return absl::OkStatus();
-} catch (const YAML::Exception& failure) {
-  return error(kBad, "'%s' is not a JSON object: %s", json, failure.what());
+Status read_pooler(std::string_view json, PoolerOptions& pooler) {
+  return read_json_object(json, [&](const std::string& name, const std::string& value) {
+    return store_field(name, value, pooler);
+  });
 }
 
 bool serves_embeddings(const ServeOptions& options) {

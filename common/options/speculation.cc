@@ -1,10 +1,9 @@
 #include "common/options/speculation.h"
 
-#include <yaml-cpp/yaml.h>
-
 #include <string>
 
 #include "common/options/flag_value.h"
+#include "common/options/json_object.h"
 
 namespace trireme {
 namespace {
@@ -33,19 +32,10 @@ Status check_lookup(std::string_view name, uint32_t value) {
 
 }  // namespace
 
-// JSON is YAML.
-Status read_speculation(std::string_view json, SpeculationOptions& speculation) try {
-  const YAML::Node root = YAML::Load(std::string(json));
-  if (!root.IsMap()) return error(kBad, "'%s' is not a JSON object", json);
-  for (const auto& entry : root) {
-    const auto name = entry.first.as<std::string>();
-    if (entry.second.IsNull()) continue;
-    if (!entry.second.IsScalar()) return error(kBad, "%s is not a single value", name);
-    TRIREME_RETURN_IF_ERROR(annotate(store_field(name, entry.second.Scalar(), speculation), name));
-  }
-  return absl::OkStatus();
-} catch (const YAML::Exception& failure) {
-  return error(kBad, "'%s' is not a JSON object: %s", json, failure.what());
+Status read_speculation(std::string_view json, SpeculationOptions& speculation) {
+  return read_json_object(json, [&](const std::string& name, const std::string& value) {
+    return store_field(name, value, speculation);
+  });
 }
 
 Status validate_speculation(const SpeculationOptions& speculation) {
