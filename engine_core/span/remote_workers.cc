@@ -89,12 +89,12 @@ struct RemoteWorkers::Parts {
 };
 
 StatusOr<std::vector<wire::ConfigEntry>> group_config(const ServeOptions& options) {
-  std::vector<wire::ConfigEntry> config = member::cluster_config(options);
-  TRIREME_ASSIGN_OR_RETURN(std::string model, hub::model_fingerprint(options.model_directory()));
+  ServeOptions ours = options;
+  TRIREME_ASSIGN_OR_RETURN(ours.internal.model_fingerprint,
+                           hub::model_fingerprint(options.model_directory()));
+  std::vector<wire::ConfigEntry> config = member::cluster_config(ours);
   config.push_back({"nnodes", std::to_string(options.parallel.node_count)});
   config.push_back({"version", std::string(kVersion)});
-  std::erase_if(config, [](const wire::ConfigEntry& entry) { return entry.name == "model"; });
-  config.push_back({"model", std::move(model)});
   return config;
 }
 
