@@ -12,7 +12,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from cluster import DEMO, Cluster, free_port, kind_of, wait_for
+from cluster import DEMO, Cluster, free_port, kind_of, metric_by_engine, safe_engines, wait_for
 
 
 def node(rpc_port, *flags, **more) -> Cluster:
@@ -22,21 +22,6 @@ def node(rpc_port, *flags, **more) -> Cluster:
 
 def headless(rpc_port, *flags) -> Cluster:
     return node(rpc_port, "--headless", *flags, program="engine-core")
-
-
-def safe_engines(cluster) -> int:
-    try:
-        return cluster.engines_up()
-    except OSError:
-        return 0
-
-
-def metric_by_engine(cluster, name) -> dict[str, float]:
-    counts = {}
-    for line in cluster.get("/metrics").body.decode().split("\n"):
-        if line.startswith(name + "{"):
-            counts[line.split('engine="')[1].split('"')[0]] = float(line.rsplit(" ", 1)[1])
-    return counts
 
 
 def serve_many(cluster, count=24):

@@ -246,5 +246,21 @@ class Cluster:
         return self.post("/v1/completions", body)
 
 
+def safe_engines(cluster: Cluster) -> int:
+    """engines_up(), of a front end that may not listen yet."""
+    try:
+        return cluster.engines_up()
+    except OSError:
+        return 0
+
+
+def metric_by_engine(cluster: Cluster, name: str) -> dict[str, float]:
+    counts = {}
+    for line in cluster.get("/metrics").body.decode().split("\n"):
+        if line.startswith(name + "{"):
+            counts[line.split('engine="')[1].split('"')[0]] = float(line.rsplit(" ", 1)[1])
+    return counts
+
+
 def demo_cluster(*flags, **more) -> Cluster:
     return Cluster([str(DEMO), "--served-model-name", "demo", *flags], **more)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from cluster import BIN, DEMO, START_SECONDS, Cluster, demo_cluster, free_port, kind_of, ports_of, wait_for
+from cluster import BIN, DEMO, START_SECONDS, Cluster, demo_cluster, free_port, kind_of, metric_by_engine, ports_of, wait_for
 from hub_test import Hub, hub, pull  # noqa: F401  (a hub on loopback)
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root mounts a small file system")
@@ -190,8 +190,7 @@ def test_stopped_rank_is_noticed_and_comes_back(cluster):
     with ThreadPoolExecutor(8) as pool:
         running = [pool.submit(cluster.complete, f"Number {i} is", 400, ignore_eos=True) for i in range(8)]
         wait_for("both work", lambda: cluster.metric("vllm:num_requests_running") == 8)
-        lines = cluster.get("/metrics").body.decode().split("\n")
-        lost = next(int(float(x.split()[-1])) for x in lines if x.startswith("vllm:num_requests_running{") and 'engine="1"' in x)
+        lost = int(metric_by_engine(cluster, "vllm:num_requests_running")["1"])
         assert 0 < lost < 8
         os.kill(victim, signal.SIGSTOP)
         try:

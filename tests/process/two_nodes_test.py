@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from cluster import BIN, DEMO, Cluster, wait_for
+from cluster import BIN, DEMO, Cluster, safe_engines, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
@@ -90,13 +90,6 @@ def test_two_node_commands_work_in_either_order(network, key, order):
         wait_for("four engines", lambda: safe_engines(cluster) == 4, 90)
         answer = cluster.complete("The capital of France is").json()
         assert answer["choices"][0]["text"].startswith(" Paris")
-
-
-def safe_engines(cluster) -> int:
-    try:
-        return cluster.engines_up()
-    except OSError:
-        return 0
 
 
 def test_lost_node_shrinks_the_cluster_and_comes_back(network, key):
