@@ -90,6 +90,7 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
   const LoadOptions load{.dtype = options.model.dtype,
                          .kv_cache_dtype = options.worker.kv_cache_dtype,
                          .quantization = options.model.quantization,
+                         .cpu_kernels = options.worker.cpu_kernels,
                          .block_tokens = options.scheduler.block_tokens,
                          .life = links.life,
                          .wants_logits = !serves_embeddings(options)};

@@ -1,7 +1,7 @@
 // bench_model: the forward pass as a share of what the machine can do.
 //
 //   bench_model [--threads N] [--rounds N] [--model qwen05|tl11] [--case NAME]
-//               [--quantization int8|int4]
+//               [--quantization int8|int4] [--cpu-kernels amx|avx512|avx2|plain]
 //
 // Random bf16 weights of the shapes of Qwen2.5-0.5B and TinyLlama 1.1B; decode steps of 1, 8 and 32
 // sequences after 32 tokens, prompts of 128 and 512. A round measures the limits, a case, and the
@@ -55,6 +55,7 @@ struct Options {
   std::string test_case;
   std::string kv_cache_dtype = "auto";
   std::string quantization;
+  std::string cpu_kernels = "auto";
 };
 
 // The same step again and again: what it writes into the KV memory is what was there.
@@ -179,7 +180,8 @@ Status measure_model(const ModelShape& shape, const Options& options, ThreadPool
   TRIREME_ASSIGN_OR_RETURN(const auto model,
                            worker::load_model(directory, worker::WorkerPlace{},
                                               {.kv_cache_dtype = options.kv_cache_dtype,
-                                               .quantization = options.quantization},
+                                               .quantization = options.quantization,
+                                               .cpu_kernels = options.cpu_kernels},
                                               solo, pool, {}));
   std::printf("%s: %.0f MB of weights loaded in %.2f s\n", std::string(shape.name).c_str(),
               static_cast<double>(model->weight_bytes()) / 1e6,
@@ -202,6 +204,7 @@ Options parse(int argc, char** argv) {
     if (flag == "--model") options.model = argv[i + 1];
     if (flag == "--quantization") options.quantization = argv[i + 1];
     if (flag == "--case") options.test_case = argv[i + 1];
+    if (flag == "--cpu-kernels") options.cpu_kernels = argv[i + 1];
     if (flag == "--kv-cache-dtype") options.kv_cache_dtype = argv[i + 1];
   }
   return options;

@@ -87,6 +87,7 @@ const FlagRow kRows[] = {
 
     {"device", "", kDevice, "KIND", "auto or cpu: workers compute on the CPU", kWorks, store_device},
     {"cpu-threads-bind", "", kDevice, "auto|nobind|LIST", "cores per worker: \"0-3|4-7\"; auto divides the node's", kWorks, STORE(worker.cpu_threads_bind)},
+    {"cpu-kernels", "", kDevice, "SET", "instructions that workers compute with: auto (the fastest), amx, avx512, avx2, plain; bits depend on them, so nodes of different CPUs agree by naming one", kWorks, store_cpu_kernels},
     {"distributed-timeout-seconds", "", kDevice, "S", "a worker that holds up a step and neither progresses nor computes for so long is killed on its node, and its rank restarted (not one that mpirun, srun or torchrun started: the job ends); so is any process of ours whose main loop stands still for so long, at least 4 s; default 60", kWorks, STORE(worker.timeout_seconds)},
     {"sim-profile", "", kDevice, "PROFILE", "step times of the sim executor: base_us=200,prefill_us=5,decode_us=20", kWorks, STORE(worker.sim_profile)},
 

@@ -108,6 +108,15 @@ Status store_kv_cache_dtype(ServeOptions& o, std::string_view text) {
   return absl::OkStatus();
 }
 
+Status store_cpu_kernels(ServeOptions& o, std::string_view text) {
+  constexpr std::string_view kNames[] = {"auto", "amx", "avx512", "avx2", "plain"};
+  if (std::find(std::begin(kNames), std::end(kNames), text) == std::end(kNames)) {
+    return error(kBad, "'%s' is not one of auto, amx, avx512, avx2, plain", text);
+  }
+  o.worker.cpu_kernels = text;
+  return absl::OkStatus();
+}
+
 Status store_quantization(ServeOptions& o, std::string_view text) {
   constexpr std::string_view kNames[] = {"fp8",  "gptq", "awq", "compressed-tensors",
                                          "int8", "int4"};

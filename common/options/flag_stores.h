@@ -24,6 +24,7 @@ namespace trireme::flag_store {
 [[nodiscard]] Status store_external_rank(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_dtype(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_kv_cache_dtype(ServeOptions& options, std::string_view text);
+[[nodiscard]] Status store_cpu_kernels(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_quantization(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_device(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_model_tokens_max(ServeOptions& options, std::string_view text);

@@ -241,6 +241,9 @@ TEST(ServeFlags, default_of_the_peer_is_accepted_where_all_else_is_refused) {
 }
 
 TEST(ServeFlags, element_of_the_kv_cache_is_one_that_the_cpu_computes_in) {
+  EXPECT_EQ(parse({"m", "--cpu-kernels", "avx2"})->worker.cpu_kernels, "avx2");
+  EXPECT_EQ(message(parse({"m", "--cpu-kernels", "sse"})),
+            "--cpu-kernels: 'sse' is not one of auto, amx, avx512, avx2, plain");
   EXPECT_EQ(parse({"m", "--kv-cache-dtype", "int8"})->worker.kv_cache_dtype, "int8");
   EXPECT_EQ(message(parse({"m", "--kv-cache-dtype", "fp8_e4m3"})),
             "--kv-cache-dtype: 'fp8_e4m3' is not supported: CPUs do not compute in it; int8 is as "

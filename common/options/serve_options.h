@@ -94,6 +94,7 @@ struct WorkerOptions {
   std::string cpu_threads_bind =
       "auto";  // --cpu-threads-bind auto | "0-3|4-7" (one list per worker of the node)
   std::string kv_cache_dtype = "auto";  // auto (the model's) | bfloat16 | int8
+  std::string cpu_kernels = "auto";     // auto (the fastest) | plain | avx2 | avx512 | amx
   std::string sim_profile;              // --sim-profile: step-time model of the sim executor
   uint32_t timeout_seconds = 60;        // --distributed-timeout-seconds
 };

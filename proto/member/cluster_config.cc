@@ -34,6 +34,7 @@ std::vector<wire::ConfigEntry> cluster_config(const ServeOptions& options) {
       {"max-model-len", tokens_max == 0 ? "auto" : std::to_string(tokens_max)},
       {"block-size", std::to_string(scheduler.block_tokens)},
       {"kv-cache-dtype", options.worker.kv_cache_dtype},
+      {"cpu-kernels", options.worker.cpu_kernels},
       {"runner", runner_name(model.runner)},
   };
   if (!options.internal.model_fingerprint.empty()) {

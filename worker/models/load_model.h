@@ -22,6 +22,7 @@ struct LoadOptions {
   std::string kv_cache_dtype = "auto";  // auto | bfloat16 | int8
   // int8 | int4: what a checkpoint of wider numbers becomes. Or the name of what it is, or empty.
   std::string quantization;
+  std::string cpu_kernels = "auto";  // Or a table's name (worker/kernels/cpu/kernel_table.h).
   uint32_t block_tokens = 16;
   LifeSigns life;            // Where forwards say what they are at.
   bool wants_logits = true;  // False: served for its hidden states only.

@@ -15,7 +15,7 @@
 #include "worker/comm/collective.h"
 #include "worker/device.h"
 #include "worker/kernels/cpu/cpu_weights.h"
-#include "worker/kernels/cpu/kernel_table.h"
+#include "worker/kernels/cpu/kernel_choice.h"
 #include "worker/kernels/cpu/kv_memory.h"
 #include "worker/kernels/cpu/quantized_linear.h"
 

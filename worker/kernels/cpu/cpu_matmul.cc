@@ -9,8 +9,6 @@ namespace {
 
 // Of one core, roughly; they only decide how the work is cut.
 constexpr double kWeightBytesPerNanosecond = 25;
-constexpr double kOperationsPerNanosecond = 200;
-constexpr double kIntegerOperationsPerNanosecond = 400;
 constexpr double kPackedElementsPerNanosecond = 4;
 // Long enough that claiming it costs nothing, short enough that a thread waits little for the last.
 constexpr double kPieceNanoseconds = 12000;
@@ -18,9 +16,8 @@ constexpr double kPieceNanoseconds = 12000;
 constexpr double kSharedNanoseconds = 6000;
 // As many panels a kernel takes at once for one row.
 constexpr uint32_t kPanelsAtOnce = 4;
-// Whole tiles of 12 and of fewer. The packed rows of a block stay in the cache while all panels
-// pass.
-constexpr uint32_t kRowsPerBlock = 240;
+// The packed rows of a block stay in the cache while all panels pass.
+constexpr uint32_t kRowsPerBlock = 256;
 
 // The panels of one row block: large pieces first, small ones at the end, so that all threads end
 // at the same time.
@@ -53,12 +50,11 @@ class PanelCut {
   uint32_t piece_count_;
 };
 
-double panel_nanoseconds(const PackedMatrix& matrix, uint32_t row_count) {
-  const bool is_integer = matrix.form == MatrixForm::kInt8 || matrix.form == MatrixForm::kInt4;
+double panel_nanoseconds(const PackedMatrix& matrix, const ProductKernels& kernels,
+                         uint32_t row_count) {
   const double operations = 2.0 * matrix.in_features * kPanelColumns * row_count;
-  return std::max(
-      static_cast<double>(matrix.panel_bytes) / kWeightBytesPerNanosecond,
-      operations / (is_integer ? kIntegerOperationsPerNanosecond : kOperationsPerNanosecond));
+  return std::max(static_cast<double>(matrix.panel_bytes) / kWeightBytesPerNanosecond,
+                  operations / kernels.operations_per_nanosecond);
 }
 
 ProductKernels kernels_for(const KernelTable& table, MatrixForm form) {
@@ -105,6 +101,7 @@ CpuDevice::PackedRows CpuDevice::pack_rows(const PackedMatrix& matrix, const Vie
           .row_stride = x.row_stride,
           .row_count = std::min(rows_per_tile, x.row_count - row),
           .column_count = x.column_count,
+          .unit_count = matrix.unit_count,
           .out = to + row * row_bytes,
           .scales = scales + std::size_t{row} * matrix.group_count,
           .group_count = matrix.group_count,
@@ -126,7 +123,8 @@ void CpuDevice::linear(const LinearWeight& weight, const View& x, const View& ou
                     out.row_count == x.row_count,
                 "the model gives a layer its own shapes");
   if (x.row_count == 0) return;
-  const uint32_t tiles = (x.row_count + kernels_.row_tile - 1) / kernels_.row_tile;
+  const ProductKernels kernels = kernels_for(kernels_, matrix.form);
+  const uint32_t tiles = (x.row_count + kernels.row_tile - 1) / kernels.row_tile;
   const uint32_t rows_per_tile = (x.row_count + tiles - 1) / tiles;
   const PackedRows rows = pack_rows(matrix, in_column_order(matrix, x), rows_per_tile);
   const MatmulPiece all{.rows = rows.units,
@@ -146,13 +144,13 @@ void CpuDevice::linear(const LinearWeight& weight, const View& x, const View& ou
                         .group_count = matrix.group_count,
                         .group_units = matrix.group_units,
                         .scale_unit = matrix.scale_unit};
-  const auto matmul = kernels_for(kernels_, matrix.form).matmul;
-  if (panel_nanoseconds(matrix, x.row_count) * all.panel_end < kSharedNanoseconds) {
-    return matmul(all);
+  if (panel_nanoseconds(matrix, kernels, x.row_count) * all.panel_end < kSharedNanoseconds) {
+    return kernels.matmul(all);
   }
-  const uint32_t block_rows = kRowsPerBlock / rows_per_tile * rows_per_tile;
-  const uint32_t blocks = (x.row_count + block_rows - 1) / block_rows;
-  const PanelCut cut(all.panel_end, panel_nanoseconds(matrix, std::min(block_rows, x.row_count)),
+  const uint32_t blocks = (x.row_count + kRowsPerBlock - 1) / kRowsPerBlock;
+  const uint32_t block_rows = (tiles + blocks - 1) / blocks * rows_per_tile;
+  const PanelCut cut(all.panel_end,
+                     panel_nanoseconds(matrix, kernels, std::min(block_rows, x.row_count)),
                      pool_.thread_count());
   pool_.run(blocks * cut.piece_count(), [&](uint32_t index) {
     const uint32_t row = index / cut.piece_count() * block_rows;
@@ -164,7 +162,7 @@ void CpuDevice::linear(const LinearWeight& weight, const View& x, const View& ou
     piece.row_count = std::min(block_rows, all.row_count - row);
     piece.panel_begin = cut.begin(panels);
     piece.panel_end = cut.begin(panels + 1);
-    matmul(piece);
+    kernels.matmul(piece);
   });
 }
 

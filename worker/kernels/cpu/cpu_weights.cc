@@ -78,7 +78,7 @@ StatusOr<std::unique_ptr<PackedLinear>> pack_linear(const LinearSource& source, 
   PackedMatrix matrix{.form = is_bf16 ? MatrixForm::kBfloat16 : MatrixForm::kFloat32,
                       .out_features = std::max(source.row_count, row_count_of(source.parts)),
                       .in_features = source.parts.front().column_count};
-  matrix.unit_count = is_bf16 ? (matrix.in_features + 1) / 2 : matrix.in_features;
+  matrix.unit_count = is_bf16 ? whole_blocks((matrix.in_features + 1) / 2) : matrix.in_features;
   matrix.panel_bytes = uint64_t{4} * matrix.unit_count * kPanelColumns;
   TRIREME_ASSIGN_OR_RETURN(
       matrix.panels, memory.take(matrix.panel_bytes * matrix.panel_count(), "packed weights"));

@@ -97,7 +97,7 @@ class Int8Kv : public testing::TestWithParam<const KernelTable*> {
 
 std::vector<const KernelTable*> tables() {
   std::vector<const KernelTable*> out;
-  for (const KernelTable* table : {&plain_kernels(), &avx2_kernels(), &avx512_kernels()}) {
+  for (const KernelTable* table : all_kernels()) {
     if (cpu_runs(*table)) out.push_back(table);
   }
   return out;

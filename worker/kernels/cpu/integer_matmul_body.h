@@ -67,7 +67,6 @@ struct Int8Product {
     }
   }
 
- private:
   static TRIREME_INLINE Vec scaled(VecInt sum, const RowScale& row, const float* scales) {
     const Vec exact = __builtin_convertvector(sum - kInt8Zero * row.sum, Vec);
     return exact * (load(scales) * splat(row.scale));

@@ -1,7 +1,7 @@
-// KernelTable: the CPU kernels of one instruction set; chosen once, at run time.
+// KernelTable: the CPU kernels of one instruction set; chosen once, at run time (kernel_choice.h).
 //
-// All tables hold the same algorithms over the same memory forms, so packed weights and KV memory
-// do not depend on the table. Bits may differ between tables (fused multiply-add or not), never
+// All tables hold the same algorithms over the same memory forms of weights and KV, which do not
+// depend on the table. Bits may differ between tables (fused multiply-add or not), never
 // between two calls of one table with the same row.
 //
 // Forms
@@ -10,8 +10,10 @@
 //   matrix int8   [panel][k / 4][32][4], each code the value / scale of its column + 128
 //   matrix int4   groups of group_units · 4 values of K, each with a scale (and a zero) per column:
 //                 [panel][group][k / 8][32][4], k and k + 4 in the low and high half of a byte
+//                 bf16 and int8: K is padded to whole blocks of 16 units
 //   rows (A)      tiles of up to row_tile rows: [tile][unit][row]; a unit is one fp32, two bf16 or
-//                 four int8
+//                 four int8. Where a table multiplies by AMX tiles: [tile][unit block][row][16
+//                 units], a block of int4 being a group where that is smaller
 //   KV            per (layer, block, head): K then V.
 //                 K [block_tokens / 16][unit][16], V [block_tokens][head size up to a multiple of
 //                 16]. int8: behind them the scales, fp32: [block_tokens] of K, as many of V
@@ -24,7 +26,12 @@
 namespace trireme::worker::cpu {
 
 inline constexpr uint32_t kPanelColumns = 32;
-inline constexpr uint32_t kRowTileMax = 12;
+inline constexpr uint32_t kRowTileMax = 16;
+inline constexpr uint32_t kUnitsPerBlock = 16;
+// Units padded to whole blocks.
+[[nodiscard]] constexpr uint32_t whole_blocks(uint32_t unit_count) {
+  return (unit_count + kUnitsPerBlock - 1) / kUnitsPerBlock * kUnitsPerBlock;
+}
 inline constexpr uint32_t kKvChunkTokens = 16;
 // Softmax works on spans of this many positions, which are then combined in order.
 inline constexpr uint32_t kAttentionSpanTokens = 256;
@@ -64,6 +71,7 @@ struct RowsToPack {
   uint32_t row_stride = 0;
   uint32_t row_count = 0;  // Of this tile.
   uint32_t column_count = 0;
+  uint32_t unit_count = 0;  // Of a packed row: zeros behind the columns.
   void* out = nullptr;
   // Of int8 codes: groups of group_units units, padded with zeros, and [group][row] scales.
   RowScale* scales = nullptr;
@@ -117,6 +125,9 @@ struct NormRows {
 struct ProductKernels {
   void (*pack_rows)(const RowsToPack&);
   void (*matmul)(const MatmulPiece&);
+  uint32_t row_tile = 1;
+  // Of one core, roughly; they only decide how the work is cut.
+  double operations_per_nanosecond = 200;
 };
 
 // By the element of K and V.
@@ -127,7 +138,6 @@ struct KvKernels {
 
 struct KernelTable {
   std::string_view name;
-  uint32_t row_tile = 1;
   ProductKernels fp32;
   ProductKernels bf16;
   ProductKernels int8;
@@ -154,9 +164,6 @@ struct KernelTable {
 [[nodiscard]] const KernelTable& plain_kernels();
 [[nodiscard]] const KernelTable& avx2_kernels();
 [[nodiscard]] const KernelTable& avx512_kernels();
-
-// The fastest that this CPU runs.
-[[nodiscard]] const KernelTable& best_kernels();
-[[nodiscard]] bool cpu_runs(const KernelTable& table);
+[[nodiscard]] const KernelTable& amx_kernels();
 
 }  // namespace trireme::worker::cpu

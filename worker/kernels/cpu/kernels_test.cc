@@ -76,7 +76,7 @@ class Kernels : public testing::TestWithParam<Case> {
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
-  for (const KernelTable* table : {&plain_kernels(), &avx2_kernels(), &avx512_kernels()}) {
+  for (const KernelTable* table : all_kernels()) {
     if (!cpu_runs(*table)) continue;
     for (Element element : {Element::kFloat32, Element::kBfloat16}) {
       cases.push_back({table, element});
@@ -93,14 +93,14 @@ std::string name_of_case(const testing::TestParamInfo<Case>& test) {
 INSTANTIATE_TEST_SUITE_P(All, Kernels, testing::ValuesIn(all_cases()), name_of_case);
 
 TEST_P(Kernels, a_linear_layer_is_the_reference_for_shapes_that_fit_no_tile) {
-  for (uint32_t in : {1U, 7U, 64U, 129U}) {
+  for (uint32_t in : {1U, 7U, 64U, 129U, 700U}) {
     for (uint32_t out : {1U, 31U, 33U, 100U, 257U}) {
       const auto weight = as_operand(random_values(std::size_t{out} * in, in * 1000 + out));
       const auto bias = as_operand(random_values(out, out));
       auto linear =
           device_.load_linear({.parts = {slice_of(weight, out)}, .biases = {slice_of(bias, 1)}});
       ASSERT_TRUE(linear.ok());
-      for (uint32_t rows : {1U, 2U, 3U, 11U, 12U, 13U, 29U}) {
+      for (uint32_t rows : {1U, 2U, 3U, 11U, 12U, 13U, 29U, 50U}) {
         const auto x = as_operand(random_values(std::size_t{rows} * in, rows));
         expect_close(run_linear(**linear, x, rows), reference::linear(x, weight, bias, rows, in));
       }
@@ -123,19 +123,20 @@ TEST_P(Kernels, stacked_parts_and_padding_are_one_matrix) {
 }
 
 TEST_P(Kernels, a_row_has_the_same_bits_among_any_number_of_rows) {
-  constexpr uint32_t in = 150;
   constexpr uint32_t out = 203;
   constexpr uint32_t rows_max = 70;
-  const auto weight = random_values(std::size_t{out} * in, 5);
-  auto linear = device_.load_linear({.parts = {slice_of(weight, out)}});
-  ASSERT_TRUE(linear.ok());
-  const auto x = random_values(std::size_t{rows_max} * in, 6);
-  const auto all = run_linear(**linear, x, rows_max);
-  for (uint32_t rows = 1; rows <= rows_max; ++rows) {
-    // The last rows of x, so that each row meets every place in a tile.
-    const std::vector<float> some(x.end() - static_cast<std::ptrdiff_t>(rows) * in, x.end());
-    const auto got = run_linear(**linear, some, rows);
-    ASSERT_TRUE(std::equal(got.rbegin(), got.rend(), all.rbegin())) << rows << " rows";
+  for (uint32_t in : {150U, 1100U}) {
+    const auto weight = random_values(std::size_t{out} * in, 5);
+    auto linear = device_.load_linear({.parts = {slice_of(weight, out)}});
+    ASSERT_TRUE(linear.ok());
+    const auto x = random_values(std::size_t{rows_max} * in, 6);
+    const auto all = run_linear(**linear, x, rows_max);
+    for (uint32_t rows = 1; rows <= rows_max; ++rows) {
+      // The last rows of x, so that each row meets every place in a tile.
+      const std::vector<float> some(x.end() - static_cast<std::ptrdiff_t>(rows) * in, x.end());
+      const auto got = run_linear(**linear, some, rows);
+      ASSERT_TRUE(std::equal(got.rbegin(), got.rend(), all.rbegin())) << rows << " rows";
+    }
   }
 }
 

@@ -82,8 +82,13 @@ void pack_rows(const RowsToPack& rows) {
       for (uint32_t i = 0; i < kLanes; ++i) to[i * stride] = units[i];
       to += kLanes * stride;
     }
-    for (uint32_t column = whole; column < rows.column_count; column += step) {
+    uint32_t column = whole;
+    for (; column < rows.column_count; column += step) {
       *to = Product::pack(x + column, rows.column_count - column);
+      to += stride;
+    }
+    for (; column < rows.unit_count * step; column += step) {
+      *to = {};
       to += stride;
     }
   }

@@ -65,7 +65,7 @@ class Operators : public testing::TestWithParam<const KernelTable*> {
 
 std::vector<const KernelTable*> tables() {
   std::vector<const KernelTable*> runnable;
-  for (const KernelTable* table : {&plain_kernels(), &avx2_kernels(), &avx512_kernels()}) {
+  for (const KernelTable* table : all_kernels()) {
     if (cpu_runs(*table)) runnable.push_back(table);
   }
   return runnable;

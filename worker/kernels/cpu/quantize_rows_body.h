@@ -40,8 +40,42 @@ TRIREME_INLINE VecInt to_nearest(Vec x) {
   return reinterpret_cast<VecInt>(x + kRoundingMagic) - __builtin_bit_cast(int32_t, kRoundingMagic);
 }
 
-TRIREME_INLINE RowScale quantize_group(const float* x, uint32_t count, uint32_t unit_count,
-                                       uint32_t stride, uint32_t* to) {
+// Where the units of one row of a tile lie.
+class UnitMajorRows {  // [unit][row]
+ public:
+  UnitMajorRows(const RowsToPack& rows, uint32_t row)
+      : to_(static_cast<uint32_t*>(rows.out) + row), row_count_(rows.row_count) {}
+  [[nodiscard]] TRIREME_INLINE uint32_t& unit(uint32_t index) const {
+    return to_[static_cast<uint64_t>(index) * row_count_];
+  }
+
+ private:
+  uint32_t* to_;
+  uint32_t row_count_;
+};
+
+class TiledRows {  // [unit block][row][unit in the block]
+ public:
+  TiledRows(const RowsToPack& rows, uint32_t row)
+      : block_units_(rows.group_units < cpu::kUnitsPerBlock ? rows.group_units
+                                                            : cpu::kUnitsPerBlock),
+        to_(static_cast<uint32_t*>(rows.out) + row * block_units_),
+        row_count_(rows.row_count) {}
+  [[nodiscard]] TRIREME_INLINE uint32_t& unit(uint32_t index) const {
+    return to_[static_cast<uint64_t>(index / block_units_) * block_units_ * row_count_ +
+               index % block_units_];
+  }
+
+ private:
+  uint32_t block_units_;
+  uint32_t* to_;
+  uint32_t row_count_;
+};
+
+// unit_count units from unit_begin on.
+template <typename Rows>
+TRIREME_INLINE RowScale quantize_group(const float* x, uint32_t count, uint32_t unit_begin,
+                                       uint32_t unit_count, const Rows& to) {
   constexpr uint32_t kInfinity = 0x7f800000U;
   constexpr float kCodeMax = 127.0F;
   constexpr float kTiny = 1e-30F;  // Less counts as zero: its inverse would be infinite.
@@ -66,7 +100,7 @@ TRIREME_INLINE RowScale quantize_group(const float* x, uint32_t count, uint32_t 
     __builtin_memcpy(units, &codes, sizeof(units));
     const uint32_t left = unit_count - unit;
     const uint32_t here = left < kLanes / kCodesPerUnit ? left : kLanes / kCodesPerUnit;
-    for (uint32_t i = 0; i < here; ++i) to[static_cast<uint64_t>(unit + i) * stride] = units[i];
+    for (uint32_t i = 0; i < here; ++i) to.unit(unit_begin + unit + i) = units[i];
   }
   int32_t sum = 0;
   for (uint32_t i = 0; i < kLanes; ++i) sum += sums[i];
@@ -74,18 +108,18 @@ TRIREME_INLINE RowScale quantize_group(const float* x, uint32_t count, uint32_t 
   return {is_number ? (has_codes ? largest / kCodeMax : 0.0F) : nan, sum};
 }
 
+template <typename Rows>
 void quantize_rows(const RowsToPack& rows) {
   const uint32_t group_columns = rows.group_units * kCodesPerUnit;
   for (uint32_t row = 0; row < rows.row_count; ++row) {
     const float* x = rows.x + static_cast<uint64_t>(row) * rows.row_stride;
-    uint32_t* to = static_cast<uint32_t*>(rows.out) + row;
+    const Rows to(rows, row);
     for (uint32_t group = 0; group < rows.group_count; ++group) {
       const uint32_t begin = group * group_columns;
       const uint32_t left = rows.column_count > begin ? rows.column_count - begin : 0;
       rows.scales[group * rows.row_count + row] =
-          quantize_group(x + begin, left < group_columns ? left : group_columns, rows.group_units,
-                         rows.row_count, to);
-      to += static_cast<uint64_t>(rows.group_units) * rows.row_count;
+          quantize_group(x + begin, left < group_columns ? left : group_columns,
+                         group * rows.group_units, rows.group_units, to);
     }
   }
 }

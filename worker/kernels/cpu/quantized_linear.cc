@@ -182,7 +182,7 @@ StatusOr<std::unique_ptr<PackedLinear>> pack_int8(const LinearSource& source, El
                  "a layer of %u input columns: int8 weights have %u at most", matrix.in_features,
                  kInt8ColumnsMax);
   }
-  matrix.unit_count = (matrix.in_features + kCodesPerUnit - 1) / kCodesPerUnit;
+  matrix.unit_count = whole_blocks((matrix.in_features + kCodesPerUnit - 1) / kCodesPerUnit);
   matrix.group_count = 1;
   matrix.group_units = matrix.unit_count;
   matrix.panel_bytes = uint64_t{kPanelColumns} * kCodesPerUnit * matrix.unit_count;

@@ -1,0 +1,222 @@
+// The matrix product by tiles of AMX, for bf16 and int8. See vec.h for who may include it,
+// amx_tiles.h for the tiles and kernel_table.h for the forms; a unit block of packed rows is a
+// tile.
+//
+// An output element is one sum along all of K: it stays in a tile, or, where K is taken in blocks
+// so that panel and rows come from the first-level cache, waits for the next block in memory,
+// whole.
+#pragma once
+
+#include "worker/kernels/cpu/amx_tiles.h"
+#include "worker/kernels/cpu/integer_matmul_body.h"
+#include "worker/kernels/cpu/kernel_table.h"
+#include "worker/kernels/cpu/product_body.h"
+
+namespace trireme::worker {
+namespace {
+
+using cpu::kPanelColumns;
+using cpu::MatmulPiece;
+using cpu::RowScale;
+using cpu::RowsToPack;
+
+// [row][16] of the left and of the right half of a panel, for each of two tiles of rows.
+struct TileSums {
+  alignas(64) uint32_t tiles[4][kTileRowsMax * kTileUnits];
+
+  [[nodiscard]] TRIREME_INLINE const uint32_t* row(uint32_t tile, uint32_t index,
+                                                   uint32_t half) const {
+    return tiles[2 * tile + half] + index * kTileUnits;
+  }
+};
+
+// Two row tiles, or one, of a matmul.
+struct TilePair {
+  uint32_t row;  // The first.
+  TileShape shape;
+};
+
+TRIREME_INLINE TilePair tile_pair(const MatmulPiece& piece, uint32_t row) {
+  const uint32_t left = piece.row_count - row;
+  const uint32_t first = left < piece.rows_per_tile ? left : piece.rows_per_tile;
+  const uint32_t second = left - first < piece.rows_per_tile ? left - first : piece.rows_per_tile;
+  return {row, {.first_rows = first, .second_rows = second}};
+}
+
+TRIREME_INLINE void clear_tiles(bool has_second) {
+  _tile_zero(0);
+  _tile_zero(1);
+  if (!has_second) return;
+  _tile_zero(2);
+  _tile_zero(3);
+}
+
+TRIREME_INLINE void load_sums(const TileSums& sums, bool has_second) {
+  _tile_loadd(0, sums.tiles[0], kTileRowBytes);
+  _tile_loadd(1, sums.tiles[1], kTileRowBytes);
+  if (!has_second) return;
+  _tile_loadd(2, sums.tiles[2], kTileRowBytes);
+  _tile_loadd(3, sums.tiles[3], kTileRowBytes);
+}
+
+TRIREME_INLINE void store_sums(TileSums& sums, bool has_second) {
+  _tile_stored(0, sums.tiles[0], kTileRowBytes);
+  _tile_stored(1, sums.tiles[1], kTileRowBytes);
+  if (!has_second) return;
+  _tile_stored(2, sums.tiles[2], kTileRowBytes);
+  _tile_stored(3, sums.tiles[3], kTileRowBytes);
+}
+
+struct Bf16Tiles {
+  static TRIREME_INLINE void multiply_first() {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+  }
+  static TRIREME_INLINE void multiply_second() {
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  static TRIREME_INLINE Vec result(const MatmulPiece&, const uint32_t* sums, uint32_t, uint32_t) {
+    return load(reinterpret_cast<const float*>(sums));
+  }
+};
+
+struct Int8Tiles {
+  static TRIREME_INLINE void multiply_first() {
+    _tile_dpbsud(0, 4, 6);
+    _tile_dpbsud(1, 4, 7);
+  }
+  static TRIREME_INLINE void multiply_second() {
+    _tile_dpbsud(2, 5, 6);
+    _tile_dpbsud(3, 5, 7);
+  }
+  static TRIREME_INLINE Vec result(const MatmulPiece& piece, const uint32_t* sums, uint32_t row,
+                                   uint32_t column) {
+    const RowScale& scale = piece.row_scales[row];
+    return Int8Product::scaled(reinterpret_cast<VecInt>(load_bits(sums)), scale,
+                               piece.column_scales + column);
+  }
+};
+
+// block_count tiles along K, from unit block `begin` on.
+template <typename Tiles, bool has_second>
+TRIREME_INLINE void multiply_blocks(const uint32_t* first, const uint32_t* second,
+                                    const TileShape& shape, const uint32_t* panel,
+                                    uint32_t block_count) {
+  const uint32_t first_step = shape.first_rows * kTileUnits;
+  const uint32_t second_step = shape.second_rows * kTileUnits;
+  for (uint32_t block = 0; block < block_count; ++block) {
+    _tile_loadd(6, panel, 2 * kTileRowBytes);
+    _tile_loadd(4, first, kTileRowBytes);
+    _tile_loadd(7, panel + kTileUnits, 2 * kTileRowBytes);
+    Tiles::multiply_first();
+    if constexpr (has_second) {
+      _tile_loadd(5, second, kTileRowBytes);
+      Tiles::multiply_second();
+      second += second_step;
+    }
+    first += first_step;
+    panel += kTileUnits * kPanelColumns;
+  }
+}
+
+template <typename Tiles>
+void store_result(const MatmulPiece& piece, const TilePair& pair, uint32_t panel,
+                  const TileSums& sums) {
+  const uint32_t column = panel * kPanelColumns;
+  for (uint32_t tile = 0; tile < 2; ++tile) {
+    const uint32_t rows = tile == 0 ? pair.shape.first_rows : pair.shape.second_rows;
+    const uint32_t first_row = pair.row + tile * pair.shape.first_rows;
+    for (uint32_t index = 0; index < rows; ++index) {
+      const uint32_t row = first_row + index;
+      store_panel(piece, panel, piece.out + static_cast<uint64_t>(row) * piece.out_stride,
+                  Tiles::result(piece, sums.row(tile, index, 0), row, column),
+                  Tiles::result(piece, sums.row(tile, index, 1), row, column + kLanes));
+    }
+  }
+}
+
+// Unit blocks that panel and rows of a pair share the first-level cache with.
+inline constexpr uint32_t kBlocksAtOnce = 10;
+inline constexpr uint32_t kPairsAtOnce = 8;
+inline constexpr uint32_t kTilePanelsAtOnce = 4;
+
+// Some panels over up to kPairsAtOnce pairs of row tiles.
+template <typename Tiles>
+void multiply_panels(const MatmulPiece& piece, uint32_t row_begin, uint32_t row_end,
+                     uint32_t panel_begin, uint32_t panel_end, TileScope& scope, TileSums* sums) {
+  const uint32_t blocks = piece.unit_count / kTileUnits;
+  const uint64_t panel_units = static_cast<uint64_t>(piece.unit_count) * kPanelColumns;
+  const auto* rows = static_cast<const uint32_t*>(piece.rows);
+  const auto* panels = static_cast<const uint32_t*>(piece.panels);
+  // One pair of tiles finds nothing to share: all of K at once.
+  const uint32_t step = row_end - row_begin <= 2 * piece.rows_per_tile ? blocks : kBlocksAtOnce;
+  for (uint32_t block = 0; block < blocks; block += step) {
+    const uint32_t count = blocks - block < step ? blocks - block : step;
+    TileSums* kept = sums;
+    for (uint32_t panel = panel_begin; panel < panel_end; ++panel) {
+      const uint32_t* b =
+          panels + panel * panel_units + static_cast<uint64_t>(block) * kTileUnits * kPanelColumns;
+      for (uint32_t row = row_begin; row < row_end; row += 2 * piece.rows_per_tile, ++kept) {
+        const TilePair pair = tile_pair(piece, row);
+        const bool has_second = pair.shape.second_rows > 0;
+        const uint32_t* first = rows + static_cast<uint64_t>(row) * piece.unit_count +
+                                block * pair.shape.first_rows * kTileUnits;
+        const uint32_t* second =
+            rows + static_cast<uint64_t>(row + pair.shape.first_rows) * piece.unit_count +
+            block * pair.shape.second_rows * kTileUnits;
+        scope.configure(pair.shape);
+        if (block == 0) {
+          clear_tiles(has_second);
+        } else {
+          load_sums(*kept, has_second);
+        }
+        if (has_second) {
+          multiply_blocks<Tiles, true>(first, second, pair.shape, b, count);
+        } else {
+          multiply_blocks<Tiles, false>(first, second, pair.shape, b, count);
+        }
+        store_sums(*kept, has_second);
+        if (block + count == blocks) store_result<Tiles>(piece, pair, panel, *kept);
+      }
+    }
+  }
+}
+
+template <typename Tiles>
+void tile_matmul(const MatmulPiece& piece) {
+  TileSums sums[kPairsAtOnce * kTilePanelsAtOnce];
+  TileScope scope;
+  const uint32_t rows_at_once = kPairsAtOnce * 2 * piece.rows_per_tile;
+  for (uint32_t panel = piece.panel_begin; panel < piece.panel_end; panel += kTilePanelsAtOnce) {
+    const uint32_t left = piece.panel_end - panel;
+    const uint32_t panel_end = panel + (left < kTilePanelsAtOnce ? left : kTilePanelsAtOnce);
+    for (uint32_t row = 0; row < piece.row_count; row += rows_at_once) {
+      const uint32_t rows_left = piece.row_count - row;
+      multiply_panels<Tiles>(piece, row,
+                             row + (rows_left < rows_at_once ? rows_left : rows_at_once), panel,
+                             panel_end, scope, sums);
+    }
+  }
+}
+
+// [unit block][row][16 units]
+void pack_bf16_tile(const RowsToPack& rows) {
+  constexpr uint32_t columns = kTileUnits * Bf16Product::kUnitColumns;
+  for (uint32_t row = 0; row < rows.row_count; ++row) {
+    const float* x = rows.x + static_cast<uint64_t>(row) * rows.row_stride;
+    uint32_t* to = static_cast<uint32_t*>(rows.out) + row * kTileUnits;
+    uint32_t column = 0;
+    for (; column + columns <= rows.column_count; column += columns) {
+      Bf16Product::pack_lanes(x + column, to);
+      to += rows.row_count * kTileUnits;
+    }
+    if (column == rows.column_count) continue;
+    float rest[columns] = {};
+    for (uint32_t i = 0; column + i < rows.column_count; ++i) rest[i] = x[column + i];
+    Bf16Product::pack_lanes(rest, to);
+  }
+}
+
+}  // namespace
+}  // namespace trireme::worker

@@ -1,0 +1,69 @@
+#include "worker/kernels/cpu/kernel_choice.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <ranges>
+
+namespace trireme::worker::cpu {
+
+namespace {
+
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+}
+
+// Tiles are 8 KiB of state for each thread that uses them: a process has to ask.
+bool kernel_grants_tiles() {
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
+  static const bool is_granted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return is_granted;
+}
+
+bool has_amx() {
+  return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+         __builtin_cpu_supports("amx-int8") && kernel_grants_tiles();
+}
+
+}  // namespace
+
+bool cpu_runs(const KernelTable& table) {
+  if (&table == &amx_kernels()) return has_avx512() && has_amx();
+  if (&table == &avx512_kernels()) return has_avx512();
+  if (&table == &avx2_kernels()) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("bmi2");
+  }
+  return true;
+}
+
+std::span<const KernelTable* const> all_kernels() {
+  static const std::array<const KernelTable*, 4> tables = {&plain_kernels(), &avx2_kernels(),
+                                                           &avx512_kernels(), &amx_kernels()};
+  return tables;
+}
+
+const KernelTable& best_kernels() {
+  for (const KernelTable* table : all_kernels() | std::views::reverse) {
+    if (cpu_runs(*table)) return *table;
+  }
+  return plain_kernels();
+}
+
+StatusOr<const KernelTable*> find_kernels(std::string_view name) {
+  if (name == "auto") return &best_kernels();
+  for (const KernelTable* table : all_kernels()) {
+    if (table->name != name) continue;
+    if (cpu_runs(*table)) return table;
+    return error(StatusCode::kInvalidArgument,
+                 "--cpu-kernels %s: this CPU has not all of its instructions; the best here is %s",
+                 name, best_kernels().name);
+  }
+  return error(StatusCode::kInvalidArgument, "--cpu-kernels %s: there is no such set", name);
+}
+
+}  // namespace trireme::worker::cpu
