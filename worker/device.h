@@ -206,10 +206,10 @@ class Device {
   // Each token over all positions of its row up to its own, or to the row's last one.
   virtual void attention(uint32_t layer, const AttentionShape& shape, const View& q,
                          const View& out) = 0;
-  // out = silu(gate) · up, gate_up = [gate | up].
-  virtual void silu_mul(const View& gate_up, const View& out) = 0;
-  // Likewise with another activation.
-  virtual void activate_mul(Activation activation, const View& gate_up, const View& out) = 0;
+  // out = down(activation(gate) · up) with gate_up = [gate | up]; a gate_up as wide as what down
+  // takes has no gate.
+  virtual void feed_forward(Activation activation, const LinearWeight& gate_up,
+                            const LinearWeight& down, const View& x, const View& out) = 0;
   virtual void activate(Activation activation, const View& x) = 0;  // In place.
   // Each row of x goes through the experts_per_token experts of its largest router logits; out is
   // their sum, weighted by the softmax over those, taken in the order of the experts.

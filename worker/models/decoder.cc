@@ -12,8 +12,6 @@ enum Slot : uint32_t {
   kNormed,
   kQkv,
   kAttended,
-  kGateUp,
-  kActivated,
   kDelta,
   kAttentionDelta,
   kPicked,
@@ -280,23 +278,13 @@ void DecoderModel::attend(uint32_t layer, const View& x, const View& out) {
 
 void DecoderModel::feed_forward(uint32_t layer, const View& x, const View& out) {
   const DecoderLayer& weights = weights_.layers[layer];
-  const uint32_t columns = share_.intermediate.count;
   if (!weights.experts.empty()) {
     const View routed = device_->scratch(kRouted, x.row_count, config_.expert_count);
     device_->linear(*weights.router, x, routed);
     device_->mixture(weights.experts, routed, config_.experts_per_token, x, out);
     return;
   }
-  const View activated = device_->scratch(kActivated, x.row_count, columns);
-  if (weights.gate_up->out_features() == columns) {
-    device_->linear(*weights.gate_up, x, activated);
-    device_->activate(activation_, activated);
-  } else {
-    const View gate_up = device_->scratch(kGateUp, x.row_count, 2 * columns);
-    device_->linear(*weights.gate_up, x, gate_up);
-    device_->activate_mul(activation_, gate_up, activated);
-  }
-  device_->linear(*weights.down, activated, out);
+  device_->feed_forward(activation_, *weights.gate_up, *weights.down, x, out);
 }
 
 void DecoderModel::write_logits(const ForwardBatch& batch, const View& residual,

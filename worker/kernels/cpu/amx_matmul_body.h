@@ -188,8 +188,8 @@ void tile_matmul(const MatmulPiece& piece) {
   TileSums sums[kPairsAtOnce * kTilePanelsAtOnce];
   TileScope scope;
   const uint32_t rows_at_once = kPairsAtOnce * 2 * piece.rows_per_tile;
-  for (uint32_t panel = piece.panel_begin; panel < piece.panel_end; panel += kTilePanelsAtOnce) {
-    const uint32_t left = piece.panel_end - panel;
+  for (uint32_t panel = 0; panel < piece.panel_count; panel += kTilePanelsAtOnce) {
+    const uint32_t left = piece.panel_count - panel;
     const uint32_t panel_end = panel + (left < kTilePanelsAtOnce ? left : kTilePanelsAtOnce);
     for (uint32_t row = 0; row < piece.row_count; row += rows_at_once) {
       const uint32_t rows_left = piece.row_count - row;

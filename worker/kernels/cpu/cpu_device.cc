@@ -292,17 +292,6 @@ void CpuDevice::attention(uint32_t layer, const AttentionShape& shape, const Vie
   });
 }
 
-void CpuDevice::silu_mul(const View& gate_up, const View& out) {
-  const uint32_t columns = out.column_count;
-  for_ranges(out.row_count, 2 * columns / kElementsPerNanosecond,
-             [&](uint32_t begin, uint32_t end) {
-               for (uint32_t row = begin; row < end; ++row) {
-                 const float* gate = row_of(gate_up, row);
-                 kernels_.silu_mul(gate, gate + columns, columns, row_of(out, row));
-               }
-             });
-}
-
 void CpuDevice::gather_rows(const View& x, std::span<const uint32_t> row_indices, const View& out) {
   for (uint32_t i = 0; i < row_indices.size(); ++i) {
     std::memcpy(row_of(out, i), row_of(x, row_indices[i]), x.column_count * sizeof(float));

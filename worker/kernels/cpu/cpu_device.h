@@ -17,6 +17,7 @@
 #include "worker/kernels/cpu/cpu_weights.h"
 #include "worker/kernels/cpu/kernel_choice.h"
 #include "worker/kernels/cpu/kv_memory.h"
+#include "worker/kernels/cpu/matmul_cut.h"
 #include "worker/kernels/cpu/quantized_linear.h"
 
 namespace trireme::worker::cpu {
@@ -77,8 +78,8 @@ class CpuDevice final : public Device {
   void append_kv(uint32_t layer, const View& k, const View& v) override;
   void attention(uint32_t layer, const AttentionShape& shape, const View& q,
                  const View& out) override;
-  void silu_mul(const View& gate_up, const View& out) override;
-  void activate_mul(Activation activation, const View& gate_up, const View& out) override;
+  void feed_forward(Activation activation, const LinearWeight& gate_up, const LinearWeight& down,
+                    const View& x, const View& out) override;
   void activate(Activation activation, const View& x) override;
   void mixture(std::span<const ExpertWeights> experts, const View& router_logits,
                uint32_t experts_per_token, const View& x, const View& out) override;
@@ -110,13 +111,20 @@ class CpuDevice final : public Device {
   void choose_experts(const View& router_logits, uint32_t experts_per_token);
   void run_expert(const ExpertWeights& expert, const View& x, const View& out);
 
-  struct PackedRows {
-    const void* units;
-    const RowScale* scales;  // Of the quantised forms.
-  };
   [[nodiscard]] View in_column_order(const PackedMatrix& matrix, const View& x);
-  [[nodiscard]] PackedRows pack_rows(const PackedMatrix& matrix, const View& x,
-                                     uint32_t rows_per_tile);
+  [[nodiscard]] PackedRows pack_rows(const PackedMatrix& matrix, const View& x, const RowCut& cut);
+  void multiply(const PackedMatrix& matrix, const PackedRows& rows, const RowCut& cut,
+                const View& out);
+  using InPlace = void (*)(float* x, uint32_t count);
+  [[nodiscard]] InPlace kernel_of(Activation activation) const;
+  // out = activation(gate) · up
+  void multiply_activated(Activation activation, const float* gate, const float* up, uint32_t count,
+                          float* out) const;
+  template <typename Take>
+  void multiply_gated(Activation activation, const PackedMatrix& matrix, const PackedRows& rows,
+                      const RowCut& cut, const Take& take);
+  void pack_columns(const PackedMatrix& matrix, const View& part, const RowCut& cut, uint32_t row,
+                    uint32_t column, std::byte* packed) const;
   void normalise(const NormRows& rows);
   // body(row) for each row, in pieces.
   template <typename Body>
@@ -162,6 +170,7 @@ class CpuDevice final : public Device {
   std::array<HostMemory, kScratchSlots + kOwnSlots> scratch_;
   HostArena weight_memory_;
   HostMemory packed_rows_;
+  HostMemory packed_activated_;
   HostMemory row_scales_;
   HostMemory gathered_;
   HostMemory logits_part_;

@@ -47,12 +47,8 @@ void CpuDevice::run_expert(const ExpertWeights& expert, const View& x, const Vie
   const auto rows = static_cast<uint32_t>(expert_tokens_.size());
   const View picked = own_scratch(kPickedRows, rows, x.column_count);
   gather_rows(x, expert_tokens_, picked);
-  const View gate_up = own_scratch(kGateUp, rows, expert.gate_up->out_features());
-  linear(*expert.gate_up, picked, gate_up);
-  const View activated = own_scratch(kActivated, rows, expert.down->in_features());
-  silu_mul(gate_up, activated);
   const View result = own_scratch(kExpertOut, rows, out.column_count);
-  linear(*expert.down, activated, result);
+  feed_forward(Activation::kSilu, *expert.gate_up, *expert.down, picked, result);
   for (uint32_t i = 0; i < rows; ++i) {
     const float* from = row_of(result, i);
     float* to = out.data + static_cast<std::size_t>(expert_tokens_[i]) * out.row_stride;

@@ -19,21 +19,19 @@ const float* values_of(const VectorWeight& weight) {
   return static_cast<const FloatVector&>(weight).data();
 }
 
-using InPlace = void (*)(float* x, uint32_t count);
+}  // namespace
 
-InPlace kernel_of(Activation activation, const KernelTable& kernels) {
+CpuDevice::InPlace CpuDevice::kernel_of(Activation activation) const {
   switch (activation) {
     case Activation::kGelu:
-      return kernels.gelu;
+      return kernels_.gelu;
     case Activation::kGeluTanh:
-      return kernels.gelu_tanh;
+      return kernels_.gelu_tanh;
     case Activation::kSilu:
       break;
   }
-  return kernels.silu;
+  return kernels_.silu;
 }
-
-}  // namespace
 
 template <typename Body>
 void CpuDevice::for_rows(const View& x, const Body& body) {
@@ -102,20 +100,8 @@ void CpuDevice::add_positions(const EmbeddingWeight& table, const View& x) {
 }
 
 void CpuDevice::activate(Activation activation, const View& x) {
-  const InPlace kernel = kernel_of(activation, kernels_);
+  const InPlace kernel = kernel_of(activation);
   for_rows(x, [&](uint32_t row) { kernel(row_of(x, row), x.column_count); });
-}
-
-void CpuDevice::activate_mul(Activation activation, const View& gate_up, const View& out) {
-  if (activation == Activation::kSilu) return silu_mul(gate_up, out);
-  const InPlace kernel = kernel_of(activation, kernels_);
-  const uint32_t columns = out.column_count;
-  for_rows(out, [&](uint32_t row) {
-    const float* gate = row_of(gate_up, row);
-    std::memcpy(row_of(out, row), gate, columns * sizeof(float));
-    kernel(row_of(out, row), columns);
-    kernels_.multiply(row_of(out, row), gate + columns, columns);
-  });
 }
 
 void CpuDevice::cap_logits(float cap, std::span<float> logits) {

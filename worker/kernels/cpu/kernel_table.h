@@ -46,14 +46,13 @@ struct RowScale {
 
 struct MatmulPiece {
   const void* rows = nullptr;    // Packed.
-  const void* panels = nullptr;  // Of the whole matrix.
-  const float* bias = nullptr;   // Padded to whole panels, or null.
+  const void* panels = nullptr;  // The first.
+  const float* bias = nullptr;   // Of the first panel's columns on, padded; or null.
   uint32_t unit_count = 0;       // Units along K.
   uint32_t row_count = 0;
   uint32_t rows_per_tile = 0;  // The last tile may have fewer.
-  uint32_t panel_begin = 0;
-  uint32_t panel_end = 0;
-  float* out = nullptr;
+  uint32_t panel_count = 0;
+  float* out = nullptr;  // Of the first row and column.
   uint32_t out_stride = 0;
   uint32_t out_columns = 0;
   // Of int8 and int4.

@@ -168,10 +168,42 @@ TEST_P(Kernels, silu_mul_is_the_reference_far_from_zero_too) {
     gate_up[0] = -200.0F;
     for (uint32_t i = 1; i < columns; ++i) gate_up[i] *= 30.0F;
     std::vector<float> out(columns);
-    device_.silu_mul(view_of(gate_up, 1), view_of(out, 1));
+    GetParam().kernels->silu_mul(gate_up.data(), gate_up.data() + columns, columns, out.data());
     const std::span<const float> all(gate_up);
     const auto expected = reference::silu_mul(all.first(columns), all.subspan(columns));
     expect_close(out, expected);
+  }
+}
+
+// Wide enough that all is cut, and as wide as no panel.
+TEST_P(Kernels, a_feed_forward_block_is_its_products_and_the_activation) {
+  constexpr uint32_t in = 70;
+  constexpr uint32_t out_columns = 50;
+  for (uint32_t columns : {8U, 40U, 96U, 672U}) {
+    const auto gate = as_operand(random_values(std::size_t{columns} * in, 1));
+    const auto up = as_operand(random_values(std::size_t{columns} * in, 2));
+    const auto down = as_operand(random_values(std::size_t{out_columns} * columns, 3));
+    const auto bias = as_operand(random_values(columns, 4));
+    auto gate_up = device_.load_linear({.parts = {slice_of(gate, columns), slice_of(up, columns)},
+                                        .biases = {slice_of(bias, 1), slice_of(bias, 1)}});
+    auto down_weight = device_.load_linear({.parts = {slice_of(down, out_columns)}});
+    ASSERT_TRUE(gate_up.ok() && down_weight.ok());
+    for (uint32_t rows : {1U, 5U, 40U, 300U}) {
+      auto x = as_operand(random_values(std::size_t{rows} * in, 5));
+      std::vector<float> out(std::size_t{rows} * out_columns);
+      device_.feed_forward(Activation::kSilu, **gate_up, **down_weight, view_of(x, rows),
+                           view_of(out, rows));
+      const auto activated = as_operand(reference::silu_mul(
+          reference::linear(x, gate, bias, rows, in), reference::linear(x, up, bias, rows, in)));
+      // A value that lies between two bf16 numbers may go to either.
+      const float tolerance = GetParam().element == Element::kBfloat16 ? 2e-3F : kTolerance;
+      expect_close(out, reference::linear(activated, down, {}, rows, columns), tolerance);
+      std::vector<float> last(out_columns);
+      std::vector<float> last_x(x.end() - in, x.end());
+      device_.feed_forward(Activation::kSilu, **gate_up, **down_weight, view_of(last_x, 1),
+                           view_of(last, 1));
+      ASSERT_TRUE(std::equal(last.begin(), last.end(), out.end() - out_columns)) << rows;
+    }
   }
 }
 

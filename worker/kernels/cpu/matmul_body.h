@@ -188,9 +188,8 @@ void matmul(const MatmulPiece& piece) {
   using Unit = typename Product::Unit;
   // One tile of rows: panels may go several at once. More: a panel stays in the cache while all
   // tiles pass over it.
-  const uint32_t step =
-      piece.row_count <= piece.rows_per_tile ? piece.panel_end - piece.panel_begin : 1;
-  for (uint32_t panel = piece.panel_begin; panel < piece.panel_end; panel += step) {
+  const uint32_t step = piece.row_count <= piece.rows_per_tile ? piece.panel_count : 1;
+  for (uint32_t panel = 0; panel < piece.panel_count; panel += step) {
     for (uint32_t row = 0; row < piece.row_count; row += piece.rows_per_tile) {
       const uint32_t left = piece.row_count - row;
       const uint32_t rows = left < piece.rows_per_tile ? left : piece.rows_per_tile;

@@ -85,16 +85,35 @@ TEST_P(Operators, activations_are_their_formulas) {
   }
 }
 
-TEST_P(Operators, a_gated_activation_is_the_activation_times_the_other_half) {
-  auto gate_up = random_values(std::size_t{kRows} * 2 * kColumns, 4, 2);
-  std::vector<float> out(std::size_t{kRows} * kColumns);
-  device_.activate_mul(Activation::kGelu, view_of(gate_up, kRows), view_of(out, kRows));
-  for (uint32_t row = 0; row < kRows; ++row) {
-    for (uint32_t column = 0; column < kColumns; ++column) {
-      const float* gate = &gate_up[std::size_t{row} * 2 * kColumns + column];
-      const double expected =
-          gelu(static_cast<double>(gate[0])) * static_cast<double>(gate[kColumns]);
-      ASSERT_NEAR(out[row * kColumns + column], expected, 1e-5);
+TEST_P(Operators, a_gated_feed_forward_block_multiplies_the_activation_by_the_other_half) {
+  // Identity matrices: gate is x, up is 2 · x.
+  constexpr uint32_t size = 64;
+  std::vector<float> one(std::size_t{size} * size);
+  std::vector<float> two(one.size());
+  for (uint32_t i = 0; i < size; ++i) {
+    one[i * size + i] = 1;
+    two[i * size + i] = 2;
+  }
+  const auto slice = [](const std::vector<float>& values) {
+    return MatrixSlice{values.data(), Element::kFloat32, size, size, size};
+  };
+  const auto gate_up = device_.load_linear({.parts = {slice(one), slice(two)}});
+  const auto down = device_.load_linear({.parts = {slice(one)}});
+  const auto alone = device_.load_linear({.parts = {slice(two)}});
+  ASSERT_TRUE(gate_up.ok() && down.ok() && alone.ok());
+  const std::pair<Activation, double (*)(double)> cases[] = {
+      {Activation::kSilu, silu}, {Activation::kGelu, gelu}, {Activation::kGeluTanh, gelu_tanh}};
+  for (const auto& [activation, formula] : cases) {
+    auto x = random_values(std::size_t{kRows} * size, 4, 2);
+    std::vector<float> out(x.size());
+    device_.feed_forward(activation, **gate_up, **down, view_of(x, kRows), view_of(out, kRows));
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const auto value = static_cast<double>(x[i]);
+      ASSERT_NEAR(out[i], formula(value) * 2 * value, 1e-5);
+    }
+    device_.feed_forward(activation, **alone, **down, view_of(x, kRows), view_of(out, kRows));
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      ASSERT_NEAR(out[i], formula(2 * static_cast<double>(x[i])), 1e-5);
     }
   }
 }

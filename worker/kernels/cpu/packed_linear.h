@@ -54,4 +54,9 @@ class PackedLinear final : public LinearWeight {
   PackedMatrix matrix_;
 };
 
+// Of a weight that a CpuDevice made.
+[[nodiscard]] inline const PackedMatrix& matrix_of(const LinearWeight& weight) {
+  return static_cast<const PackedLinear&>(weight).matrix();
+}
+
 }  // namespace trireme::worker::cpu
