@@ -98,20 +98,46 @@ struct Int8Tiles {
   }
 };
 
-// block_count tiles along K, from unit block `begin` on.
+// What a pass over some blocks of a panel brings into the second-level cache meanwhile: its share
+// of those that come next. The hardware does not see them coming while rows pass over the same
+// block.
+struct NextBlocks {
+  const uint32_t* lines;
+  uint32_t lines_per_block;
+};
+
+TRIREME_INLINE void prefetch_next(NextBlocks& next) {
+  for (uint32_t line = 0; line < next.lines_per_block; ++line) {
+    _mm_prefetch(next.lines, _MM_HINT_T1);
+    next.lines += kTileUnits;
+  }
+}
+
+// The tile of the same rows two blocks further.
+TRIREME_INLINE void prefetch_rows(const uint32_t* tile, uint32_t step) {
+#pragma GCC unroll 16
+  for (uint32_t row = 0; row < kTileRowsMax; ++row) {
+    _mm_prefetch(tile + 2 * step + row * kTileUnits, _MM_HINT_T0);
+  }
+}
+
+// block_count tiles along K.
 template <typename Tiles, bool has_second>
 TRIREME_INLINE void multiply_blocks(const uint32_t* first, const uint32_t* second,
                                     const TileShape& shape, const uint32_t* panel,
-                                    uint32_t block_count) {
+                                    uint32_t block_count, NextBlocks next) {
   const uint32_t first_step = shape.first_rows * kTileUnits;
   const uint32_t second_step = shape.second_rows * kTileUnits;
   for (uint32_t block = 0; block < block_count; ++block) {
     _tile_loadd(6, panel, 2 * kTileRowBytes);
     _tile_loadd(4, first, kTileRowBytes);
     _tile_loadd(7, panel + kTileUnits, 2 * kTileRowBytes);
+    prefetch_next(next);
+    if constexpr (has_second) prefetch_rows(first, first_step);
     Tiles::multiply_first();
     if constexpr (has_second) {
       _tile_loadd(5, second, kTileRowBytes);
+      prefetch_rows(second, second_step);
       Tiles::multiply_second();
       second += second_step;
     }
@@ -137,9 +163,10 @@ void store_result(const MatmulPiece& piece, const TilePair& pair, uint32_t panel
 }
 
 // Unit blocks that panel and rows of a pair share the first-level cache with.
-inline constexpr uint32_t kBlocksAtOnce = 10;
+inline constexpr uint32_t kBlocksAtOnce = 8;
 inline constexpr uint32_t kPairsAtOnce = 8;
 inline constexpr uint32_t kTilePanelsAtOnce = 4;
+inline constexpr uint32_t kLinesPerBlock = 2 * kTileUnits;  // Of a panel.
 
 // Some panels over up to kPairsAtOnce pairs of row tiles.
 template <typename Tiles>
@@ -150,14 +177,22 @@ void multiply_panels(const MatmulPiece& piece, uint32_t row_begin, uint32_t row_
   const auto* rows = static_cast<const uint32_t*>(piece.rows);
   const auto* panels = static_cast<const uint32_t*>(piece.panels);
   // One pair of tiles finds nothing to share: all of K at once.
-  const uint32_t step = row_end - row_begin <= 2 * piece.rows_per_tile ? blocks : kBlocksAtOnce;
+  const uint32_t pair_rows = 2 * piece.rows_per_tile;
+  const uint32_t pairs = (row_end - row_begin + pair_rows - 1) / pair_rows;
+  const uint32_t step = pairs == 1 ? blocks : kBlocksAtOnce;
+  // A single pass is as fast as memory: the hardware fetches ahead by itself.
+  const uint32_t share = pairs == 1 ? 0 : (kLinesPerBlock + pairs - 1) / pairs;
+  const auto blocks_of = [&](uint32_t panel, uint32_t block) {
+    return panels + panel * panel_units + static_cast<uint64_t>(block) * kTileUnits * kPanelColumns;
+  };
   for (uint32_t block = 0; block < blocks; block += step) {
     const uint32_t count = blocks - block < step ? blocks - block : step;
     TileSums* kept = sums;
     for (uint32_t panel = panel_begin; panel < panel_end; ++panel) {
-      const uint32_t* b =
-          panels + panel * panel_units + static_cast<uint64_t>(block) * kTileUnits * kPanelColumns;
-      for (uint32_t row = row_begin; row < row_end; row += 2 * piece.rows_per_tile, ++kept) {
+      const bool is_last = panel + 1 == panel_end && block + count < blocks;
+      NextBlocks next{is_last ? blocks_of(panel_begin, block + count) : blocks_of(panel + 1, block),
+                      share};
+      for (uint32_t row = row_begin; row < row_end; row += pair_rows, ++kept) {
         const TilePair pair = tile_pair(piece, row);
         const bool has_second = pair.shape.second_rows > 0;
         const uint32_t* first = rows + static_cast<uint64_t>(row) * piece.unit_count +
@@ -171,11 +206,13 @@ void multiply_panels(const MatmulPiece& piece, uint32_t row_begin, uint32_t row_
         } else {
           load_sums(*kept, has_second);
         }
+        const uint32_t* b = blocks_of(panel, block);
         if (has_second) {
-          multiply_blocks<Tiles, true>(first, second, pair.shape, b, count);
+          multiply_blocks<Tiles, true>(first, second, pair.shape, b, count, next);
         } else {
-          multiply_blocks<Tiles, false>(first, second, pair.shape, b, count);
+          multiply_blocks<Tiles, false>(first, second, pair.shape, b, count, next);
         }
+        next.lines += static_cast<uint64_t>(count) * share * kTileUnits;
         store_sums(*kept, has_second);
         if (block + count == blocks) store_result<Tiles>(piece, pair, panel, *kept);
       }
