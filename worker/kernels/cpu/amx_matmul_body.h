@@ -43,14 +43,6 @@ TRIREME_INLINE TilePair tile_pair(const MatmulPiece& piece, uint32_t row) {
   return {row, {.first_rows = first, .second_rows = second}};
 }
 
-TRIREME_INLINE void clear_tiles(bool has_second) {
-  _tile_zero(0);
-  _tile_zero(1);
-  if (!has_second) return;
-  _tile_zero(2);
-  _tile_zero(3);
-}
-
 TRIREME_INLINE void load_sums(const TileSums& sums, bool has_second) {
   _tile_loadd(0, sums.tiles[0], kTileRowBytes);
   _tile_loadd(1, sums.tiles[1], kTileRowBytes);

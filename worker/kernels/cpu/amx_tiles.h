@@ -2,11 +2,13 @@
 // (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18). See vec.h
 // for who may include it.
 //
-// A product of rows and a panel takes these tiles; all stay configured while a TileScope lives:
-//   0 1   sums of the first tile of rows: left and right half of the panel
-//   2 3   sums of the second tile of rows
-//   4 5   rows: first and second tile
-//   6 7   the panel: left and right half
+// Who multiplies what, as TileShape has it:
+//            matmul                          scores of attention         values of attention
+//   0 1      sums of the first rows:         chunks of positions         left and right columns
+//            left and right half of a panel
+//   2 3      sums of the second rows         more chunks
+//   4 5      first and second rows           q: whole tiles, the rest    weights of a chunk
+//   6 7      left and right half             K: whole tiles, the rest    V: left and right columns
 //
 // tdpbf16ps adds, for each element, the products of even and of odd columns along the 32 columns of
 // a tile in two chains, then both to the sum, subnormal numbers being zeros: an order that depends
@@ -25,9 +27,10 @@ inline constexpr uint32_t kTileRowBytes = 64;
 inline constexpr uint32_t kTileUnits = kTileRowBytes / 4;  // Along K.
 
 struct TileShape {
-  uint32_t first_rows = 0;
-  uint32_t second_rows = 0;  // 0: only the first tile of rows.
-  uint32_t unit_count = kTileUnits;
+  uint32_t first_rows = 0;            // Of 0, 1 and 4.
+  uint32_t second_rows = 0;           // Of 2, 3 and 5; 0: they are not used.
+  uint32_t unit_count = kTileUnits;   // Along K, of 4 and 6.
+  uint32_t other_units = kTileUnits;  // Along K, of 5 and 7; 0: they are not used.
 
   bool operator==(const TileShape&) const = default;
 };
@@ -50,23 +53,34 @@ class TileScope {
       uint16_t row_bytes[16] = {};
       uint8_t rows[16] = {};
     } config;
-    const auto set = [&config](uint32_t tile, uint32_t rows, uint32_t row_bytes) {
-      config.rows[tile] = static_cast<uint8_t>(rows);
-      config.row_bytes[tile] = static_cast<uint16_t>(rows == 0 ? 0 : row_bytes);
+    const auto set = [&config](uint32_t tile, uint32_t rows, uint32_t units) {
+      const bool is_used = rows > 0 && units > 0;
+      config.rows[tile] = static_cast<uint8_t>(is_used ? rows : 0);
+      config.row_bytes[tile] = static_cast<uint16_t>(is_used ? 4 * units : 0);
     };
     for (uint32_t half = 0; half < 2; ++half) {
-      set(half, shape.first_rows, kTileRowBytes);
-      set(2 + half, shape.second_rows, kTileRowBytes);
-      set(6 + half, shape.unit_count, kTileRowBytes);
+      set(half, shape.first_rows, kTileUnits);
+      set(2 + half, shape.second_rows, kTileUnits);
     }
-    set(4, shape.first_rows, 4 * shape.unit_count);
-    set(5, shape.second_rows, 4 * shape.unit_count);
+    set(4, shape.first_rows, shape.unit_count);
+    set(5, shape.second_rows, shape.other_units);
+    set(6, shape.unit_count, kTileUnits);
+    set(7, shape.other_units, kTileUnits);
     _tile_loadconfig(&config);
   }
 
  private:
   TileShape shape_;
 };
+
+// The sums.
+TRIREME_INLINE void clear_tiles(bool has_second) {
+  _tile_zero(0);
+  _tile_zero(1);
+  if (!has_second) return;
+  _tile_zero(2);
+  _tile_zero(3);
+}
 
 // gcc does not know that a tile is loaded from memory: what was stored there must be there.
 TRIREME_INLINE void finish_stores() { asm volatile("" ::: "memory"); }

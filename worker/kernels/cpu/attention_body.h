@@ -38,7 +38,7 @@ struct Span {
     const uint32_t position = begin + chunk * kKvChunkTokens;
     return block(position) + static_cast<uint64_t>(position % item.block_tokens) * item.head_size;
   }
-  // V of the same positions, rows of round_to_lanes(head_size).
+  // V of the same positions, rows of round_to_lanes(head_size) units.
   [[nodiscard]] TRIREME_INLINE const Element* v(uint32_t chunk) const {
     const uint32_t position = begin + chunk * kKvChunkTokens;
     return block(position) + static_cast<uint64_t>(item.block_tokens) * item.head_size +
@@ -136,12 +136,39 @@ TRIREME_INLINE void scale_weights(const Span<Kv>& span, Seen seen, float* weight
   }
 }
 
+// Weights of the positions of a span as the product with V takes them: units, all lanes of a chunk.
+template <typename Kv>
+struct RowWeights {
+  using Unit = typename Kv::Unit;
+  static constexpr uint32_t kUnits = kAttentionSpanTokens / Kv::kUnitColumns;
+  alignas(64) typename Kv::Weight values[kAttentionSpanTokens];
+
+  [[nodiscard]] TRIREME_INLINE Unit unit(uint32_t index) const {
+    Unit all;
+    __builtin_memcpy(&all, values + index * Kv::kUnitColumns, sizeof(all));
+    return all;
+  }
+};
+
+// The units at the ends of `seen` may hold a position that is not seen, which may be anything: it
+// counts as zero.
+template <typename Kv>
+TRIREME_INLINE uint32_t seen_part(uint32_t unit, Seen seen) {
+  uint32_t mask = ~0U;
+  if constexpr (Kv::kUnitColumns == 2) {
+    if (2 * unit < seen.first) mask = 0xffff0000U;
+    if (2 * unit + 1 > seen.last) mask = 0x0000ffffU;
+  }
+  return mask;
+}
+
 // sums = Σ weight · V over `seen`, added to what is there if `continues`.
 template <typename Kv, uint32_t row_count, uint32_t part_count>
-void weigh_columns(const Span<Kv>& span, Seen seen, bool continues, const float* scores,
+void weigh_columns(const Span<Kv>& span, Seen seen, bool continues, const RowWeights<Kv>* weights,
                    uint32_t column, float* sums) {
+  using Values = typename Kv::KeyUnit;
+  constexpr uint32_t chunk_units = kKvChunkTokens / Kv::kUnitColumns;
   const uint32_t stride = round_to_lanes(span.item.head_size);
-  const uint32_t end = seen.last + 1;
   Vec parts[row_count][part_count] = {};
   if (continues) {
     for (uint32_t row = 0; row < row_count; ++row) {
@@ -150,19 +177,30 @@ void weigh_columns(const Span<Kv>& span, Seen seen, bool continues, const float*
       }
     }
   }
-  for (uint32_t lane = seen.first / kKvChunkTokens * kKvChunkTokens; lane < end;
-       lane += kKvChunkTokens) {
-    const auto* v = span.v(lane / kKvChunkTokens) + column;
-    const uint32_t from = seen.first > lane ? seen.first - lane : 0;
-    const uint32_t to = end - lane < kKvChunkTokens ? end - lane : kKvChunkTokens;
-    for (uint32_t i = from; i < to; ++i) {
-#pragma GCC unroll 4
-      for (uint32_t part = 0; part < part_count; ++part) {
-        const Vec values = load_values(v + i * stride + part * kLanes);
-#pragma GCC unroll 4
+  const uint32_t end = seen.last / Kv::kUnitColumns + 1;
+  for (uint32_t unit = seen.first / Kv::kUnitColumns; unit < end; ++unit) {
+    const Values* v = reinterpret_cast<const Values*>(span.v(unit / chunk_units)) + column +
+                      static_cast<uint64_t>(unit % chunk_units) * stride;
+    if constexpr (Kv::kUnitColumns == 2) {
+      const uint32_t mask = seen_part<Kv>(unit, seen);
+      if (mask != ~0U) {
+        alignas(64) Values masked[part_count * kLanes];
+        for (uint32_t i = 0; i < part_count * kLanes; ++i) masked[i] = v[i] & mask;
         for (uint32_t row = 0; row < row_count; ++row) {
-          parts[row][part] += scores[row * kAttentionSpanTokens + lane + i] * values;
+          for (uint32_t part = 0; part < part_count; ++part) {
+            parts[row][part] =
+                Kv::multiply_add(parts[row][part], weights[row].unit(unit), masked + part * kLanes);
+          }
         }
+        continue;
+      }
+    }
+#pragma GCC unroll 4
+    for (uint32_t part = 0; part < part_count; ++part) {
+#pragma GCC unroll 4
+      for (uint32_t row = 0; row < row_count; ++row) {
+        parts[row][part] =
+            Kv::multiply_add(parts[row][part], weights[row].unit(unit), v + part * kLanes);
       }
     }
   }
@@ -174,25 +212,25 @@ void weigh_columns(const Span<Kv>& span, Seen seen, bool continues, const float*
 }
 
 template <typename Kv, uint32_t row_count>
-void weigh_values(const Span<Kv>& span, Seen seen, bool continues, const float* scores,
+void weigh_values(const Span<Kv>& span, Seen seen, bool continues, const RowWeights<Kv>* weights,
                   float* sums) {
   const uint32_t columns = round_to_lanes(span.item.head_size);
   uint32_t column = 0;
   for (; column + 4 * kLanes <= columns; column += 4 * kLanes) {
-    weigh_columns<Kv, row_count, 4>(span, seen, continues, scores, column, sums);
+    weigh_columns<Kv, row_count, 4>(span, seen, continues, weights, column, sums);
   }
   for (; column + 2 * kLanes <= columns; column += 2 * kLanes) {
-    weigh_columns<Kv, row_count, 2>(span, seen, continues, scores, column, sums);
+    weigh_columns<Kv, row_count, 2>(span, seen, continues, weights, column, sums);
   }
   for (; column < columns; column += kLanes) {
-    weigh_columns<Kv, row_count, 1>(span, seen, continues, scores, column, sums);
+    weigh_columns<Kv, row_count, 1>(span, seen, continues, weights, column, sums);
   }
 }
 
 // What all rows see goes together, the rest row by row: a row never touches V of a position that it
 // does not see, and its order of positions is the same in any company.
 template <typename Kv, uint32_t row_count>
-void weigh_rows(const Span<Kv>& span, const Seen (&seen)[row_count], const float* scores,
+void weigh_rows(const Span<Kv>& span, const Seen (&seen)[row_count], const RowWeights<Kv>* weights,
                 float* sums) {
   bool starts_together = true;
   uint32_t last = seen[0].last;
@@ -200,14 +238,16 @@ void weigh_rows(const Span<Kv>& span, const Seen (&seen)[row_count], const float
     starts_together = starts_together && seen[row].first == seen[0].first;
     if (seen[row].last < last) last = seen[row].last;
   }
-  starts_together = starts_together && last >= seen[0].first;
+  // Whole units only: the rest begins with one.
+  last = (last + 1) / Kv::kUnitColumns * Kv::kUnitColumns - 1;
+  starts_together = starts_together && last + 1 > seen[0].first;
   if (starts_together) {
-    weigh_values<Kv, row_count>(span, {seen[0].first, last}, false, scores, sums);
+    weigh_values<Kv, row_count>(span, {seen[0].first, last}, false, weights, sums);
   }
   for (uint32_t row = 0; row < row_count; ++row) {
     const Seen rest{starts_together ? last + 1 : seen[row].first, seen[row].last};
     if (rest.first > rest.last) continue;
-    weigh_values<Kv, 1>(span, rest, starts_together, scores + row * kAttentionSpanTokens,
+    weigh_values<Kv, 1>(span, rest, starts_together, weights + row,
                         sums + row * kAttentionHeadSizeMax);
   }
 }
@@ -256,11 +296,31 @@ TRIREME_INLINE QueryRow query_row(const AttentionItem& item, uint32_t index) {
           windowed ? last + 1 - item.window_tokens : 0, last};
 }
 
+// What the row sees of the span; when that is nothing its last comes before its first.
+TRIREME_INLINE Seen seen_in_span(const QueryRow& row, uint32_t begin) {
+  const uint32_t end = begin + kAttentionSpanTokens - 1;
+  if (row.last < begin || row.first > end) return {1, 0};
+  return {row.first > begin ? row.first - begin : 0, (row.last < end ? row.last : end) - begin};
+}
+TRIREME_INLINE bool is_blind(Seen seen) { return seen.first > seen.last; }
+
+// The weighted sum of V, divided by the sum of the weights.
+TRIREME_INLINE void store_attended(const AttentionItem& item, const QueryRow& row,
+                                   const HeadState& state, const float* sum) {
+  const float factor = 1.0F / state.total;
+  uint32_t i = 0;
+  for (; i + kLanes <= item.head_size; i += kLanes) store(row.out + i, load(sum + i) * factor);
+  if (i < item.head_size) {
+    store_part(row.out + i, load(sum + i) * factor, item.head_size - i);
+  }
+}
+
 template <typename Kv, uint32_t row_count>
 void attend_span(const AttentionItem& item, const QueryRow (&rows)[row_count], uint32_t begin,
                  const typename Kv::Unit* q, HeadState* states, float* sums) {
   alignas(64) float scores[row_count * kAttentionSpanTokens];
   alignas(64) float span_sums[row_count * kAttentionHeadSizeMax];
+  RowWeights<Kv> weights[row_count];
   const uint32_t end = begin + kAttentionSpanTokens - 1;
   // Rows are in the order of their positions.
   const uint32_t first = rows[0].first > begin ? rows[0].first : begin;
@@ -270,20 +330,19 @@ void attend_span(const AttentionItem& item, const QueryRow (&rows)[row_count], u
   Seen seen[row_count];
   SpanSum totals[row_count] = {};
   for (uint32_t row = 0; row < row_count; ++row) {
-    const uint32_t row_first = rows[row].first > begin ? rows[row].first - begin : 0;
-    // A row that sees nothing of this span has its last before its first.
-    const bool is_blind = rows[row].last < begin || rows[row].first > end;
-    seen[row] = {is_blind ? 1 : row_first,
-                 is_blind ? 0 : (rows[row].last < end ? rows[row].last : end) - begin};
-    if (is_blind) continue;
+    seen[row] = seen_in_span(rows[row], begin);
+    if (is_blind(seen[row])) continue;
     float* row_scores = scores + row * kAttentionSpanTokens;
     if (item.soft_cap > 0.0F) soft_cap(row_scores, item.soft_cap, seen[row].last + 1);
     totals[row] = exponentiate(row_scores, seen[row].first, seen[row].last);
     if constexpr (Kv::kIsScaled) scale_weights(span, seen[row], row_scores);
+    for (uint32_t i = seen[row].first / kLanes * kLanes; i <= seen[row].last; i += kLanes) {
+      put_values(weights[row].values + i, load(row_scores + i));
+    }
   }
-  weigh_rows<Kv, row_count>(span, seen, scores, span_sums);
+  weigh_rows<Kv, row_count>(span, seen, weights, span_sums);
   for (uint32_t row = 0; row < row_count; ++row) {
-    if (seen[row].first > seen[row].last) continue;
+    if (is_blind(seen[row])) continue;
     combine(states[row], sums + row * kAttentionHeadSizeMax, totals[row],
             span_sums + row * kAttentionHeadSizeMax, round_to_lanes(item.head_size));
   }
@@ -308,11 +367,7 @@ void attend_rows(const AttentionItem& item, uint32_t row_begin) {
     attend_span<Kv, row_count>(item, rows, begin, q, states, sums);
   }
   for (uint32_t row = 0; row < row_count; ++row) {
-    const float factor = 1.0F / states[row].total;
-    const float* sum = sums + row * kAttentionHeadSizeMax;
-    uint32_t i = 0;
-    for (; i + kLanes <= size; i += kLanes) store(rows[row].out + i, load(sum + i) * factor);
-    if (i < size) store_part(rows[row].out + i, load(sum + i) * factor, size - i);
+    store_attended(item, rows[row], states[row], sums + row * kAttentionHeadSizeMax);
   }
 }
 

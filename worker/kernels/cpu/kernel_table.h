@@ -15,8 +15,9 @@
 //                 four int8. Where a table multiplies by AMX tiles: [tile][unit block][row][16
 //                 units], a block of int4 being a group where that is smaller
 //   KV            per (layer, block, head): K then V.
-//                 K [block_tokens / 16][unit][16], V [block_tokens][head size up to a multiple of
-//                 16]. int8: behind them the scales, fp32: [block_tokens] of K, as many of V
+//                 K [block_tokens / 16][unit][16], V [position unit][head size up to a multiple of
+//                 16][position in the unit]. int8: behind them the scales, fp32: [block_tokens] of
+//                 K, as many of V
 // Threads: the functions are pure; callers split the work.
 #pragma once
 

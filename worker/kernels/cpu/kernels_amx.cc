@@ -1,4 +1,5 @@
 #include "worker/kernels/cpu/activation_body.h"
+#include "worker/kernels/cpu/amx_attention_body.h"
 #include "worker/kernels/cpu/amx_matmul_body.h"
 #include "worker/kernels/cpu/attention_body.h"
 #include "worker/kernels/cpu/int4_error_body.h"
@@ -35,7 +36,7 @@ constexpr KernelTable kTable = {
              .row_tile = kVectorRowTile,
              .operations_per_nanosecond = 400},
     .kv_fp32 = {.attention = attention<Fp32Kv>, .append = append_kv<Fp32Kv>},
-    .kv_bf16 = {.attention = attention<Bf16Kv>, .append = append_kv<Bf16Kv>},
+    .kv_bf16 = {.attention = tile_attention, .append = append_kv<Bf16Kv>},
     .kv_int8 = {.attention = attention<Int8Kv>, .append = append_kv<Int8Kv>},
     .int4_error = int4_error,
     .rms_norm = rms_norm,

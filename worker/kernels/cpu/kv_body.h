@@ -1,10 +1,10 @@
 // The forms in which K and V are kept (kernel_table.h), and how they are appended. See vec.h for
 // who may include it.
 //
-// Fp32Kv and Bf16Kv are as the products of those elements. Int8Kv keeps each head of each token
-// with a scale of its own for K and for V: value = scale · integer, scale = largest / 127. What is
-// written so depends on the token alone. Queries stay fp32 beside it, integers become fp32 as they
-// are read.
+// Fp32Kv and Bf16Kv are as the products of those elements, V as well: it is the matrix of the
+// product with the weights of the positions. Int8Kv keeps each head of each token with a scale of
+// its own for K and for V: value = scale · integer, scale = largest / 127. What is written so
+// depends on the token alone. Queries stay fp32 beside it, integers become fp32 as they are read.
 #pragma once
 
 #include "worker/kernels/cpu/kernel_table.h"
@@ -56,15 +56,19 @@ TRIREME_INLINE Vec load_values(const int8_t* from) { return from_int8(from); }
 TRIREME_INLINE void put_values(float* to, Vec values) { store(to, values); }
 TRIREME_INLINE void put_values(uint16_t* to, Vec values) { store_bf16(to, values); }
 
+// KeyUnit: kUnitColumns elements along what is summed, columns of K, positions of V. Weight: of a
+// position, as the product with V takes it.
 struct Fp32Kv : Fp32Product {
   using Element = float;
   using KeyUnit = float;
+  using Weight = float;
   static constexpr bool kIsScaled = false;
 };
 
 struct Bf16Kv : Bf16Product {
   using Element = uint16_t;
   using KeyUnit = uint32_t;
+  using Weight = uint16_t;
   static constexpr bool kIsScaled = false;
 };
 
@@ -72,6 +76,7 @@ struct Int8Kv {
   using Unit = float;  // Of the query.
   using Element = int8_t;
   using KeyUnit = int8_t;
+  using Weight = float;
   static constexpr uint32_t kUnitColumns = 1;
   static constexpr bool kIsScaled = true;
   static TRIREME_INLINE Vec multiply_add(Vec sum, Unit a, const KeyUnit* b) {
@@ -85,11 +90,14 @@ TRIREME_INLINE uint64_t scales_offset(uint32_t block_tokens, uint32_t head_size)
   return static_cast<uint64_t>(block_tokens) * (head_size + round_to_lanes(head_size));
 }
 
+// Columns of V lie kUnitColumns elements apart.
 template <typename Kv>
 TRIREME_INLINE typename Kv::Element* v_of_token(const KvToAppend& token) {
+  constexpr uint32_t unit = Kv::kUnitColumns;
   return reinterpret_cast<typename Kv::Element*>(token.kv) +
          static_cast<uint64_t>(token.block_tokens) * token.head_size +
-         static_cast<uint64_t>(token.slot) * round_to_lanes(token.head_size);
+         static_cast<uint64_t>(token.slot / unit) * unit * round_to_lanes(token.head_size) +
+         token.slot % unit;
 }
 
 // Columns of K lie kKvChunkTokens units apart.
@@ -102,6 +110,22 @@ TRIREME_INLINE typename Kv::KeyUnit* k_of_token(const KvToAppend& token) {
          token.slot % kKvChunkTokens;
 }
 
+// Behind the head come zeros up to whole lanes.
+template <uint32_t step, typename Element>
+TRIREME_INLINE void put_value_row(Element* to, const KvToAppend& token) {
+  for (uint32_t i = 0; i < round_to_lanes(token.head_size); i += kLanes) {
+    const uint32_t left = token.head_size - i;
+    const Vec values = left < kLanes ? load_part(token.v + i, left, 0.0F) : load(token.v + i);
+    if constexpr (step == 1) {
+      put_values(to + i, values);
+    } else {
+      Element row[kLanes];
+      put_values(row, values);
+      for (uint32_t lane = 0; lane < kLanes; ++lane) to[(i + lane) * step] = row[lane];
+    }
+  }
+}
+
 template <typename Kv>
 void append_kv(const KvToAppend& token) {
   auto* k = k_of_token<Kv>(token);
@@ -110,9 +134,7 @@ void append_kv(const KvToAppend& token) {
     k += kKvChunkTokens;
   }
   auto* v = v_of_token<Kv>(token);
-  uint32_t i = 0;
-  for (; i + kLanes <= token.head_size; i += kLanes) put_values(v + i, load(token.v + i));
-  if (i < token.head_size) put_values(v + i, load_part(token.v + i, token.head_size - i, 0.0F));
+  put_value_row<Kv::kUnitColumns>(v, token);
 }
 
 struct Int8Scale {
