@@ -1,5 +1,6 @@
 #include "worker/kernels/cpu/activation_body.h"
 #include "worker/kernels/cpu/amx_attention_body.h"
+#include "worker/kernels/cpu/amx_int4_body.h"
 #include "worker/kernels/cpu/amx_matmul_body.h"
 #include "worker/kernels/cpu/attention_body.h"
 #include "worker/kernels/cpu/int4_error_body.h"
@@ -31,10 +32,10 @@ constexpr KernelTable kTable = {
              .matmul = tile_matmul<Int8Tiles>,
              .row_tile = kRowTile,
              .operations_per_nanosecond = 4000},
-    .int4 = {.pack_rows = quantize_rows<UnitMajorRows>,
-             .matmul = matmul<Int4Product, kVectorRowTile>,
-             .row_tile = kVectorRowTile,
-             .operations_per_nanosecond = 400},
+    .int4 = {.pack_rows = quantize_rows<TiledRows>,
+             .matmul = tile_matmul_int4<kVectorRowTile>,
+             .row_tile = kRowTile,
+             .operations_per_nanosecond = 1500},
     .kv_fp32 = {.attention = attention<Fp32Kv>, .append = append_kv<Fp32Kv>},
     .kv_bf16 = {.attention = tile_attention, .append = append_kv<Bf16Kv>},
     .kv_int8 = {.attention = attention<Int8Kv>, .append = append_kv<Int8Kv>},
