@@ -108,6 +108,7 @@ TEST_F(Drafting, bad_logits_behind_accepted_drafts_fail_the_request_after_them) 
   ASSERT_EQ(got.size(), 2u);
   EXPECT_EQ(got[0].token_ids, (Tokens{2, 3}));
   EXPECT_EQ(got[1].finish_reason, wire::FinishReason::kError);
+  EXPECT_EQ(scheduler_->stats().corrupted_requests, 1U);
 }
 
 TEST_F(Drafting, no_more_is_guessed_than_the_request_may_have) {

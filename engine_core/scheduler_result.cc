@@ -172,6 +172,7 @@ void Scheduler::take_pooled(Request& request, wire::PooledRow* pooled, wire::Eng
 
 void Scheduler::fail_bad_logits(Request& request, StepOutputs& out) {
   kv_.discard(request.blocks);
+  ++counters_.corrupted_requests;
   fail(request,
        error(StatusCode::kInternal, "The model's output for this request is not a number."), out);
 }
