@@ -203,6 +203,9 @@ class Device {
   virtual void add_positions(const EmbeddingWeight& table, const View& x) = 0;
   virtual void rotary(const View& heads, uint32_t head_size) = 0;  // In place.
   virtual void append_kv(uint32_t layer, const View& k, const View& v) = 0;
+  // rotary(q_and_k), then append_kv with its k, in one pass.
+  virtual void rotate_and_append(uint32_t layer, uint32_t head_size, const View& q_and_k,
+                                 const View& k, const View& v) = 0;
   // Each token over all positions of its row up to its own, or to the row's last one.
   virtual void attention(uint32_t layer, const AttentionShape& shape, const View& q,
                          const View& out) = 0;

@@ -238,14 +238,15 @@ void DecoderModel::norm_heads(const DecoderLayer& weights, const View& q, const 
   }
 }
 
-void DecoderModel::turn_heads(uint32_t layer, const View& heads) {
+void DecoderModel::append_turned(uint32_t layer, const View& q_and_k, const View& k,
+                                 const View& v) {
   const LayerRope rope = config_.ropes[share_.layers.begin + layer];
-  if (rope == LayerRope::kNone) return;
+  if (rope == LayerRope::kNone) return device_->append_kv(layer, k, v);
   if (rope != rope_in_use_) {
     device_->use_angles(rope == LayerRope::kLocal ? local_angles_ : global_angles_);
     rope_in_use_ = rope;
   }
-  device_->rotary(heads, sizes().head_dim);
+  device_->rotate_and_append(layer, sizes().head_dim, q_and_k, k, v);
 }
 
 void DecoderModel::attend(uint32_t layer, const View& x, const View& out) {
@@ -259,8 +260,7 @@ void DecoderModel::attend(uint32_t layer, const View& x, const View& out) {
   const View k = qkv.columns(q_columns, kv_columns);
   const View v = qkv.columns(q_columns + kv_columns, kv_columns);
   norm_heads(weights, q, k);
-  turn_heads(layer, qkv.columns(0, q_columns + kv_columns));
-  device_->append_kv(layer, k, v);
+  append_turned(layer, qkv.columns(0, q_columns + kv_columns), k, v);
   const View attended = device_->scratch(kAttended, x.row_count, q_columns);
   const float plain_scale = 1.0F / std::sqrt(static_cast<float>(head_size));
   device_->attention(

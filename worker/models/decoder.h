@@ -58,7 +58,8 @@ class DecoderModel final : public Model {
   void finish_block(const View& out, const NormWeights& norm);
   void attend(uint32_t layer, const View& x, const View& out);
   void norm_heads(const DecoderLayer& weights, const View& q, const View& k);
-  void turn_heads(uint32_t layer, const View& heads);
+  // With the layer's rope, where it has one.
+  void append_turned(uint32_t layer, const View& q_and_k, const View& k, const View& v);
   void feed_forward(uint32_t layer, const View& x, const View& out);
   void write_logits(const ForwardBatch& batch, const View& residual, std::span<float> logits);
   void write_features(const ForwardBatch& batch, const View& residual);

@@ -216,41 +216,55 @@ void CpuDevice::add(const View& x, const View& delta) {
              });
 }
 
-void CpuDevice::rotary(const View& heads, uint32_t head_size) {
+void CpuDevice::turn_token(const View& heads, uint32_t head_size, uint32_t token) const {
   const uint32_t pairs = angles_.rotary_size / 2;
+  const std::size_t at = static_cast<std::size_t>(token) * pairs;
+  for (uint32_t column = 0; column < heads.column_count; column += head_size) {
+    kernels_.rotary(row_of(heads, token) + column, &angles_.cosines[at], &angles_.sines[at], pairs);
+  }
+}
+
+void CpuDevice::append_token(uint32_t layer, const View& k, const View& v, uint32_t token) const {
+  const KvLayout& layout = kv_.layout();
+  const auto position = static_cast<uint32_t>(batch_->positions[token]);
+  const auto& blocks = batch_->rows[row_of_token_[token]].blocks;
+  const auto block = static_cast<uint32_t>(blocks[position / layout.block_tokens]);
+  TRIREME_CHECK(block < kv_.block_count(), "the engine hands out blocks that exist");
+  for (uint32_t head = 0; head < layout.kv_head_count; ++head) {
+    kv_kernels().append({.k = row_of(k, token) + static_cast<std::size_t>(head) * layout.head_size,
+                         .v = row_of(v, token) + static_cast<std::size_t>(head) * layout.head_size,
+                         .head_size = layout.head_size,
+                         .block_tokens = layout.block_tokens,
+                         .slot = position % layout.block_tokens,
+                         .kv = kv_.head(layer, head) + block * kv_.block_stride()});
+  }
+}
+
+void CpuDevice::rotary(const View& heads, uint32_t head_size) {
   for_ranges(heads.row_count, heads.column_count / kElementsPerNanosecond,
              [&](uint32_t begin, uint32_t end) {
                for (uint32_t token = begin; token < end; ++token) {
-                 const std::size_t at = static_cast<std::size_t>(token) * pairs;
-                 for (uint32_t column = 0; column < heads.column_count; column += head_size) {
-                   kernels_.rotary(row_of(heads, token) + column, &angles_.cosines[at],
-                                   &angles_.sines[at], pairs);
-                 }
+                 turn_token(heads, head_size, token);
                }
              });
 }
 
 void CpuDevice::append_kv(uint32_t layer, const View& k, const View& v) {
-  const KvLayout& layout = kv_.layout();
-  const auto append = kv_kernels().append;
-  const auto append_token = [&](uint32_t token) {
-    const auto position = static_cast<uint32_t>(batch_->positions[token]);
-    const auto& blocks = batch_->rows[row_of_token_[token]].blocks;
-    const auto block = static_cast<uint32_t>(blocks[position / layout.block_tokens]);
-    TRIREME_CHECK(block < kv_.block_count(), "the engine hands out blocks that exist");
-    for (uint32_t head = 0; head < layout.kv_head_count; ++head) {
-      append({.k = row_of(k, token) + static_cast<std::size_t>(head) * layout.head_size,
-              .v = row_of(v, token) + static_cast<std::size_t>(head) * layout.head_size,
-              .head_size = layout.head_size,
-              .block_tokens = layout.block_tokens,
-              .slot = position % layout.block_tokens,
-              .kv = kv_.head(layer, head) + block * kv_.block_stride()});
-    }
-  };
   for_ranges(k.row_count, k.column_count * 2 / kElementsPerNanosecond,
              [&](uint32_t begin, uint32_t end) {
-               for (uint32_t token = begin; token < end; ++token) append_token(token);
+               for (uint32_t token = begin; token < end; ++token) append_token(layer, k, v, token);
              });
+}
+
+void CpuDevice::rotate_and_append(uint32_t layer, uint32_t head_size, const View& q_and_k,
+                                  const View& k, const View& v) {
+  const uint32_t columns = q_and_k.column_count + 2 * k.column_count;
+  for_ranges(k.row_count, columns / kElementsPerNanosecond, [&](uint32_t begin, uint32_t end) {
+    for (uint32_t token = begin; token < end; ++token) {
+      turn_token(q_and_k, head_size, token);
+      append_token(layer, k, v, token);
+    }
+  });
 }
 
 void CpuDevice::attention(uint32_t layer, const AttentionShape& shape, const View& q,

@@ -76,6 +76,8 @@ class CpuDevice final : public Device {
   void add_positions(const EmbeddingWeight& table, const View& x) override;
   void rotary(const View& heads, uint32_t head_size) override;
   void append_kv(uint32_t layer, const View& k, const View& v) override;
+  void rotate_and_append(uint32_t layer, uint32_t head_size, const View& q_and_k, const View& k,
+                         const View& v) override;
   void attention(uint32_t layer, const AttentionShape& shape, const View& q,
                  const View& out) override;
   void feed_forward(Activation activation, const LinearWeight& gate_up, const LinearWeight& down,
@@ -95,6 +97,8 @@ class CpuDevice final : public Device {
     if (element == Element::kInt8) return kernels_.kv_int8;
     return element == Element::kBfloat16 ? kernels_.kv_bf16 : kernels_.kv_fp32;
   }
+  void turn_token(const View& heads, uint32_t head_size, uint32_t token) const;
+  void append_token(uint32_t layer, const View& k, const View& v, uint32_t token) const;
   // Slots of the device's own, behind those of the model.
   enum OwnSlot : uint32_t {
     kPickedRows,
