@@ -159,6 +159,8 @@ inline constexpr uint32_t kBlocksAtOnce = 8;
 inline constexpr uint32_t kPairsAtOnce = 8;
 inline constexpr uint32_t kTilePanelsAtOnce = 4;
 inline constexpr uint32_t kLinesPerBlock = 2 * kTileUnits;  // Of a panel.
+// 4 KiB: how far a single pass looks ahead in its panel.
+inline constexpr uint32_t kUnitsAhead = 1024;
 
 // Some panels over up to kPairsAtOnce pairs of row tiles.
 template <typename Tiles>
@@ -172,8 +174,7 @@ void multiply_panels(const MatmulPiece& piece, uint32_t row_begin, uint32_t row_
   const uint32_t pair_rows = 2 * piece.rows_per_tile;
   const uint32_t pairs = (row_end - row_begin + pair_rows - 1) / pair_rows;
   const uint32_t step = pairs == 1 ? blocks : kBlocksAtOnce;
-  // A single pass is as fast as memory: the hardware fetches ahead by itself.
-  const uint32_t share = pairs == 1 ? 0 : (kLinesPerBlock + pairs - 1) / pairs;
+  const uint32_t share = (kLinesPerBlock + pairs - 1) / pairs;
   const auto blocks_of = [&](uint32_t panel, uint32_t block) {
     return panels + panel * panel_units + static_cast<uint64_t>(block) * kTileUnits * kPanelColumns;
   };
@@ -182,8 +183,9 @@ void multiply_panels(const MatmulPiece& piece, uint32_t row_begin, uint32_t row_
     TileSums* kept = sums;
     for (uint32_t panel = panel_begin; panel < panel_end; ++panel) {
       const bool is_last = panel + 1 == panel_end && block + count < blocks;
-      NextBlocks next{is_last ? blocks_of(panel_begin, block + count) : blocks_of(panel + 1, block),
-                      share};
+      const uint32_t* const after =
+          is_last ? blocks_of(panel_begin, block + count) : blocks_of(panel + 1, block);
+      NextBlocks next{pairs == 1 ? blocks_of(panel, block) + kUnitsAhead : after, share};
       for (uint32_t row = row_begin; row < row_end; row += pair_rows, ++kept) {
         const TilePair pair = tile_pair(piece, row);
         const bool has_second = pair.shape.second_rows > 0;
