@@ -35,6 +35,10 @@ struct TileShape {
   bool operator==(const TileShape&) const = default;
 };
 
+// gcc does not know that tiles, and their configuration, are loaded from memory: what was stored
+// there must be there.
+TRIREME_INLINE void finish_stores() { asm volatile("" ::: "memory"); }
+
 // Tiles belong to a thread; they cost the kernel a copy at each switch until they are released.
 class TileScope {
  public:
@@ -66,6 +70,7 @@ class TileScope {
     set(5, shape.second_rows, shape.other_units);
     set(6, shape.unit_count, kTileUnits);
     set(7, shape.other_units, kTileUnits);
+    finish_stores();
     _tile_loadconfig(&config);
   }
 
@@ -81,9 +86,6 @@ TRIREME_INLINE void clear_tiles(bool has_second) {
   _tile_zero(2);
   _tile_zero(3);
 }
-
-// gcc does not know that a tile is loaded from memory: what was stored there must be there.
-TRIREME_INLINE void finish_stores() { asm volatile("" ::: "memory"); }
 
 }  // namespace
 }  // namespace trireme::worker
