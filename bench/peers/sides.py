@@ -183,9 +183,10 @@ class Sides:
 
     # Any server.
 
-    def load(self, model: str, port: int, case: str, seed: int) -> dict:
+    def load(self, model: str, port: int, case: str, seed: int, is_whole: bool = False) -> dict:
         inputs, outputs, at_once, requests = case.split(":")
-        case = f"{inputs}:{outputs}:{at_once}:{self.amount.requests(int(requests))}"
+        if not is_whole:
+            case = f"{inputs}:{outputs}:{at_once}:{self.amount.requests(int(requests))}"
         return load(self.places.build, self.places.model(model), port, case, seed)
 
 
