@@ -1,20 +1,26 @@
 // bench_model: the forward pass as a share of what the machine can do.
 //
 //   bench_model [--threads N] [--rounds N] [--model qwen05|tl11] [--case NAME]
-//               [--quantization int8|int4] [--cpu-kernels amx|avx512|avx2|plain]
+//               [--quantization int8|int4] [--kv-cache-dtype TYPE] [--json 1]
+//               [--cpu-kernels amx|avx512|avx2|plain]
+//               [--sequences N,… --context N,… --tokens N,… [--seconds S] [--kv-gigabytes G]]
 //
 // Random bf16 weights of the shapes of Qwen2.5-0.5B and TinyLlama 1.1B; decode steps of 1, 8 and 32
-// sequences after 32 tokens, prompts of 128 and 512. A round measures the limits, a case, and the
-// limits again. The limit of a case: its weights read once, or its products at the rate of
-// vdpbf16ps, whichever takes longer; attention, activations and KV are left out. Shown are medians
-// of the rounds; a round's share is of the mean of its own two limits. On a busy machine the share
-// by CPU time says more: it leaves out the time in which others had the cores. "typical" is the
-// rate over all steps of a round, what a neighbour took included.
+// sequences after 32 tokens, prompts of 128 and 512; or, where any of --sequences, --context and
+// --tokens is given, all combinations of these: so many sequences that have so much context and get
+// so many tokens. Prompts go in the chunks of a step of the engine. A combination whose KV is more
+// than --kv-gigabytes is left out. A round measures the limits, a case, and the limits again. The
+// limit of a case: its weights and KV read once, or its products at the fastest bf16 rate of the
+// CPU, whichever takes longer (work.h, limits.h). Shown are medians of the rounds; a round's share
+// is of the mean of its own two limits. On a busy machine the share by CPU time says more: it
+// leaves out the time in which others had the cores. "typical" is the rate over all steps of a
+// round, what a neighbour took included.
 #include <time.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -22,6 +28,7 @@
 #include "bench/micro/figure.h"
 #include "bench/model/limits.h"
 #include "bench/model/random_model.h"
+#include "bench/model/work.h"
 #include "common/clock.h"
 #include "worker/kernels/cpu/cpu_device.h"
 #include "worker/models/load_model.h"
@@ -34,23 +41,24 @@ using worker::ForwardRow;
 using worker::Model;
 using worker::ThreadPool;
 
-struct Case {
-  const char* name;
-  uint32_t sequences;
-  uint32_t start;
-  uint32_t tokens;  // Of each sequence.
-  uint32_t steps;   // In a round.
-};
-
 constexpr Case kCases[] = {{"decode1", 1, 32, 1, 16},         {"decode2", 2, 32, 1, 8},
                            {"decode4", 4, 32, 1, 8},          {"decode8", 8, 32, 1, 8},
                            {"decode16", 16, 32, 1, 6},        {"decode32", 32, 32, 1, 5},
                            {"prefill128", 1, 0, 128, 2},      {"prefill512", 1, 0, 512, 1},
                            {"decode8_at2048", 8, 2047, 1, 4}, {"prefill2048", 1, 0, 2048, 1}};
 
+constexpr uint32_t kChunkTokens = 2048;  // As --max-num-batched-tokens.
+constexpr uint32_t kStepsMax = 64;
+
 struct Options {
   uint32_t threads = 2;
   uint32_t rounds = 5;
+  bool is_json = false;
+  double seconds = 1;  // Of a combination's round.
+  double kv_gigabytes = 8;
+  std::vector<uint32_t> sequences;
+  std::vector<uint32_t> contexts;
+  std::vector<uint32_t> tokens;
   std::string model;
   std::string test_case;
   std::string kv_cache_dtype = "auto";
@@ -61,35 +69,59 @@ struct Options {
 // The same step again and again: what it writes into the KV memory is what was there.
 class Step {
  public:
-  Step(Model& model, const Case& test) : model_(model), token_count_(test.sequences * test.tokens) {
-    const uint32_t end = test.start + test.tokens;
-    const uint32_t blocks_each = end / model.kv_shape().block_tokens + 1;
-    blocks_.resize(std::size_t{test.sequences} * blocks_each);
+  Step(Model& model, const Case& test)
+      : model_(model), test_(test), token_count_(test.sequences * test.tokens) {
+    blocks_each_ = (test.start + test.tokens) / model.kv_shape().block_tokens + 1;
+    blocks_.resize(std::size_t{test.sequences} * blocks_each_);
     std::iota(blocks_.begin(), blocks_.end(), 0);
-    for (uint32_t i = 0; i < token_count_; ++i) {
-      tokens_.push_back(static_cast<int32_t>(i * 97 % model.vocabulary_size()));
-      positions_.push_back(static_cast<int32_t>(test.start + i % test.tokens));
-    }
-    for (uint32_t row = 0; row < test.sequences; ++row) {
-      rows_.push_back({.token_begin = row * test.tokens,
-                       .token_count = test.tokens,
-                       .start = test.start,
-                       .blocks = std::span(blocks_).subspan(row * blocks_each, blocks_each)});
-      wanted_.push_back((row + 1) * test.tokens - 1);
-    }
+    fill_blocks();
     logits_.resize(std::size_t{test.sequences} * model.vocabulary_size());
   }
 
   [[nodiscard]] uint32_t token_count() const { return token_count_; }
   [[nodiscard]] bool run() {
-    const ForwardBatch batch{
-        .tokens = tokens_, .positions = positions_, .rows = rows_, .logits_tokens = wanted_};
-    return model_.forward(batch, {}, {}, logits_).ok();
+    const uint32_t chunk = std::max(kChunkTokens / test_.sequences, 1U);
+    for (uint32_t done = 0; done < test_.tokens; done += chunk) {
+      if (!run_chunk(test_.start + done, std::min(chunk, test_.tokens - done))) return false;
+    }
+    return true;
   }
 
  private:
+  // Memory that was never written would be read from one page that every cache holds.
+  void fill_blocks() {
+    std::vector<std::byte> block(model_.kv_shape().block_bytes);
+    std::memset(block.data(), 0x3c, block.size());
+    for (const int32_t index : blocks_) {
+      model_.copy_block_in(static_cast<uint32_t>(index), block);
+    }
+  }
+  bool run_chunk(uint32_t start, uint32_t count) {
+    tokens_.clear();
+    positions_.clear();
+    rows_.clear();
+    wanted_.clear();
+    for (uint32_t row = 0; row < test_.sequences; ++row) {
+      rows_.push_back({.token_begin = row * count,
+                       .token_count = count,
+                       .start = start,
+                       .blocks = std::span(blocks_).subspan(row * blocks_each_, blocks_each_)});
+      for (uint32_t i = 0; i < count; ++i) {
+        tokens_.push_back(static_cast<int32_t>(tokens_.size() * 97 % model_.vocabulary_size()));
+        positions_.push_back(static_cast<int32_t>(start + i));
+      }
+      if (start + count == test_.start + test_.tokens) wanted_.push_back((row + 1) * count - 1);
+    }
+    const ForwardBatch batch{
+        .tokens = tokens_, .positions = positions_, .rows = rows_, .logits_tokens = wanted_};
+    const std::size_t logits = wanted_.size() * model_.vocabulary_size();
+    return model_.forward(batch, {}, {}, std::span(logits_).first(logits)).ok();
+  }
+
   Model& model_;
+  const Case test_;
   uint32_t token_count_;
+  std::size_t blocks_each_ = 0;
   std::vector<int32_t> blocks_;
   std::vector<int32_t> tokens_;
   std::vector<int32_t> positions_;
@@ -97,18 +129,6 @@ class Step {
   std::vector<uint32_t> wanted_;
   std::vector<float> logits_;
 };
-
-// Products of int8 codes are counted at twice the rate of bf16: as many instructions.
-double limit_seconds(const ModelShape& shape, const Case& test, const Limits& limits,
-                     uint64_t weight_bytes, bool is_integer) {
-  const auto layers = static_cast<double>(shape.layer_weights());
-  const auto head = static_cast<double>(shape.head_weights());
-  const auto bytes = static_cast<double>(weight_bytes);
-  const double layer_operations = 2 * layers * test.sequences * test.tokens;
-  const double operations = layer_operations / (is_integer ? 2 : 1) + 2 * head * test.sequences;
-  const double reading = bytes / limits.read_gigabytes / 1e9;
-  return limits.gigaflops > 0 ? std::max(reading, operations / limits.gigaflops / 1e9) : reading;
-}
 
 struct Seconds {
   double total = 0;  // Of all steps.
@@ -138,38 +158,101 @@ Seconds seconds_of(Step& step, uint32_t steps, uint32_t thread_count) {
   return best;
 }
 
-void measure_case(const ModelShape& shape, const Case& test, Model& model, ThreadPool& pool,
-                  uint32_t rounds, bool is_integer) {
-  Step step(model, test);
-  if (!step.run()) std::abort();
+// What the rounds of a case gave.
+struct Found {
   std::vector<double> rates;
   std::vector<double> typical_rates;
+  std::vector<double> limit_rates;
   std::vector<double> shares;
   std::vector<double> cpu_shares;
   std::vector<double> reads;
   std::vector<double> flops;
+  const char* instruction = "";
+};
+
+Found measure_case(const Case& test, const Work& work, Model& model, ThreadPool& pool,
+                   const Options& options) {
+  Step step(model, test);
+  const Instant begin = now();
+  if (!step.run()) std::abort();
+  const double first = std::chrono::duration<double>(now() - begin).count();
+  const double fitting = std::clamp(options.seconds / first, 1.0, double{kStepsMax});
+  const uint32_t steps = test.steps > 0 ? test.steps : static_cast<uint32_t>(fitting);
+  Found found;
   Limits before = measure_limits(pool);
-  for (uint32_t round = 0; round < rounds; ++round) {
-    const Seconds seconds = seconds_of(step, test.steps, pool.thread_count());
+  for (uint32_t round = 0; round < options.rounds; ++round) {
+    const Seconds seconds = seconds_of(step, steps, pool.thread_count());
     const Limits after = measure_limits(pool);
     const Limits mean{.read_gigabytes = (before.read_gigabytes + after.read_gigabytes) / 2,
-                      .gigaflops = (before.gigaflops + after.gigaflops) / 2};
-    const double limit = limit_seconds(shape, test, mean, model.weight_bytes(), is_integer);
-    rates.push_back(step.token_count() / seconds.wall);
-    typical_rates.push_back(step.token_count() * test.steps / seconds.total);
-    shares.push_back(100 * limit / seconds.wall);
-    cpu_shares.push_back(100 * limit / seconds.cpu);
-    reads.push_back(mean.read_gigabytes);
-    flops.push_back(mean.gigaflops);
+                      .gigaflops = (before.gigaflops + after.gigaflops) / 2,
+                      .instruction = after.instruction};
+    const double limit = seconds_at(mean, work);
+    found.rates.push_back(step.token_count() / seconds.wall);
+    found.typical_rates.push_back(step.token_count() * steps / seconds.total);
+    found.limit_rates.push_back(step.token_count() / limit);
+    found.shares.push_back(100 * limit / seconds.wall);
+    found.cpu_shares.push_back(100 * limit / seconds.cpu);
+    found.reads.push_back(mean.read_gigabytes);
+    found.flops.push_back(mean.gigaflops);
+    found.instruction = mean.instruction;
     before = after;
   }
+  return found;
+}
+
+void print_text(const ModelShape& shape, const Case& test, const Found& found) {
   std::printf(
       "%-7s %-15s %8.1f tok/s (typical %.1f) %5.1f %% of the limit, %5.1f %% by CPU time "
       "(read %.1f GB/s, %.0f GFLOP/s)\n",
-      std::string(shape.name).c_str(), test.name, percentile(rates, 0.5),
-      percentile(typical_rates, 0.5), percentile(shares, 0.5), percentile(cpu_shares, 0.5),
-      percentile(reads, 0.5), percentile(flops, 0.5));
+      std::string(shape.name).c_str(), test.name, percentile(found.rates, 0.5),
+      percentile(found.typical_rates, 0.5), percentile(found.shares, 0.5),
+      percentile(found.cpu_shares, 0.5), percentile(found.reads, 0.5),
+      percentile(found.flops, 0.5));
   std::fflush(stdout);
+}
+
+void print_json(const ModelShape& shape, const Case& test, const Work& work, const Found& found) {
+  double load = 0;
+  (void)getloadavg(&load, 1);
+  std::printf(
+      "{\"model\": \"%s\", \"case\": \"%s\", \"sequences\": %u, \"context\": %u, \"tokens\": %u, "
+      "\"tok_s\": %.5g, \"typical_tok_s\": %.5g, \"limit_tok_s\": %.5g, \"share\": %.4g, "
+      "\"cpu_share\": %.4g, \"read_gb_s\": %.4g, \"bf16_gflop_s\": %.5g, "
+      "\"bf16_instruction\": \"%s\", \"weight_bytes\": %.0f, \"kv_bytes\": %.0f, "
+      "\"operations\": %.6g, \"integer_operations\": %.6g, \"load_average\": %.1f}\n",
+      std::string(shape.name).c_str(), test.name, test.sequences, test.start, test.tokens,
+      percentile(found.rates, 0.5), percentile(found.typical_rates, 0.5),
+      percentile(found.limit_rates, 0.5), percentile(found.shares, 0.5),
+      percentile(found.cpu_shares, 0.5), percentile(found.reads, 0.5), percentile(found.flops, 0.5),
+      found.instruction, work.weight_bytes, work.kv_bytes, work.operations, work.integer_operations,
+      load);
+  std::fflush(stdout);
+}
+
+// Those of the table, or the combinations that were asked for.
+std::vector<Case> cases_of(const Options& options) {
+  std::vector<Case> cases;
+  if (options.sequences.empty() && options.contexts.empty() && options.tokens.empty()) {
+    for (const Case& test : kCases) {
+      if (options.test_case.empty() || options.test_case == test.name) cases.push_back(test);
+    }
+    return cases;
+  }
+  const auto or_else = [](const std::vector<uint32_t>& given, uint32_t usual) {
+    return given.empty() ? std::vector<uint32_t>{usual} : given;
+  };
+  for (const uint32_t context : or_else(options.contexts, 0)) {
+    for (const uint32_t sequences : or_else(options.sequences, 1)) {
+      for (const uint32_t tokens : or_else(options.tokens, 1)) {
+        cases.push_back({"asked", sequences, context, tokens, 0});
+      }
+    }
+  }
+  return cases;
+}
+
+uint32_t blocks_of(const Case& test, const worker::KvShape& kv) {
+  return test.sequences * ((test.start + test.tokens) / kv.block_tokens + 1);
 }
 
 Status measure_model(const ModelShape& shape, const Options& options, ThreadPool& pool) {
@@ -183,15 +266,43 @@ Status measure_model(const ModelShape& shape, const Options& options, ThreadPool
                                                .quantization = options.quantization,
                                                .cpu_kernels = options.cpu_kernels},
                                               solo, pool, {}));
-  std::printf("%s: %.0f MB of weights loaded in %.2f s\n", std::string(shape.name).c_str(),
-              static_cast<double>(model->weight_bytes()) / 1e6,
-              std::chrono::duration<double>(now() - begin).count());
-  TRIREME_RETURN_IF_ERROR(model->allocate_kv(8 * (2048 / 16 + 1)));
-  for (const Case& test : kCases) {
-    if (!options.test_case.empty() && options.test_case != test.name) continue;
-    measure_case(shape, test, *model, pool, options.rounds, !options.quantization.empty());
+  if (!options.is_json) {
+    std::printf("%s: %.0f MB of weights loaded in %.2f s\n", std::string(shape.name).c_str(),
+                static_cast<double>(model->weight_bytes()) / 1e6,
+                std::chrono::duration<double>(now() - begin).count());
+  }
+  const worker::KvShape kv = model->kv_shape();
+  const auto has_room = [&](const Case& test) {
+    const uint64_t bytes = blocks_of(test, kv) * kv.block_bytes;
+    return static_cast<double>(bytes) <= options.kv_gigabytes * 1e9;
+  };
+  std::vector<Case> cases = cases_of(options);
+  std::erase_if(cases, [&](const Case& test) { return !has_room(test); });
+  uint32_t blocks_max = 1;
+  for (const Case& test : cases) blocks_max = std::max(blocks_max, blocks_of(test, kv));
+  TRIREME_RETURN_IF_ERROR(model->allocate_kv(blocks_max));
+  for (const Case& test : cases) {
+    const Work work = work_of(shape, test, model->weight_bytes(),
+                              static_cast<double>(kv.block_bytes) / kv.block_tokens,
+                              !options.quantization.empty());
+    const Found found = measure_case(test, work, *model, pool, options);
+    if (options.is_json) {
+      print_json(shape, test, work, found);
+    } else {
+      print_text(shape, test, found);
+    }
   }
   return absl::OkStatus();
+}
+
+std::vector<uint32_t> numbers_of(const char* text) {
+  std::vector<uint32_t> numbers;
+  while (*text != '\0') {
+    char* end = nullptr;
+    numbers.push_back(static_cast<uint32_t>(std::strtoul(text, &end, 10)));
+    text = *end == ',' ? end + 1 : end + std::strlen(end);
+  }
+  return numbers;
 }
 
 Options parse(int argc, char** argv) {
@@ -201,6 +312,12 @@ Options parse(int argc, char** argv) {
     const auto number = static_cast<uint32_t>(std::max(1, std::atoi(argv[i + 1])));
     if (flag == "--threads") options.threads = number;
     if (flag == "--rounds") options.rounds = number;
+    if (flag == "--json") options.is_json = number > 0;
+    if (flag == "--seconds") options.seconds = std::atof(argv[i + 1]);
+    if (flag == "--kv-gigabytes") options.kv_gigabytes = std::atof(argv[i + 1]);
+    if (flag == "--sequences") options.sequences = numbers_of(argv[i + 1]);
+    if (flag == "--context") options.contexts = numbers_of(argv[i + 1]);
+    if (flag == "--tokens") options.tokens = numbers_of(argv[i + 1]);
     if (flag == "--model") options.model = argv[i + 1];
     if (flag == "--quantization") options.quantization = argv[i + 1];
     if (flag == "--case") options.test_case = argv[i + 1];

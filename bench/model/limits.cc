@@ -8,16 +8,18 @@
 #include <cstdint>
 #include <cstring>
 
+#include "bench/model/tile_products.h"
 #include "common/clock.h"
 
 namespace trireme::bench {
 namespace {
 
-constexpr std::size_t kBufferBytes = std::size_t{1} << 30;
+constexpr std::size_t kBufferBytes = std::size_t{2} << 30;  // More than any cache.
 constexpr std::size_t kPieceBytes = std::size_t{4} << 20;
 constexpr uint32_t kRuns = 5;
 constexpr uint32_t kComputePieces = 64;
 constexpr uint32_t kComputeSteps = 50'000;
+constexpr uint32_t kTileSteps = 12'500;
 constexpr uint32_t kChains = 12;
 
 double seconds_since(Instant begin) { return std::chrono::duration<double>(now() - begin).count(); }
@@ -78,15 +80,13 @@ double measure_read(worker::ThreadPool& pool) {
   return best;
 }
 
-double measure_multiply(worker::ThreadPool& pool) {
-  if (!__builtin_cpu_supports("avx512bf16")) return 0;
-  // 16 lanes of two products and two additions.
-  constexpr double kOperations = 64.0 * kChains * kComputeSteps * kComputePieces;
+// Of the fastest of a few runs of pieces of so many operations.
+double measure_pieces(worker::ThreadPool& pool, double operations, void (*multiply)()) {
   double best = 0;
   for (uint32_t run = 0; run < kRuns; ++run) {
     const Instant begin = now();
-    pool.run(kComputePieces, [](uint32_t) { multiply_piece(); });
-    best = std::max(best, kOperations / seconds_since(begin) / 1e9);
+    pool.run(kComputePieces, [&](uint32_t) { multiply(); });
+    best = std::max(best, operations * kComputePieces / seconds_since(begin) / 1e9);
   }
   return best;
 }
@@ -94,8 +94,18 @@ double measure_multiply(worker::ThreadPool& pool) {
 }  // namespace
 
 Limits measure_limits(worker::ThreadPool& pool) {
-  return {.read_gigabytes = __builtin_cpu_supports("avx512f") ? measure_read(pool) : 0,
-          .gigaflops = measure_multiply(pool)};
+  Limits limits;
+  if (__builtin_cpu_supports("avx512f")) limits.read_gigabytes = measure_read(pool);
+  if (may_multiply_tiles()) {
+    limits.instruction = "tdpbf16ps";
+    limits.gigaflops =
+        measure_pieces(pool, kTileStepOperations * kTileSteps, [] { multiply_tiles(kTileSteps); });
+  } else if (__builtin_cpu_supports("avx512bf16")) {
+    // 16 lanes of two products and two additions.
+    limits.instruction = "vdpbf16ps";
+    limits.gigaflops = measure_pieces(pool, 64.0 * kChains * kComputeSteps, multiply_piece);
+  }
+  return limits;
 }
 
 }  // namespace trireme::bench

@@ -9,10 +9,12 @@ namespace trireme::bench {
 
 struct Limits {
   double read_gigabytes = 0;  // A second.
-  double gigaflops = 0;       // vdpbf16ps; 0: this CPU has none.
+  double gigaflops = 0;       // Of `instruction`; 0: this CPU multiplies no bf16.
+  const char* instruction = "";
 };
 
-// Takes about a quarter of a second. The first call maps a gigabyte.
+// The fastest bf16 product that the CPU has is measured, whether or not our kernels use it.
+// Takes about half a second. The first call maps two gigabytes.
 [[nodiscard]] Limits measure_limits(worker::ThreadPool& pool);
 
 }  // namespace trireme::bench
