@@ -14,8 +14,8 @@ namespace trireme::engine {
 
 class GuessCount {
  public:
-  static constexpr float kWorthwhile = 0.4F;
-  static constexpr uint32_t kRestTurns = 16;
+  static constexpr float kWorthwhile = 0.3F;
+  static constexpr uint32_t kRestTurns = 4;
 
   // A turn in which up to `most`, at least 1, may be guessed: how many are.
   [[nodiscard]] uint32_t next(uint32_t most);
@@ -23,7 +23,7 @@ class GuessCount {
   void take(uint32_t guessed, uint32_t accepted);
 
  private:
-  static constexpr float kKept = 0.875F;  // Of what is known already, at each draft.
+  static constexpr float kKept = 0.95F;  // Of what is known already, at each draft.
 
   // At first as if a few had been right: the first drafts are long.
   float right_ = 4;

@@ -235,7 +235,7 @@ TEST_F(Drafting, few_are_guessed_where_few_were_right) {
     guessed += static_cast<uint32_t>(schedule().draft_tokens.size());
     ASSERT_TRUE(give({1}, {}).ok());
   }
-  EXPECT_LT(guessed, 20u) << "of 120";
+  EXPECT_LT(guessed, 30u) << "of 120";
 }
 
 TEST(DraftingWithAWorker, gives_the_tokens_of_a_run_without_it_in_fewer_steps) {

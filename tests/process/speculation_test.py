@@ -82,7 +82,7 @@ def test_fewer_steps_are_made_for_as_many_tokens():
             cluster.wait_ready()
             cluster.complete(REPETITIVE, tokens=100, ignore_eos=True)
             steps.append(cluster.metric("trireme:engine_steps_total"))
-    assert steps[1] < 0.8 * steps[0], steps
+    assert steps[1] < 0.9 * steps[0], steps  # 0.77 if it always guessed four.
 
 
 def write_draft_model(directory, vocabulary=2048):
