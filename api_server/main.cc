@@ -37,6 +37,7 @@ Status run(std::span<const char* const> arguments) {
   if (options.internal.is_api_server) return run_api_server(options, stop, pulse);
   for (const std::string& notice : notices) log::tell("flag_notice", notice);
   TRIREME_ASSIGN_OR_RETURN(const std::string directory, hub::resolve_model(options.model));
+  TRIREME_ASSIGN_OR_RETURN(const std::string draft, hub::resolve_draft_model(options));
   // Everybody on the machine can read command lines.
   give_api_keys_to_children(options);
   std::vector<const char*> for_children = without_flag(arguments, "api-key");
@@ -46,6 +47,7 @@ Status run(std::span<const char* const> arguments) {
   options.internal.model_fingerprint = hub::model_fingerprint(directory).value_or("");
   const std::string launch = std::to_string(options.internal.launch);
   for_children.insert(for_children.end(), {"--internal-model-directory", directory.c_str(),
+                                           "--internal-draft-directory", draft.c_str(),
                                            "--internal-launch", launch.c_str()});
   if (!options.internal.model_fingerprint.empty()) {
     for_children.insert(for_children.end(), {"--internal-model-fingerprint",

@@ -1,9 +1,9 @@
 // FakeWorker: a worker whose next token is a hash of all tokens before it, with real KV memory:
 // what it writes at a position names the whole prefix, and a row reads every position before its
 // own. A wrong block table, a block shared too early or reused too late gives wrong tokens and an
-// error. Drafts are computed and accepted as a real worker does. It has a store of blocks, which
-// may lose some: what a failed load leaves in a block is wrong, and so is all that is computed on
-// it; only the tokens tell then.
+// error. Drafts are computed and accepted as a real worker does, and guessed where the step has
+// only their number. It has a store of blocks, which may lose some: what a failed load leaves in a
+// block is wrong, and so is all that is computed on it; only the tokens tell then.
 #pragma once
 
 #include <algorithm>
@@ -80,6 +80,14 @@ class FakeWorker {
         sequence.block_ids.push_back(step.blocks[block_at++]);
       }
       const uint32_t draft_count = step.row_draft_count.empty() ? 0 : step.row_draft_count[row];
+      if (draft_count > 0 && step.draft_tokens.empty()) {
+        const std::vector<int32_t> guessed = guess(sequence.token_ids, draft_count);
+        run_row(step, static_cast<uint32_t>(row), sequence, guessed, result);
+        const auto accepted = static_cast<long>(result.row_accepted.back());
+        result.accepted_tokens.insert(result.accepted_tokens.end(), guessed.begin(),
+                                      guessed.begin() + accepted);
+        continue;
+      }
       run_row(step, static_cast<uint32_t>(row), sequence, drafts.first(draft_count), result);
       drafts = drafts.subspan(draft_count);
     }
@@ -121,6 +129,20 @@ class FakeWorker {
       ++result.failed_load_count;
       ++failed_loads_;
     }
+  }
+
+  // As a draft model that is wrong now and then.
+  [[nodiscard]] std::vector<int32_t> guess(const std::vector<int32_t>& tokens,
+                                           uint32_t count) const {
+    std::vector<int32_t> guessed;
+    uint64_t prefix = fake_prefix_of(tokens);
+    for (uint32_t i = 0; i < count; ++i) {
+      int32_t token = fake_next_token(prefix, 0, config_.repeats);
+      if (mix64(prefix ^ 0x6E55) % 4 == 0) token = (token + 1) % kFakeVocabulary;
+      guessed.push_back(token);
+      prefix = fake_prefix(prefix, token);
+    }
+    return guessed;
   }
 
   bool fails() {

@@ -45,7 +45,9 @@ Status run_launched_rank(const ServeOptions& asked, std::span<const char* const>
   if (!more.ok()) return launched.rank == 0 ? more.status() : absl::OkStatus();
   TRIREME_RETURN_IF_ERROR(process::end_with_parent());
   TRIREME_ASSIGN_OR_RETURN(std::string directory, hub::resolve_model(asked.model));
+  TRIREME_ASSIGN_OR_RETURN(std::string draft, hub::resolve_draft_model(asked));
   more->insert(more->end(), {"--internal-model-directory", std::move(directory)});
+  more->insert(more->end(), {"--internal-draft-directory", std::move(draft)});
   std::vector<const char*> all(arguments.begin(), arguments.end());
   for (const std::string& argument : *more) all.push_back(argument.c_str());
   TRIREME_ASSIGN_OR_RETURN(const ServeOptions options, parse_serve_flags(all));
@@ -68,15 +70,18 @@ Status run(int argc, char** argv) {
   }
   std::vector<const char*> for_ranks(arguments.begin(), arguments.end());
   std::string directory = options.internal.model_directory;
+  std::string draft;
   std::string launch;
   if (directory.empty()) {
     for (const std::string& notice : notices) log::tell("flag_notice", notice);
     TRIREME_ASSIGN_OR_RETURN(directory, hub::resolve_model(options.model));
+    TRIREME_ASSIGN_OR_RETURN(draft, hub::resolve_draft_model(options));
     TRIREME_RETURN_IF_ERROR(member::fix_cluster_key(options));
     options.internal.launch = entropy64();
     launch = std::to_string(options.internal.launch);
-    for_ranks.insert(for_ranks.end(), {"--internal-model-directory", directory.c_str(),
-                                       "--internal-launch", launch.c_str()});
+    for_ranks.insert(for_ranks.end(),
+                     {"--internal-model-directory", directory.c_str(), "--internal-draft-directory",
+                      draft.c_str(), "--internal-launch", launch.c_str()});
   }
   const bool has_engine = options.parallel.node_rank == 0;
   return has_engine ? run_node_agent(options, for_ranks, stop, pulse)

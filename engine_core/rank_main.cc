@@ -55,7 +55,11 @@ SchedulerConfig scheduler_config(const ServeOptions& options, const KvCapacity& 
   config.long_prefill_tokens = asked.long_prefill_tokens;
   config.policy = asked.policy;
   config.priority_ageing = std::chrono::seconds(asked.priority_ageing_seconds);
-  config.draft_tokens_max = asked.speculation.tokens_max;
+  config.draft_model_tokens_max = capacity.draft_model_tokens_max;
+  // Without a model (sim) there is none that guesses.
+  const bool can_guess =
+      !asked.speculation.has_draft_model() || capacity.draft_model_tokens_max > 0;
+  config.draft_tokens_max = can_guess ? asked.speculation.tokens_max : 0;
   config.draft_lookup = {asked.speculation.shortest(), asked.speculation.longest()};
   config.steps_in_flight_max = executor.steps_in_flight_max();
   config.pipeline_stages = options.parallel.pipeline_parallel_size;

@@ -18,6 +18,7 @@
 
 #include "common/clock.h"
 #include "common/id.h"
+#include "engine_core/guess_count.h"
 #include "engine_core/kv_cache.h"
 #include "engine_core/ngram_index.h"
 #include "engine_core/step_outputs.h"
@@ -46,7 +47,8 @@ struct Request {
   uint32_t pending = 0;
   uint32_t computed = 0;
   SequenceBlocks blocks;
-  NgramIndex ngrams;  // Of `tokens`, with speculative decoding.
+  NgramIndex ngrams;   // Of `tokens`, with prompt lookup.
+  GuessCount guesses;  // With speculative decoding.
 
   bool is_running = false;
   SlotId slot;               // While running.

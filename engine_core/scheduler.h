@@ -22,12 +22,14 @@
 // sequence in that order gives up its blocks and slot and waits; its tokens are computed again, to
 // the same bits.
 //
-// Speculative decoding by prompt lookup (draft_tokens_max > 0): a row that decodes may carry
-// drafts, tokens that followed the sequence's last ones before (NgramIndex). The workers accept
-// those that sampling picks anyway, so tokens are the same, only sooner. Drafts take what budget
-// and free blocks are left, never anyone's turn. A block with a draft in it is published only once
-// tokens that count fill it. Such an engine has one step in flight (with pipeline stages: one for
-// each sequence), for proposing needs the last token.
+// Speculative decoding (draft_tokens_max > 0): a row that decodes may carry drafts: by prompt
+// lookup tokens that followed the sequence's last ones before (NgramIndex), or only their number,
+// where the workers have a draft model that guesses them in the step itself. The workers accept
+// those that sampling picks anyway, so tokens are the same, only sooner. How many a request gets
+// follows how many were right lately (GuessCount). Drafts take what budget and free blocks are
+// left, never anyone's turn. A block with a draft in it is published only once tokens that count
+// fill it. Such an engine has one step in flight (with pipeline stages: one for each sequence), for
+// proposing needs the last token.
 //
 // A request that pools (sampling.pooling) ends with its prompt's last token, whose row gives the
 // vector in the place of a token. It takes nothing from the prefix cache, for the states of all its
@@ -85,6 +87,8 @@ struct SchedulerConfig {
   Duration priority_ageing{};  // What waits so long rises by one level; 0: priorities are strict.
   uint32_t draft_tokens_max = 0;  // Of one sequence in a step; 0: nothing is proposed.
   NgramBounds draft_lookup;
+  // Not 0: the workers' draft model guesses, for sequences of up to so many tokens; else lookup.
+  uint32_t draft_model_tokens_max = 0;
   uint32_t steps_in_flight_max = 2;
   uint32_t pipeline_stages = 1;
   KvCacheOptions kv;
@@ -194,8 +198,11 @@ class Scheduler {
 
   // scheduler_drafts.cc: speculative decoding.
   [[nodiscard]] bool must_wait_for_tokens() const;
+  [[nodiscard]] bool has_draft_model() const { return config_.draft_model_tokens_max > 0; }
   void add_drafts();
   [[nodiscard]] uint32_t drafts_allowed(const Row& row) const;
+  [[nodiscard]] uint32_t look_up_drafts(Row& row, uint32_t count_max);
+  [[nodiscard]] uint32_t fit_drafts(Row& row, uint32_t count);
   void put_drafts(const Row& row);
   [[nodiscard]] Status check_accepted(const wire::StepResult& result, const InFlight& step) const;
   void count_drafts(const Row& row, uint32_t accepted);
@@ -238,7 +245,8 @@ class Scheduler {
   uint32_t part_way_ = 0;       // Prompts that it leaves part-way,
   uint32_t long_part_way_ = 0;  // and long ones.
   std::vector<Row> rows_;
-  std::vector<int32_t> drafts_;
+  uint32_t draft_count_ = 0;     // Of all rows.
+  std::vector<int32_t> drafts_;  // Those looked up.
   wire::StepInput input_;
   std::vector<InFlight> in_flight_;  // A ring of steps_in_flight_max.
   uint32_t in_flight_first_ = 0;

@@ -161,6 +161,83 @@ TEST_F(Drafting, a_result_that_accepts_more_than_was_guessed_is_an_error) {
   EXPECT_EQ(give({7}, {1, 0}).code(), StatusCode::kDataLoss);
 }
 
+class DraftModel : public Drafting {
+ protected:
+  void SetUp() override { use(9); }
+  void use(uint32_t tokens_max) {
+    SchedulerConfig config = drafting();
+    config.draft_model_tokens_max = tokens_max;
+    scheduler_.emplace(config);
+  }
+  Status give_named(Tokens row_tokens, Counts accepted, Tokens named) {
+    const StepId step = scheduler_->stats().step;
+    wire::StepResult result{.step = step, .row_token = std::move(row_tokens)};
+    result.row_accepted = std::move(accepted);
+    result.accepted_tokens = std::move(named);
+    return scheduler_->on_result(result, Instant{}, outputs_);
+  }
+};
+
+TEST_F(DraftModel, a_decode_carries_the_number_of_guesses_alone) {
+  begin({1, 2, 3, 4}, 5);
+  add({6});
+  const wire::StepInput step = schedule();
+  EXPECT_EQ(step.row_draft_count, (Counts{3, 0}));
+  EXPECT_TRUE(step.draft_tokens.empty());
+  EXPECT_EQ(step.row_block_count, (Counts{1, 0})) << "the guesses have a place in KV memory";
+}
+
+TEST_F(DraftModel, the_result_names_the_tokens_that_were_accepted) {
+  begin({1, 2, 3}, 5);
+  add({6});
+  schedule();
+  ASSERT_TRUE(give_named({7, 8}, {2, 0}, {30, 31}).ok());
+  const auto got = outputs();
+  EXPECT_EQ(got.at(0).token_ids, (Tokens{30, 31, 7}));
+  EXPECT_EQ(got.at(1).token_ids, Tokens{8});
+  EXPECT_EQ(scheduler_->stats().accepted_draft_tokens, 2u);
+}
+
+TEST_F(DraftModel, rows_of_who_has_gone_keep_their_named_tokens_to_themselves) {
+  add({1, 2, 3});
+  add({4, 5, 6});
+  schedule();
+  ASSERT_TRUE(give({5, 5}).ok());
+  outputs();
+  EXPECT_EQ(schedule().row_draft_count, (Counts{3, 3}));
+  scheduler_->abort(kFront, RequestKey{1});
+  ASSERT_TRUE(give_named({7, 8}, {2, 1}, {30, 31, 32}).ok());
+  EXPECT_EQ(outputs().at(0).token_ids, (Tokens{32, 8}));
+}
+
+TEST_F(DraftModel, guesses_end_where_the_model_does) {
+  begin({1, 2, 3, 4, 5, 6}, 5);
+  EXPECT_EQ(schedule().row_draft_count, Counts{2}) << "7 of 9 tokens are there";
+  use(7);
+  begin({1, 2, 3, 4, 5, 6}, 5);
+  EXPECT_TRUE(schedule().row_draft_count.empty());
+  use(6);
+  begin({1, 2, 3, 4, 5, 6}, 5);
+  EXPECT_TRUE(schedule().row_draft_count.empty());
+}
+
+TEST_F(DraftModel, a_result_must_name_as_many_as_it_accepts) {
+  begin({1, 2, 3}, 5);
+  schedule();
+  EXPECT_EQ(give_named({7}, {2}, {30}).code(), StatusCode::kDataLoss);
+  EXPECT_EQ(give_named({7}, {1}, {30, 31}).code(), StatusCode::kDataLoss);
+}
+
+TEST_F(Drafting, few_are_guessed_where_few_were_right) {
+  begin(Tokens(40, 1), 1);
+  uint32_t guessed = 0;
+  for (int i = 0; i < 40; ++i) {
+    guessed += static_cast<uint32_t>(schedule().draft_tokens.size());
+    ASSERT_TRUE(give({1}, {}).ok());
+  }
+  EXPECT_LT(guessed, 30u) << "of 120";
+}
+
 TEST(DraftingWithAWorker, gives_the_tokens_of_a_run_without_it_in_fewer_steps) {
   Tokens tokens[2];
   std::size_t steps[2] = {};

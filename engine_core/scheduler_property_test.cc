@@ -54,6 +54,9 @@ SchedulerConfig random_config(Random& random) {
     config.draft_lookup.shortest = 1 + static_cast<uint32_t>(random.below(3));
     config.draft_lookup.longest =
         config.draft_lookup.shortest + static_cast<uint32_t>(random.below(3));
+    if (random.below(2) > 0) {
+      config.draft_model_tokens_max = 10 + static_cast<uint32_t>(random.below(60));
+    }
   }
   return config;
 }
@@ -154,6 +157,7 @@ class History {
   }
 
   wire::EngineStats stats() const { return scheduler_.stats(); }
+  bool has_draft_model() const { return config_.draft_model_tokens_max > 0; }
   uint64_t failed_loads() const { return worker_.failed_loads(); }
 
  private:
@@ -180,8 +184,9 @@ class History {
     if (scheduler_.steps_in_flight() == config_.steps_in_flight_max) return;
     const wire::StepInput* step = scheduler_.schedule(Instant{});
     if (step == nullptr) return;
-    auto tokens = static_cast<uint32_t>(step->draft_tokens.size());
+    uint32_t tokens = 0;
     for (const uint32_t count : step->row_count) tokens += count;
+    for (const uint32_t count : step->row_draft_count) tokens += count;
     ASSERT_LE(tokens, config_.batched_tokens_max);
     for (const uint32_t count : step->row_draft_count) ASSERT_LE(count, config_.draft_tokens_max);
     ASSERT_LE(step->row_slot.size(), config_.sequences_max);
@@ -256,6 +261,7 @@ TEST(SchedulerProperty, every_request_gets_the_tokens_of_an_undisturbed_run) {
   uint64_t hits = 0;
   uint64_t drafts = 0;
   uint64_t accepted = 0;
+  uint64_t accepted_of_model = 0;
   uint64_t stored_hits = 0;
   uint64_t failed_loads = 0;
   for (uint64_t seed = 0; seed < 6000; ++seed) {
@@ -267,12 +273,14 @@ TEST(SchedulerProperty, every_request_gets_the_tokens_of_an_undisturbed_run) {
     hits += history.stats().prefix_hit_tokens;
     drafts += history.stats().draft_tokens;
     accepted += history.stats().accepted_draft_tokens;
+    if (history.has_draft_model()) accepted_of_model += history.stats().accepted_draft_tokens;
     stored_hits += history.stats().store_hit_tokens;
     failed_loads += history.failed_loads();
   }
   EXPECT_GT(preemptions, 1000u) << "the histories must hurt";
   EXPECT_GT(hits, 10000u);
   EXPECT_GT(accepted, 10000u);
+  EXPECT_GT(accepted_of_model, 10000u);
   EXPECT_GT(drafts - accepted, 10000u) << "some must be wrong";
   EXPECT_GT(stored_hits, 10000u);
   EXPECT_GT(failed_loads, 300u);

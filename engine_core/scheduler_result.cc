@@ -17,13 +17,18 @@ Status Scheduler::on_result(wire::StepResult& result, Instant now, StepOutputs& 
   in_flight_first_ = (in_flight_first_ + 1) % config_.steps_in_flight_max;
   --in_flight_count_;
   take_store_losses(result);
+  std::span<const int32_t> named = result.accepted_tokens;  // By a draft model.
   for (std::size_t i = 0; i < step.rows.size(); ++i) {
     const Row& row = step.rows[i];
+    const uint32_t accepted = result.row_accepted.empty() ? 0 : result.row_accepted[i];
+    std::span<const int32_t> drafts = std::span(step.drafts).subspan(row.draft_begin);
+    if (has_draft_model()) {
+      drafts = named;
+      named = named.subspan(accepted);
+    }
     // Ended while the step was in flight, or begun anew: nobody wants the row.
     if (row.request->serial != row.serial || row.request->restarts != row.restarts) continue;
-    const uint32_t accepted = result.row_accepted.empty() ? 0 : result.row_accepted[i];
-    const auto drafts = step.drafts.begin() + row.draft_begin;
-    row_tokens_.assign(drafts, drafts + accepted);
+    row_tokens_.assign(drafts.begin(), drafts.begin() + accepted);
     row_tokens_.push_back(result.row_token[i]);
     count_drafts(row, accepted);
     take_row(row, row_tokens_, row_logprobs_[i], row_pooled_[i], now, out);

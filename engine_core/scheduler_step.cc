@@ -22,6 +22,7 @@ const wire::StepInput* Scheduler::schedule(Instant now) {
   part_way_ = long_part_way_ = 0;
   rows_.clear();
   drafts_.clear();
+  draft_count_ = 0;
   schedule_decodes();
   schedule_prefills();
   if (!preempted_) admit_waiting(now);
@@ -233,7 +234,7 @@ void Scheduler::put_row(Row& row) {
   input_.blocks.insert(input_.blocks.end(), request.blocks.table.begin() + request.blocks_sent,
                        request.blocks.table.end());
   request.blocks_sent = table_size;
-  if (!drafts_.empty()) put_drafts(row);
+  if (draft_count_ > 0) put_drafts(row);
   request.pending += row.samples ? 1 : 0;
 }
 

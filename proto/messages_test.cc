@@ -98,9 +98,16 @@ StepInput example(StepInput*) {
   return m;
 }
 StepResult example(StepResult*) {
-  return {StepId{9}, {5, kNoToken}, {{0, {{{5}, {-0.1F}, 1}}, {}}}, 250,
-          "",        {0, 1},        {{1, {0.5F, -2.0F}}},           {70000},
-          1};
+  return {StepId{9},
+          {5, kNoToken},
+          {{0, {{{5}, {-0.1F}, 1}}, {}}},
+          250,
+          "",
+          {0, 1},
+          {{1, {0.5F, -2.0F}}},
+          {70000},
+          1,
+          {8}};
 }
 WorkerReady example(WorkerReady*) { return {1, 43, 1000, 64, 1 << 20, 30, "", true}; }
 KvInit example(KvInit*) { return {100, 5000}; }

@@ -39,7 +39,7 @@ inline constexpr uint8_t kRowSamples =
 
 struct StepInput {
   static constexpr MessageKind kKind = MessageKind::kStepInput;
-  static constexpr uint8_t kVersion = 4;
+  static constexpr uint8_t kVersion = 5;
   static constexpr uint8_t kCompat = 1;
 
   StepId step;
@@ -65,7 +65,9 @@ struct StepInput {
   // forward. A guess counts only where it is the very token that sampling picks there. Both empty:
   // no row has any. Who ignores them is right too, only slower. Since version 2.
   std::vector<uint32_t> row_draft_count;
-  std::vector<int32_t> draft_tokens;  // Flat.
+  // Flat. Empty where there are counts: the workers have a draft model that guesses so many. Since
+  // version 5.
+  std::vector<int32_t> draft_tokens;
   // With a store behind the KV cache, before the forward: what is in save_blocks[i] goes into slot
   // save_slots[i] of the worker's store, and then what is in slot load_slots[i] into
   // load_blocks[i]. Since version 4.
@@ -109,7 +111,7 @@ inline constexpr int32_t kBadLogits = -2;
 
 struct StepResult {
   static constexpr MessageKind kKind = MessageKind::kStepResult;
-  static constexpr uint8_t kVersion = 4;
+  static constexpr uint8_t kVersion = 5;
   static constexpr uint8_t kCompat = 1;
 
   StepId step;
@@ -127,10 +129,13 @@ struct StepResult {
   // Loads that failed: what this step and those after it computed on such a block is wrong. Since
   // version 4.
   uint32_t failed_load_count = 0;
+  // Flat, by row_accepted: which tokens they are, where the worker's own draft model guessed them.
+  // Since version 5.
+  std::vector<int32_t> accepted_tokens;
 
   static auto fields(auto& m) {
     return std::tie(m.step, m.row_token, m.logprobs, m.compute_microseconds, m.error,
-                    m.row_accepted, m.pooled, m.lost_slots, m.failed_load_count);
+                    m.row_accepted, m.pooled, m.lost_slots, m.failed_load_count, m.accepted_tokens);
   }
   friend bool operator==(const StepResult&, const StepResult&) = default;
 };

@@ -9,8 +9,10 @@ bool pools(const Sequence& sequence) { return sequence.sampling.pooling != wire:
 
 }  // namespace
 
-void ForwardPlan::begin(const wire::StepInput& step, const SequenceTable& table) {
+void ForwardPlan::begin(const wire::StepInput& step, std::span<const int32_t> drafts,
+                        const SequenceTable& table) {
   step_ = &step;
+  drafts_ = drafts;
   table_ = &table;
   row_ = draft_ = 0;
   position_ = step.row_start.empty() ? 0 : step.row_start[0];
@@ -18,9 +20,9 @@ void ForwardPlan::begin(const wire::StepInput& step, const SequenceTable& table)
   for (const uint8_t flags : step.row_flags) {
     if ((flags & wire::kRowSamples) != 0) ++sampling_rows;
   }
-  const auto drafts = static_cast<uint32_t>(step.draft_tokens.size());
+  const auto draft_count = static_cast<uint32_t>(drafts.size());
   logits_rows_now_ = std::max(
-      {logits_rows_max_, sampling_rows, std::min(sampling_rows + drafts, kDraftLogitsRows)});
+      {logits_rows_max_, sampling_rows, std::min(sampling_rows + draft_count, kDraftLogitsRows)});
 }
 
 bool ForwardPlan::next() {
@@ -99,10 +101,10 @@ void ForwardPlan::add_drafts() {
   const uint32_t count = draft_count();
   rows_.back().token_count += count;
   for (uint32_t i = 0; i < count; ++i, ++position_, ++draft_) {
-    uses_.back().draft = step_->draft_tokens[draft_];
+    uses_.back().draft = drafts_[draft_];
     logits_tokens_.push_back(static_cast<uint32_t>(tokens_.size()));
     uses_.push_back({.row = row_, .position = position_, .samples = true});
-    tokens_.push_back(step_->draft_tokens[draft_]);
+    tokens_.push_back(drafts_[draft_]);
     positions_.push_back(static_cast<int32_t>(position_));
   }
 }

@@ -9,7 +9,7 @@
 // token, has a row of logits, which says whether the next draft is right. Beyond the bound above up
 // to kDraftLogitsRows are wanted at once for their sake.
 //
-//   plan.begin(step, table);
+//   plan.begin(step, drafts, table);
 //   while (plan.next()) model.forward(plan.batch(), ...), use plan.uses()[i] for logits row i
 //
 // A sequence that pools wants features where others want logits: of one token, or with the mean of
@@ -51,8 +51,9 @@ class ForwardPlan {
   explicit ForwardPlan(uint32_t logits_rows_max) : logits_rows_max_(logits_rows_max) {}
 
   // `step` has been applied to `table`; both stay as they are while the plan runs, but for tokens
-  // appended to rows that sampled.
-  void begin(const wire::StepInput& step, const SequenceTable& table);
+  // appended to rows that sampled. `drafts`: step.row_draft_count of each row, flat; empty: none.
+  void begin(const wire::StepInput& step, std::span<const int32_t> drafts,
+             const SequenceTable& table);
   [[nodiscard]] bool next();
 
   [[nodiscard]] ForwardBatch batch() const {
@@ -73,13 +74,14 @@ class ForwardPlan {
     return (step_->row_flags[row_] & wire::kRowSamples) != 0;
   }
   [[nodiscard]] uint32_t draft_count() const {  // Of the next row.
-    return step_->row_draft_count.empty() ? 0 : step_->row_draft_count[row_];
+    return drafts_.empty() ? 0 : step_->row_draft_count[row_];
   }
 
   uint32_t logits_rows_max_;
   uint32_t logits_rows_now_ =
       0;  // The bound for this step: every sampling row fits into one forward.
   const wire::StepInput* step_ = nullptr;
+  std::span<const int32_t> drafts_;
   const SequenceTable* table_ = nullptr;
   uint32_t row_ = 0;       // The next row of the step,
   uint32_t position_ = 0;  // its next position,

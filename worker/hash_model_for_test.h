@@ -1,6 +1,7 @@
 // HashModel: a Model whose logits are a hash of all tokens before, kept in KV memory by block: a
 // wrong block table, a position computed twice or a cut that matters gives other tokens.
-// With few `choices` for the most likely token, texts repeat themselves.
+// With few `choices` for the most likely token, texts repeat themselves. Models of another `salt`
+// give other logits.
 // Two stages of it pass the hash as hidden rows (first stage: token + position; last: the rest).
 #pragma once
 
@@ -19,8 +20,9 @@ class HashModel final : public Model {
   static constexpr uint32_t kVocabulary = 50;
   static constexpr int32_t kPoison = 49;  // A prompt that ends with it gets NaN.
 
-  explicit HashModel(bool is_first = true, bool is_last = true, uint32_t choices = kVocabulary - 1)
-      : is_first_(is_first), is_last_(is_last), choices_(choices) {}
+  explicit HashModel(bool is_first = true, bool is_last = true, uint32_t choices = kVocabulary - 1,
+                     uint64_t salt = 0)
+      : is_first_(is_first), is_last_(is_last), choices_(choices), salt_(salt) {}
 
   [[nodiscard]] uint64_t weight_bytes() const override { return 1000; }
   [[nodiscard]] uint32_t vocabulary_size() const override { return kVocabulary; }
@@ -55,7 +57,8 @@ class HashModel final : public Model {
         const bool is_wanted =
             logits_row < batch.logits_tokens.size() && batch.logits_tokens[logits_row] == token;
         if (!is_wanted) continue;
-        fill(hash, batch.tokens[token], logits.subspan(logits_row * kVocabulary, kVocabulary));
+        fill(hash ^ salt_, batch.tokens[token],
+             logits.subspan(logits_row * kVocabulary, kVocabulary));
         ++logits_row;
       }
     }
@@ -99,6 +102,7 @@ class HashModel final : public Model {
   bool is_first_;
   bool is_last_;
   uint32_t choices_;
+  uint64_t salt_;
   std::vector<uint64_t> kv_;
 };
 

@@ -155,7 +155,8 @@ StatusOr<std::unique_ptr<KvStore>> open_kv_store(const KvStoreOptions& options) 
   return MemoryStore::make(options);
 }
 
-Status BlockMoves::apply(const wire::StepInput& step, Model& model, wire::StepResult& result) {
+Status BlockMoves::apply(const wire::StepInput& step, std::span<Model* const> models,
+                         wire::StepResult& result) {
   if (step.save_blocks.empty() && step.load_blocks.empty() && step.save_slots.empty() &&
       step.load_slots.empty()) {
     return absl::OkStatus();
@@ -169,12 +170,12 @@ Status BlockMoves::apply(const wire::StepInput& step, Model& model, wire::StepRe
   };
   for (std::size_t i = 0; i < step.save_blocks.size(); ++i) {
     const uint32_t slot = step.save_slots[i];
-    const Status saved = save(slot, static_cast<uint32_t>(step.save_blocks[i]), model);
+    const Status saved = save(slot, static_cast<uint32_t>(step.save_blocks[i]), models);
     if (!saved.ok()) lose(slot, saved);
   }
   for (std::size_t i = 0; i < step.load_blocks.size(); ++i) {
     const uint32_t slot = step.load_slots[i];
-    const Status loaded = load(slot, static_cast<uint32_t>(step.load_blocks[i]), model);
+    const Status loaded = load(slot, static_cast<uint32_t>(step.load_blocks[i]), models);
     if (loaded.ok()) continue;
     lose(slot, loaded);
     ++result.failed_load_count;
@@ -207,17 +208,26 @@ Status BlockMoves::check(const wire::StepInput& step) const {
   return check_moves(step.load_blocks, step.load_slots);
 }
 
-Status BlockMoves::save(uint32_t slot, uint32_t block, const Model& model) {
-  model.copy_block_out(block, store_->begin_save(slot));
+Status BlockMoves::save(uint32_t slot, uint32_t block, std::span<Model* const> models) {
+  std::span<std::byte> place = store_->begin_save(slot);
+  for (const Model* model : models) {
+    const uint64_t bytes = model->kv_shape().block_bytes;
+    model->copy_block_out(block, place.first(bytes));
+    place = place.subspan(bytes);
+  }
   TRIREME_RETURN_IF_ERROR(store_->end_save(slot));
   is_held_[slot] = true;
   return absl::OkStatus();
 }
 
-Status BlockMoves::load(uint32_t slot, uint32_t block, Model& model) {
+Status BlockMoves::load(uint32_t slot, uint32_t block, std::span<Model* const> models) {
   if (!is_held_[slot]) return error(StatusCode::kDataLoss, "slot %u holds nothing", slot);
-  TRIREME_ASSIGN_OR_RETURN(const std::span<const std::byte> bytes, store_->load(slot));
-  model.copy_block_in(block, bytes);
+  TRIREME_ASSIGN_OR_RETURN(std::span<const std::byte> place, store_->load(slot));
+  for (Model* model : models) {
+    const uint64_t bytes = model->kv_shape().block_bytes;
+    model->copy_block_in(block, place.first(bytes));
+    place = place.subspan(bytes);
+  }
   return absl::OkStatus();
 }
 

@@ -46,7 +46,8 @@ struct KvStoreOptions {
 // kResourceExhausted with the size and what there is of memory or free disk, when that is less.
 [[nodiscard]] StatusOr<std::unique_ptr<KvStore>> open_kv_store(const KvStoreOptions& options);
 
-// The moves of steps between a model's KV memory and a store.
+// The moves of steps between the KV memory of a worker's models and a store: a slot holds what they
+// have in the block, one after the other.
 class BlockMoves {
  public:
   struct Limits {
@@ -58,12 +59,13 @@ class BlockMoves {
 
   // The slots that were lost, and the loads that failed, are added to `result`. Not OK: the step
   // breaks the protocol.
-  [[nodiscard]] Status apply(const wire::StepInput& step, Model& model, wire::StepResult& result);
+  [[nodiscard]] Status apply(const wire::StepInput& step, std::span<Model* const> models,
+                             wire::StepResult& result);
 
  private:
   [[nodiscard]] Status check(const wire::StepInput& step) const;
-  [[nodiscard]] Status save(uint32_t slot, uint32_t block, const Model& model);
-  [[nodiscard]] Status load(uint32_t slot, uint32_t block, Model& model);
+  [[nodiscard]] Status save(uint32_t slot, uint32_t block, std::span<Model* const> models);
+  [[nodiscard]] Status load(uint32_t slot, uint32_t block, std::span<Model* const> models);
 
   Limits limits_;
   std::unique_ptr<KvStore> store_;

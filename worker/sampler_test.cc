@@ -360,6 +360,23 @@ TEST(VocabularyScan, largest_come_in_order_for_every_k) {
   }
 }
 
+TEST(TokenCounts, what_is_taken_back_was_never_there) {
+  TokenCounts counts;
+  for (int32_t token = 0; token < 50; ++token) counts.add_prompt(token);
+  for (int32_t token = 40; token < 60; ++token) counts.add_output(token);
+  const std::vector<TokenCounts::Entry> before(counts.entries().begin(), counts.entries().end());
+  // Over a growth of the table.
+  for (int32_t token = 30; token < 300; ++token) counts.add_output(token);
+  for (int32_t token = 299; token >= 30; --token) counts.take_back_output(token);
+  ASSERT_EQ(counts.entries().size(), before.size());
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    EXPECT_EQ(counts.entries()[i].token, before[i].token);
+    EXPECT_EQ(counts.entries()[i].output_count, before[i].output_count) << before[i].token;
+  }
+  counts.add_output(299);
+  EXPECT_EQ(counts.entries().size(), before.size() + 1);
+}
+
 TEST(TokenCounts, counts_prompt_and_output_apart) {
   TokenCounts counts;
   for (int32_t token = 0; token < 1000; ++token) counts.add_prompt(token % 100);

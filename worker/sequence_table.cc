@@ -58,7 +58,8 @@ Status SequenceTable::check_shape(const wire::StepInput& step) const {
   if (!step.row_draft_count.empty() && step.row_draft_count.size() != rows) {
     return broken("row arrays have %u and %u entries", rows, step.row_draft_count.size());
   }
-  if (sum(step.row_draft_count) != step.draft_tokens.size()) {
+  const bool are_guessed_here = limits_.has_draft_model && step.draft_tokens.empty();
+  if (!are_guessed_here && sum(step.row_draft_count) != step.draft_tokens.size()) {
     return broken("rows get %u drafts, %u are there", sum(step.row_draft_count),
                   step.draft_tokens.size());
   }
@@ -115,6 +116,16 @@ void SequenceTable::push(Sequence& sequence, int32_t token) {
 
 void SequenceTable::append(uint32_t slot, int32_t token) {
   push(*slots_[slot], token < 0 ? 0 : token);
+}
+
+void SequenceTable::take_back(uint32_t slot, uint32_t count) {
+  Sequence& sequence = *slots_[slot];
+  for (; count > 0; --count) {
+    if (needs_token_counts(sequence.sampling)) {
+      sequence.counts.take_back_output(sequence.tokens.back());
+    }
+    sequence.tokens.pop_back();
+  }
 }
 
 Status SequenceTable::extend(Sequence& sequence, uint32_t start, std::span<const int32_t> known) {

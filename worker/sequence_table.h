@@ -36,6 +36,7 @@ class SequenceTable {
     uint32_t vocabulary_size = 0;
     uint32_t block_count = 0;
     uint32_t block_tokens = 16;
+    bool has_draft_model = false;  // A step may have numbers of drafts without the tokens.
   };
   explicit SequenceTable(const Limits& limits) : limits_(limits) {}
 
@@ -46,6 +47,8 @@ class SequenceTable {
   // The sequence got a token. After bad logits any token will do: the engine ends the sequence, and
   // a row that it has already made for it must find one.
   void append(uint32_t slot, int32_t token);
+  // The last `count` of those appended are gone again.
+  void take_back(uint32_t slot, uint32_t count);
 
  private:
   [[nodiscard]] Status check_shape(const wire::StepInput& step) const;

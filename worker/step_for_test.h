@@ -47,6 +47,12 @@ struct StepForTest {
     input.draft_tokens.insert(input.draft_tokens.end(), tokens.begin(), tokens.end());
     return *this;
   }
+  // So many, without the tokens.
+  StepForTest& row_guesses(uint32_t count) {
+    input.row_draft_count.resize(input.row_slot.size());
+    input.row_draft_count.back() = count;
+    return *this;
+  }
   StepForTest& row_blocks(const std::vector<int32_t>& blocks) {
     input.row_block_count.back() = static_cast<uint32_t>(blocks.size());
     input.blocks.insert(input.blocks.end(), blocks.begin(), blocks.end());

@@ -8,7 +8,16 @@ namespace trireme::worker {
 
 void TokenCounts::clear() {
   entries_.clear();
+  prompt_entries_ = 0;
   std::fill(table_.begin(), table_.end(), 0);
+}
+
+// Who came in last may leave its place empty: nobody was put behind it for finding it taken.
+void TokenCounts::take_back_output(int32_t token) {
+  uint32_t& index = table_[place_of(token)];
+  if (--entries_[index - 1].output_count > 0 || index <= prompt_entries_) return;
+  entries_.pop_back();
+  index = 0;
 }
 
 std::size_t TokenCounts::place_of(int32_t token) const {

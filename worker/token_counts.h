@@ -17,8 +17,14 @@ class TokenCounts {
   };
 
   void clear();
-  void add_prompt(int32_t token) { (void)entry_of(token); }
+  // All of the prompt before the output.
+  void add_prompt(int32_t token) {
+    (void)entry_of(token);
+    prompt_entries_ = entries_.size();
+  }
   void add_output(int32_t token) { ++entry_of(token).output_count; }
+  // The output token added last is gone again.
+  void take_back_output(int32_t token);
   [[nodiscard]] std::span<const Entry> entries() const { return entries_; }  // By first sight.
 
  private:
@@ -27,7 +33,8 @@ class TokenCounts {
   void grow();
 
   std::vector<Entry> entries_;
-  std::vector<uint32_t> table_;  // Open addressing, a power of two: entry index + 1, or 0.
+  std::size_t prompt_entries_ = 0;  // The first ones.
+  std::vector<uint32_t> table_;     // Open addressing, a power of two: entry index + 1, or 0.
 };
 
 }  // namespace trireme::worker

@@ -10,52 +10,40 @@
 
 #include "common/check.h"
 #include "common/clock.h"
+#include "worker/drafter.h"
+#include "worker/float_buffer.h"
 #include "worker/forward_plan.h"
 #include "worker/pooler.h"
+#include "worker/row_samplers.h"
 #include "worker/sampler.h"
 #include "worker/sequence_table.h"
 
 namespace trireme::worker {
 namespace {
 
-// Fewer logits than this are sampled sooner than the pool wakes up.
-constexpr std::size_t kSpreadLogits = 256 * 1024;
-constexpr std::size_t kPiecesPerThread = 4;
-
-// Grows and never shrinks; what is in it is overwritten before it is read.
-class FloatBuffer {
- public:
-  std::span<float> take(std::size_t count) {
-    if (count > count_) {
-      values_ = std::make_unique_for_overwrite<float[]>(count);
-      count_ = count;
-    }
-    return {values_.get(), count};
-  }
-
- private:
-  std::unique_ptr<float[]> values_;
-  std::size_t count_ = 0;
-};
-
 class WorkerCore final : public Worker {
  public:
   explicit WorkerCore(WorkerParts parts)
       : parts_(std::move(parts)),
         vocabulary_(parts_.model->vocabulary_size()),
+        models_{parts_.model.get()},
         plan_(parts_.logits_rows_max),
+        samplers_(parts_.pool),
         pooler_(parts_.model->hidden_size()) {
     TRIREME_CHECK(is_first() || parts_.links.from_previous != nullptr,
                   "a later stage has a pipe in");
     TRIREME_CHECK(is_last() || parts_.links.to_next != nullptr, "an earlier stage has a pipe out");
+    if (!parts_.draft || parts_.draft->model == nullptr) return;
+    models_.push_back(parts_.draft->model.get());
+    drafter_.emplace(*models_.back(), parts_.draft->tokens_max, parts_.pool);
   }
 
   [[nodiscard]] wire::WorkerReady ready() const override {
     const WorkerPlace& place = parts_.place;
     return {.rank = place.tp_rank + place.tp_size * place.pp_rank,
             .pid = static_cast<uint32_t>(::getpid()),
-            .weight_bytes = parts_.model->weight_bytes(),
-            .block_bytes = parts_.model->kv_shape().block_bytes,
+            .weight_bytes = sum([](const Model& model) { return model.weight_bytes(); }),
+            .block_bytes = block_bytes(),
             .kv_bytes_max = parts_.kv_bytes_max,
             .load_milliseconds = parts_.load_milliseconds,
             .needs_whole_prompts = parts_.model->needs_whole_prompts()};
@@ -64,10 +52,11 @@ class WorkerCore final : public Worker {
   [[nodiscard]] Status allocate_kv(uint32_t block_count) override {
     if (table_) return error(StatusCode::kInternal, "KV memory is allocated once");
     if (block_count == 0) return error(StatusCode::kInvalidArgument, "KV memory of 0 blocks");
-    TRIREME_RETURN_IF_ERROR(parts_.model->allocate_kv(block_count));
+    for (Model* model : models_) TRIREME_RETURN_IF_ERROR(model->allocate_kv(block_count));
     table_.emplace(SequenceTable::Limits{.vocabulary_size = vocabulary_,
                                          .block_count = block_count,
-                                         .block_tokens = parts_.model->kv_shape().block_tokens});
+                                         .block_tokens = parts_.model->kv_shape().block_tokens,
+                                         .has_draft_model = parts_.draft.has_value()});
     block_count_ = block_count;
     moves_.emplace(BlockMoves::Limits{.block_count = block_count}, nullptr);
     return absl::OkStatus();
@@ -76,9 +65,8 @@ class WorkerCore final : public Worker {
   [[nodiscard]] Status open_store(uint32_t slot_count) override {
     if (!table_) return error(StatusCode::kInternal, "the store comes after KV memory");
     if (!parts_.open_store) return error(StatusCode::kInternal, "this worker has no store");
-    const uint64_t block_bytes = parts_.model->kv_shape().block_bytes;
     TRIREME_ASSIGN_OR_RETURN(
-        auto store, parts_.open_store(slot_count, block_bytes, block_count_ * block_bytes));
+        auto store, parts_.open_store(slot_count, block_bytes(), block_count_ * block_bytes()));
     moves_.emplace(BlockMoves::Limits{.block_count = block_count_, .slot_count = slot_count},
                    std::move(store));
     return absl::OkStatus();
@@ -90,10 +78,11 @@ class WorkerCore final : public Worker {
     life().begin_step(step.step);
     TRIREME_RETURN_IF_ERROR(table_->apply(step));
     wire::StepResult result{.step = step.step};
-    TRIREME_RETURN_IF_ERROR(moves_->apply(step, *parts_.model, result));
+    TRIREME_RETURN_IF_ERROR(moves_->apply(step, models_, result));
     result.row_token.assign(step.row_slot.size(), wire::kNoToken);
-    if (!step.draft_tokens.empty()) result.row_accepted.assign(step.row_slot.size(), 0);
-    plan_.begin(step, *table_);
+    TRIREME_RETURN_IF_ERROR(find_drafts(step));
+    if (!drafts_.empty()) result.row_accepted.assign(step.row_slot.size(), 0);
+    plan_.begin(step, drafts_, *table_);
     while (plan_.next()) TRIREME_RETURN_IF_ERROR(run_forward(step, result));
     const auto spent = std::chrono::duration_cast<std::chrono::microseconds>(now() - begin);
     result.compute_microseconds = static_cast<uint32_t>(spent.count());
@@ -102,12 +91,54 @@ class WorkerCore final : public Worker {
   }
 
  private:
+  template <typename Bytes>
+  [[nodiscard]] uint64_t sum(const Bytes& bytes) const {
+    uint64_t total = 0;
+    for (const Model* model : models_) total += bytes(*model);
+    return total;
+  }
+  [[nodiscard]] uint64_t block_bytes() const {
+    return sum([](const Model& model) { return model.kv_shape().block_bytes; });
+  }
   [[nodiscard]] const LifeSigns& life() const { return parts_.links.life; }
   [[nodiscard]] bool is_first() const { return parts_.place.pp_rank == 0; }
   [[nodiscard]] bool is_last() const { return parts_.place.pp_rank + 1 == parts_.place.pp_size; }
 
   // Every rank needs the token, but the engine reads logprobs from the first one only.
   [[nodiscard]] bool is_reporting() const { return parts_.place.tp_rank == 0; }
+
+  // The step's own, or those that a draft model guesses: the same on every rank and stage.
+  Status find_drafts(const wire::StepInput& step) {
+    drafts_ = step.draft_tokens;
+    guesses_.clear();
+    if (!parts_.draft) return absl::OkStatus();
+    if (step.draft_tokens.empty()) {
+      uint32_t count = 0;
+      for (const uint32_t of_row : step.row_draft_count) count += of_row;
+      guesses_.assign(count, 0);
+      drafts_ = guesses_;
+    }
+    if (is_first() && drafter_) TRIREME_RETURN_IF_ERROR(drafter_->guess(step, *table_, guesses_));
+    return guesses_.empty() ? absl::OkStatus() : pass_on_guesses();
+  }
+
+  // As the numbers that links carry: exact up to 2^24, and no vocabulary is as large.
+  Status pass_on_guesses() {
+    const std::span<float> values = guess_values_.take(guesses_.size());
+    std::copy(guesses_.begin(), guesses_.end(), values.begin());
+    if (!is_first()) {
+      life().enter(WorkerPhase::kReceiving);
+      TRIREME_RETURN_IF_ERROR(parts_.links.from_previous->receive(values));
+    } else if (parts_.draft->is_first_ranks) {
+      life().enter(WorkerPhase::kReducing);
+      TRIREME_RETURN_IF_ERROR(parts_.links.tensor_parallel->all_reduce_sum(values));
+    }
+    std::transform(values.begin(), values.end(), guesses_.begin(),
+                   [](float value) { return static_cast<int32_t>(value); });
+    if (is_last()) return absl::OkStatus();
+    life().enter(WorkerPhase::kSending);
+    return parts_.links.to_next->send(values);
+  }
 
   Status run_forward(const wire::StepInput& step, wire::StepResult& result) {
     ForwardBatch batch = plan_.batch();
@@ -165,18 +196,9 @@ class WorkerCore final : public Worker {
   void sample_all(const wire::StepInput& step, std::span<float> logits) {
     find_chains();
     if (outcomes_.size() < plan_.uses().size()) outcomes_.resize(plan_.uses().size());
-    const std::size_t count = chains_.size();
-    const std::size_t helpers = parts_.pool == nullptr ? 1 : parts_.pool->thread_count();
-    const bool is_spread = helpers > 1 && plan_.uses().size() * vocabulary_ >= kSpreadLogits;
-    const std::size_t pieces = is_spread ? std::min(helpers * kPiecesPerThread, count) : 1;
-    while (samplers_.size() < pieces) samplers_.emplace_back();
-    const auto run_piece = [&](uint32_t piece) {
-      for (std::size_t i = piece; i < count; i += pieces) {
-        sample_chain(step, chains_[i], logits, samplers_[piece]);
-      }
-    };
-    if (!is_spread) return run_piece(0);
-    parts_.pool->run(static_cast<uint32_t>(pieces), run_piece);
+    samplers_.run(
+        chains_.size(), plan_.uses().size() * vocabulary_,
+        [&](std::size_t i, Sampler& sampler) { sample_chain(step, chains_[i], logits, sampler); });
   }
 
   // Up to the first draft that is not what sampling picks: from there on nothing is as it was
@@ -221,6 +243,9 @@ class WorkerCore final : public Worker {
     if (last.samples) table_->append(step.row_slot[last.row], outcome);
     const std::size_t accepted = chain.used_end - 1 - chain.begin;
     if (accepted > 0) result.row_accepted[last.row] = static_cast<uint32_t>(accepted);
+    for (std::size_t i = chain.begin; i < chain.begin + accepted && !guesses_.empty(); ++i) {
+      result.accepted_tokens.push_back(plan_.uses()[i].draft);
+    }
     for (std::size_t i = chain.begin; i < chain.used_end; ++i) {
       take_logprobs(plan_.uses()[i], outcomes_[i], result);
     }
@@ -254,11 +279,15 @@ class WorkerCore final : public Worker {
 
   WorkerParts parts_;
   uint32_t vocabulary_;
+  std::vector<Model*> models_;  // The main one, and the draft model where it is here.
+  std::optional<Drafter> drafter_;
   uint32_t block_count_ = 0;
   std::optional<SequenceTable> table_;  // From allocate_kv() on.
   std::optional<BlockMoves> moves_;     // Likewise.
+  std::vector<int32_t> guesses_;        // Of the step, where a draft model makes them.
+  std::span<const int32_t> drafts_;     // Of the step.
   ForwardPlan plan_;
-  std::vector<Sampler> samplers_;
+  RowSamplers samplers_;
   std::vector<Outcome> outcomes_;
   std::vector<Chain> chains_;
   Pooler pooler_;
@@ -266,6 +295,7 @@ class WorkerCore final : public Worker {
   FloatBuffer features_;
   FloatBuffer hidden_in_;
   FloatBuffer hidden_out_;
+  FloatBuffer guess_values_;
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "worker/comm/collective.h"
 #include "worker/comm/pipe.h"
@@ -22,12 +23,21 @@ struct WorkerLinks {
   LifeSigns life;                             // For its engine to see.
 };
 
+// Where guesses come from, of a worker whose engine has a draft model.
+struct DraftParts {
+  std::unique_ptr<Model>
+      model;                    // Null: they come from the group's first rank, or the stage before.
+  uint32_t tokens_max = 0;      // Of a sequence, that the model can compute.
+  bool is_first_ranks = false;  // It alone of its tensor-parallel group has the model.
+};
+
 struct WorkerParts {
   WorkerPlace place;
   WorkerLinks links;
   std::shared_ptr<void> foundation;  // Whatever else must outlive the model.
   std::unique_ptr<Model> model;      // After what it uses, so that it goes first.
-  ThreadPool* pool = nullptr;        // Spreads the sampling of many rows; null: nobody helps.
+  std::optional<DraftParts> draft;
+  ThreadPool* pool = nullptr;  // Spreads the sampling of many rows; null: nobody helps.
   uint64_t kv_bytes_max = 0;
   uint32_t load_milliseconds = 0;
   uint32_t logits_rows_max = 64;  // In one forward, beyond one per sampling row.

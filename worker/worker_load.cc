@@ -1,6 +1,7 @@
 // Worker::load: from a model directory to a worker that is ready for its KV memory.
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 
 #include "common/clock.h"
@@ -11,6 +12,7 @@
 #include "worker/memory_budget.h"
 #include "worker/models/load_model.h"
 #include "worker/thread_pool.h"
+#include "worker/weights/draft_config.h"
 #include "worker/weights/model_directory.h"
 #include "worker/worker_core.h"
 
@@ -18,11 +20,79 @@ namespace trireme::worker {
 namespace {
 
 struct Foundation {
-  Foundation(ModelDirectory opened, uint32_t thread_count, std::span<const int> cpus)
-      : directory(std::move(opened)), pool(thread_count, cpus) {}
+  Foundation(ModelDirectory opened, std::optional<ModelDirectory> opened_draft,
+             uint32_t thread_count, std::span<const int> cpus)
+      : directory(std::move(opened)), draft(std::move(opened_draft)), pool(thread_count, cpus) {}
   ModelDirectory directory;
+  std::optional<ModelDirectory> draft;  // Where this worker has the draft model.
+  SoloCollective alone;
   ThreadPool pool;
 };
+
+bool has_draft_model(const ServeOptions& options) {
+  return options.scheduler.speculation.has_draft_model() && !serves_embeddings(options);
+}
+
+// It guesses before the first stage begins, on all its ranks or the first one.
+StatusOr<std::optional<ModelDirectory>> open_draft(const ServeOptions& options,
+                                                   const WorkerPlace& place) {
+  const bool is_of_all = options.draft_tensor_parallel_size() == place.tp_size;
+  const bool is_here = place.pp_rank == 0 && (is_of_all || place.tp_rank == 0);
+  if (!has_draft_model(options) || !is_here) return std::nullopt;
+  auto opened = ModelDirectory::open(options.draft_directory());
+  if (!opened.ok()) return annotate(opened.status(), "--speculative-config");
+  return std::optional(*std::move(opened));
+}
+
+Status check_memory(const ServeOptions& options, const WorkerPlace& place,
+                    const ModelDirectory& directory, const std::optional<ModelDirectory>& draft) {
+  const uint32_t ranks = place.tp_size * place.pp_size;
+  uint64_t bytes = weight_bytes_to_load(directory, options.model.quantization) / ranks;
+  if (draft) {
+    bytes += weight_bytes_to_load(*draft, options.scheduler.speculation.quantization) /
+             options.draft_tensor_parallel_size();
+  }
+  return check_weights_fit(bytes, available_memory(""));
+}
+
+// What both models have in common; the rest is the main model's.
+LoadOptions load_options(const ServeOptions& options, LifeSigns life) {
+  return {.dtype = options.model.dtype,
+          .kv_cache_dtype = options.worker.kv_cache_dtype,
+          .quantization = options.model.quantization,
+          .cpu_kernels = options.worker.cpu_kernels,
+          .block_tokens = options.scheduler.block_tokens,
+          .life = life,
+          .wants_logits = !serves_embeddings(options)};
+}
+
+StatusOr<DraftParts> load_draft(const ServeOptions& options, const WorkerPlace& place,
+                                const WorkerLinks& links, Foundation& foundation,
+                                const Progress& progress) {
+  const SpeculationOptions& speculation = options.scheduler.speculation;
+  const uint32_t ranks = options.draft_tensor_parallel_size();
+  const bool is_alone = ranks != place.tp_size;
+  DraftParts parts{.is_first_ranks = is_alone};
+  if (!foundation.draft) return parts;
+  const ModelConfig& config = foundation.draft->config();
+  TRIREME_ASSIGN_OR_RETURN(parts.tokens_max,
+                           check_draft_config(options, foundation.directory.config(), config));
+  LoadOptions load = load_options(options, links.life);
+  load.quantization = speculation.quantization;
+  TRIREME_ASSIGN_OR_RETURN(
+      parts.model,
+      load_model(*foundation.draft, {.tp_rank = place.tp_rank, .tp_size = ranks}, load,
+                 is_alone ? foundation.alone : *links.tensor_parallel, foundation.pool, progress));
+  if (parts.model->needs_whole_prompts()) {
+    return error(StatusCode::kInvalidArgument, "%s is an encoder, which guesses no tokens",
+                 speculation.model);
+  }
+  log::info("draft_model_loaded", {{"model", speculation.model},
+                                   {"weight_bytes", parts.model->weight_bytes()},
+                                   {"block_bytes", parts.model->kv_shape().block_bytes},
+                                   {"model_tokens_max", parts.tokens_max}});
+  return parts;
+}
 
 // Before the first thread and the first page of the weights.
 StatusOr<WorkerCores> take_cores(const ServeOptions& options, const WorkerPlace& place,
@@ -77,26 +147,24 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
   }
   TRIREME_ASSIGN_OR_RETURN(ModelDirectory directory,
                            ModelDirectory::open(options.model_directory()));
-  const uint32_t ranks = place.tp_size * place.pp_size;
-  TRIREME_RETURN_IF_ERROR(check_weights_fit(
-      weight_bytes_to_load(directory, options.model.quantization) / ranks, available_memory("")));
+  TRIREME_ASSIGN_OR_RETURN(std::optional<ModelDirectory> draft, open_draft(options, place));
+  TRIREME_RETURN_IF_ERROR(check_memory(options, place, directory, draft));
 
   const LocalWorkers workers =
       local_workers(options, place.tp_rank + place.tp_size * place.pp_rank);
   TRIREME_ASSIGN_OR_RETURN(const WorkerCores cores, take_cores(options, place, workers));
-  auto foundation =
-      std::make_shared<Foundation>(std::move(directory), cores.thread_count, cores.cpus);
-
-  const LoadOptions load{.dtype = options.model.dtype,
-                         .kv_cache_dtype = options.worker.kv_cache_dtype,
-                         .quantization = options.model.quantization,
-                         .cpu_kernels = options.worker.cpu_kernels,
-                         .block_tokens = options.scheduler.block_tokens,
-                         .life = links.life,
-                         .wants_logits = !serves_embeddings(options)};
-  TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Model> model,
-                           load_model(foundation->directory, place, load, *links.tensor_parallel,
-                                      foundation->pool, progress));
+  auto foundation = std::make_shared<Foundation>(std::move(directory), std::move(draft),
+                                                 cores.thread_count, cores.cpus);
+  TRIREME_ASSIGN_OR_RETURN(
+      std::unique_ptr<Model> model,
+      load_model(foundation->directory, place, load_options(options, links.life),
+                 *links.tensor_parallel, foundation->pool, progress));
+  std::optional<DraftParts> draft_parts;
+  if (has_draft_model(options)) {
+    auto loaded = load_draft(options, place, links, *foundation, progress);
+    if (!loaded.ok()) return annotate(loaded.status(), "--speculative-config");
+    draft_parts = *std::move(loaded);
+  }
   TRIREME_ASSIGN_OR_RETURN(const uint64_t kv_bytes,
                            kv_budget(options.scheduler, available_memory(""), workers.count));
   ThreadPool* pool = &foundation->pool;
@@ -105,6 +173,7 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
                       .links = std::move(links),
                       .foundation = std::move(foundation),
                       .model = std::move(model),
+                      .draft = std::move(draft_parts),
                       .pool = pool,
                       .kv_bytes_max = kv_bytes,
                       .load_milliseconds = static_cast<uint32_t>(spent.count()),

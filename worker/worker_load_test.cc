@@ -54,6 +54,24 @@ TEST_F(WorkerLoad, decodes_the_same_alone_and_in_company) {
   }
 }
 
+TEST_F(WorkerLoad, a_draft_model_is_counted_and_guesses) {
+  ServeOptions options;
+  options.scheduler.speculation.method = "draft_model";
+  options.scheduler.speculation.model = directory_.path();
+  auto plain = load();
+  auto drafting = load(options);
+  ASSERT_TRUE(plain.ok() && drafting.ok()) << plain.status() << drafting.status();
+  EXPECT_EQ((*drafting)->ready().weight_bytes, 2 * (*plain)->ready().weight_bytes);
+  EXPECT_EQ((*drafting)->ready().block_bytes, 2 * (*plain)->ready().block_bytes);
+  ASSERT_TRUE((*drafting)->allocate_kv(4).ok());
+  StepForTest prompt;
+  prompt.arrive(0, {3, 1, 4}, {0}, {.temperature = 0}).row(0, 0, 3);
+  ASSERT_TRUE((*drafting)->execute(prompt.input).ok());
+  const auto result = (*drafting)->execute(StepForTest().row(0, 3, 1).row_guesses(3).input);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->row_accepted, std::vector<uint32_t>{3}) << "it guesses for itself";
+}
+
 TEST_F(WorkerLoad, bad_directories_are_told_what_is_wrong) {
   write_tiny_model(directory_, "NoSuchForCausalLM");
   EXPECT_NE(std::string(load().status().message()).find("NoSuchForCausalLM"), std::string::npos);

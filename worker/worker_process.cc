@@ -98,6 +98,7 @@ StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOpti
                            load_stage(options, place, std::move(links), progress));
   const wire::WorkerReady ready = worker->ready();
   log::info("worker_loaded", {{"weight_bytes", ready.weight_bytes},
+                              {"block_bytes", ready.block_bytes},
                               {"kv_bytes_max", ready.kv_bytes_max},
                               {"milliseconds", ready.load_milliseconds}});
   return worker;

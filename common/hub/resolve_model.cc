@@ -104,4 +104,16 @@ StatusOr<fs::path> resolve_model(const ModelOptions& options) {
   return snapshot;
 }
 
+StatusOr<fs::path> resolve_draft_model(const ServeOptions& options) {
+  const SpeculationOptions& speculation = options.scheduler.speculation;
+  if (!speculation.has_draft_model()) return fs::path();
+  ModelOptions draft;
+  draft.model = speculation.model;
+  draft.revision = speculation.revision;
+  draft.download_dir = options.model.download_dir;
+  auto found = resolve_model(draft);
+  if (!found.ok()) return annotate(found.status(), "--speculative-config");
+  return found;
+}
+
 }  // namespace trireme::hub

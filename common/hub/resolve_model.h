@@ -14,4 +14,7 @@ namespace trireme::hub {
 
 [[nodiscard]] StatusOr<std::filesystem::path> resolve_model(const ModelOptions& options);
 
+// Likewise the draft model of --speculative-config, which errors name; empty where there is none.
+[[nodiscard]] StatusOr<std::filesystem::path> resolve_draft_model(const ServeOptions& options);
+
 }  // namespace trireme::hub

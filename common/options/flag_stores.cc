@@ -69,6 +69,10 @@ Status store_spec_method(ServeOptions& o, std::string_view text) {
   return flag_value::read(text, o.scheduler.speculation.method);
 }
 
+Status store_spec_model(ServeOptions& o, std::string_view text) {
+  return read_draft_model(text, o.scheduler.speculation);
+}
+
 Status store_spec_tokens(ServeOptions& o, std::string_view text) {
   return flag_value::read(text, o.scheduler.speculation.tokens_max);
 }

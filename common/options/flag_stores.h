@@ -13,6 +13,7 @@ namespace trireme::flag_store {
 [[nodiscard]] Status store_executor(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_policy(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_speculation(ServeOptions& options, std::string_view text);
+[[nodiscard]] Status store_spec_model(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_runner(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_convert(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_task(ServeOptions& options, std::string_view text);

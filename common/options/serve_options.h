@@ -55,16 +55,22 @@ struct ParallelOptions {
   bool headless = false;
 };
 
-// --speculative-config: prompt lookup, the method `ngram`.
+// --speculative-config: prompt lookup, the method `ngram`, or a draft model.
 struct SpeculationOptions {
   static constexpr uint32_t kTokensMax = 16;
   static constexpr uint32_t kLookupMax = 16;
 
-  std::string method;       // Empty, or ngram.
+  std::string method;       // Empty, ngram or draft_model.
   uint32_t tokens_max = 0;  // num_speculative_tokens; 0: no speculation
   std::optional<uint32_t> lookup_min;
   std::optional<uint32_t> lookup_max;
+  std::string model;  // The draft model: a directory, or a hub id.
+  std::string revision;
+  std::string quantization;                      // As --quantization.
+  uint32_t model_tokens_max = 0;                 // max_model_len; 0: from its config.
+  std::optional<uint32_t> tensor_parallel_size;  // 1, or the model's, which is the default
 
+  [[nodiscard]] bool has_draft_model() const { return method == "draft_model"; }
   // As in vLLM: where one bound is given it is the other's default too.
   [[nodiscard]] uint32_t shortest() const { return lookup_min.value_or(lookup_max.value_or(5)); }
   [[nodiscard]] uint32_t longest() const { return lookup_max.value_or(lookup_min.value_or(5)); }
@@ -137,6 +143,7 @@ struct InternalOptions {
   uint32_t engine_rank = 0;       // --internal-engine-rank: this process is this one rank
   bool is_engine_rank = false;    // set with it: engine-core as a rank, not as node agent
   std::string model_directory;    // --internal-model-directory: what the parent resolved --model to
+  std::string draft_directory;    // --internal-draft-directory: likewise the draft model's
   std::string demo_model;         // --internal-demo-model: where no model is named
   // --internal-model-fingerprint: what tells the model there from others; empty: unknown
   std::string model_fingerprint;
@@ -162,6 +169,14 @@ struct ServeOptions {
   // Where the model lies: what a parent found for a hub id, else the name itself.
   [[nodiscard]] const std::string& model_directory() const {
     return internal.model_directory.empty() ? model.model : internal.model_directory;
+  }
+  [[nodiscard]] const std::string& draft_directory() const {
+    const std::string& found = internal.draft_directory;
+    return found.empty() ? scheduler.speculation.model : found;
+  }
+  // Of the tensor-parallel ranks that have the draft model.
+  [[nodiscard]] uint32_t draft_tensor_parallel_size() const {
+    return scheduler.speculation.tensor_parallel_size.value_or(parallel.tensor_parallel_size);
   }
 };
 

@@ -132,8 +132,7 @@ Status validate_scheduler(const SchedulerOptions& s) {
     return error(kBad, "--priority-ageing-seconds %u: at most 3600; 0 for strict priorities",
                  s.priority_ageing_seconds);
   }
-  TRIREME_RETURN_IF_ERROR(validate_offloading(s));
-  return validate_speculation(s.speculation);
+  return validate_offloading(s);
 }
 
 Status validate_server(const ServerOptions& s, bool is_headless) {
@@ -158,6 +157,8 @@ Status validate(const ServeOptions& options) {
   TRIREME_RETURN_IF_ERROR(validate_nodes(options.parallel));
   TRIREME_RETURN_IF_ERROR(validate_balancing(options.parallel));
   TRIREME_RETURN_IF_ERROR(validate_scheduler(options.scheduler));
+  TRIREME_RETURN_IF_ERROR(
+      validate_speculation(options.scheduler.speculation, options.parallel.tensor_parallel_size));
   TRIREME_RETURN_IF_ERROR(validate_server(options.server, options.parallel.headless));
   if (options.cluster.lease_milliseconds < 200) {
     return error(kBad, "--lease-ms %u: at least 200", options.cluster.lease_milliseconds);

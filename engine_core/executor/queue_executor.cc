@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "worker/models/decoder_weights.h"
+#include "worker/weights/draft_config.h"
 #include "worker/weights/mapped_file.h"
 #include "worker/weights/model_config.h"
 
@@ -34,10 +35,21 @@ wire::ShmQueueStats stats_of(const shm::QueueMemory& queue) {
           .chunks_max = queue.shape().slot_count};
 }
 
-StatusOr<worker::ModelConfig> read_config(const ServeOptions& options) {
-  const std::string path = options.model_directory() + "/config.json";
+StatusOr<worker::ModelConfig> read_config(const std::string& directory) {
+  const std::string path = directory + "/config.json";
   TRIREME_ASSIGN_OR_RETURN(const std::string text, worker::read_text_file(path, kConfigBytesMax));
   return worker::parse_model_config(text, path);
+}
+
+// Of a sequence in the draft model; 0: there is none. Said here what is wrong with it, before a
+// worker per part is started that can only say the same.
+StatusOr<uint32_t> draft_model_length(const ServeOptions& options,
+                                      const worker::ModelConfig& config) {
+  if (!options.scheduler.speculation.has_draft_model()) return 0U;
+  TRIREME_ASSIGN_OR_RETURN(const worker::ModelConfig draft, read_config(options.draft_directory()));
+  TRIREME_RETURN_IF_ERROR(
+      worker::DecoderShare::of(draft, {.tp_size = options.draft_tensor_parallel_size()}).status());
+  return worker::check_draft_config(options, config, draft);
 }
 
 // Said here, before a worker per part is started that can only say the same.
@@ -82,14 +94,18 @@ uint32_t QueueExecutor::steps_in_flight_max() const {
 
 StatusOr<KvCapacity> QueueExecutor::start(Bell& bell, StopSignal& stop) {
   bell_ = &bell;
-  TRIREME_ASSIGN_OR_RETURN(const worker::ModelConfig config, read_config(options_));
+  TRIREME_ASSIGN_OR_RETURN(const worker::ModelConfig config,
+                           read_config(options_.model_directory()));
   TRIREME_ASSIGN_OR_RETURN(const uint32_t length, model_length(options_.model, config));
   TRIREME_RETURN_IF_ERROR(check_worker_count(options_.parallel, config));
+  const StatusOr<uint32_t> draft_length = draft_model_length(options_, config);
+  if (!draft_length.ok()) return annotate(draft_length.status(), "--speculative-config");
   TRIREME_RETURN_IF_ERROR(make_queues());
   is_started_ = true;
   TRIREME_RETURN_IF_ERROR(start_workers(stop));
   TRIREME_ASSIGN_OR_RETURN(const auto ready, wait_for_workers(stop));
   TRIREME_ASSIGN_OR_RETURN(KvCapacity capacity, size_kv(ready, length));
+  capacity.draft_model_tokens_max = *draft_length;
   TRIREME_RETURN_IF_ERROR(size_store(ready, capacity));
   TRIREME_RETURN_IF_ERROR(allocate_kv(capacity, stop));
   worker_pids_ = capacity.worker_pids;

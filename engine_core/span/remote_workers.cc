@@ -93,6 +93,15 @@ StatusOr<std::vector<wire::ConfigEntry>> group_config(const ServeOptions& option
   TRIREME_ASSIGN_OR_RETURN(ours.internal.model_fingerprint,
                            hub::model_fingerprint(options.model_directory()));
   std::vector<wire::ConfigEntry> config = member::cluster_config(ours);
+  // Ranks that guessed by different models would compute different tokens.
+  if (const SpeculationOptions& s = options.scheduler.speculation; s.has_draft_model()) {
+    TRIREME_ASSIGN_OR_RETURN(const std::string draft,
+                             hub::model_fingerprint(options.draft_directory()));
+    config.push_back({"speculative-config",
+                      absl::StrFormat("%s, quantization %s, max_model_len %u, on %u ranks", draft,
+                                      s.quantization.empty() ? "none" : s.quantization,
+                                      s.model_tokens_max, options.draft_tensor_parallel_size())});
+  }
   config.push_back({"nnodes", std::to_string(options.parallel.node_count)});
   config.push_back({"version", std::string(kVersion)});
   return config;

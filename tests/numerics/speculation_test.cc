@@ -1,7 +1,9 @@
-// Goal: speculative decoding changes nothing but the number of steps. Method: random requests with
-// every sampling rule, through a scheduler with drafts and a real worker, in random company, with
-// preemption, cache hits and chunks; each against the same request alone and without drafts.
-// Equality of tokens, of logprobs to the bit, and of the reason to end.
+// Goal: speculative decoding changes nothing but the number of steps, by prompt lookup or with a
+// draft model; and a draft model that is the main model guesses nearly everything right, so that
+// its KV is what it should be. Method: random requests with every sampling rule, through a
+// scheduler with drafts and a real worker, in random company, with preemption, cache hits, chunks
+// and a store behind the cache; each against the same request alone and without drafts. Equality of
+// tokens, of logprobs to the bit, and of the reason to end.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -25,16 +27,32 @@ struct Answer {
   std::optional<int32_t> stop_token;
 };
 
-// A scheduler and its worker.
+constexpr uint32_t kChoices = 3;
+
+// A scheduler and its worker; with a salt it has a draft model, of the main model's salt 0 or not.
 class Engine {
  public:
-  explicit Engine(const engine::SchedulerConfig& config) : scheduler_(config) {
+  explicit Engine(const engine::SchedulerConfig& config,
+                  std::optional<uint64_t> draft_salt = std::nullopt)
+      : scheduler_(config) {
     worker::WorkerParts parts;
     parts.links.tensor_parallel = std::make_unique<worker::SoloCollective>();
-    parts.model = std::make_unique<worker::HashModel>(true, true, 3);
+    parts.model = std::make_unique<worker::HashModel>(true, true, kChoices);
+    if (draft_salt) {
+      parts.draft.emplace();
+      parts.draft->model = std::make_unique<worker::HashModel>(true, true, kChoices, *draft_salt);
+      parts.draft->tokens_max = config.draft_model_tokens_max;
+    }
     parts.logits_rows_max = 4;
+    parts.open_store = [](uint32_t slot_count, uint64_t slot_bytes, uint64_t) {
+      return worker::open_kv_store({.slot_count = slot_count,
+                                    .slot_bytes = slot_bytes,
+                                    .memory_available = uint64_t{1} << 30});
+    };
     worker_ = worker::make_worker(std::move(parts));
     EXPECT_TRUE(worker_->allocate_kv(config.kv.block_count).ok());
+    if (config.kv.store_slot_count == 0) return;
+    EXPECT_TRUE(worker_->open_store(config.kv.store_slot_count).ok());
   }
 
   void add(const wire::AddRequest& request) {
@@ -166,34 +184,81 @@ void expect_equal(const Answer& got, const Answer& wanted) {
   ASSERT_TRUE(got.prompt_logprobs == wanted.prompt_logprobs);
 }
 
-TEST(Speculation, answers_are_those_of_plain_decoding) {
+struct Totals {
   uint64_t accepted = 0;
   uint64_t rejected = 0;
   uint64_t preemptions = 0;
-  for (uint64_t seed = 0; seed < 300; ++seed) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
-    Engine engine(random_config(random));
-    std::vector<wire::AddRequest> requests;
-    for (uint64_t key = 0; key < 12; ++key) {
-      requests.push_back(random_request(random, key));
-      engine.add(requests.back());
-      for (uint64_t steps = random.below(6); steps > 0; --steps) engine.step();
-    }
-    engine.run();
-    if (HasFatalFailure()) return;
-    for (const wire::AddRequest& request : requests) {
-      SCOPED_TRACE(request.key.value);
-      expect_equal(engine.answers().at(request.key.value), answer_alone(request));
-      if (HasFatalFailure()) return;
-    }
-    accepted += engine.stats().accepted_draft_tokens;
-    rejected += engine.stats().draft_tokens - engine.stats().accepted_draft_tokens;
-    preemptions += engine.stats().preemptions;
+  uint64_t hits = 0;
+  uint64_t stored_hits = 0;
+};
+
+void run_seed(uint64_t seed, std::optional<uint64_t> draft_salt, Totals& totals) {
+  SCOPED_TRACE(seed);
+  Random random(seed);
+  engine::SchedulerConfig config = random_config(random);
+  if (draft_salt) {
+    config.draft_model_tokens_max = kModelTokens - static_cast<uint32_t>(random.below(2) * 20);
   }
-  EXPECT_GT(accepted, 3000u);
-  EXPECT_GT(rejected, 3000u);
-  EXPECT_GT(preemptions, 100u);
+  if (draft_salt && config.kv.prefix_caching && random.below(2) == 0) {
+    config.kv.store_slot_count = 1 + static_cast<uint32_t>(random.below(60));
+  }
+  Engine engine(config, draft_salt);
+  std::vector<wire::AddRequest> requests;
+  for (uint64_t key = 0; key < 12; ++key) {
+    requests.push_back(random_request(random, key));
+    const bool repeats = draft_salt && key > 0 && random.below(3) == 0;
+    if (repeats) requests.back().prompt_token_ids = requests[random.below(key)].prompt_token_ids;
+    // What comes after the poison is nobody's to guess.
+    if (draft_salt == 0U) {
+      requests.back().sampling.bad_words.push_back({{worker::HashModel::kPoison}});
+    }
+    engine.add(requests.back());
+    for (uint64_t steps = random.below(6); steps > 0; --steps) engine.step();
+  }
+  engine.run();
+  if (testing::Test::HasFatalFailure()) return;
+  for (const wire::AddRequest& request : requests) {
+    SCOPED_TRACE(request.key.value);
+    expect_equal(engine.answers().at(request.key.value), answer_alone(request));
+    if (testing::Test::HasFatalFailure()) return;
+  }
+  const wire::EngineStats stats = engine.stats();
+  totals.accepted += stats.accepted_draft_tokens;
+  totals.rejected += stats.draft_tokens - stats.accepted_draft_tokens;
+  totals.preemptions += stats.preemptions;
+  totals.hits += stats.prefix_hit_tokens;
+  totals.stored_hits += stats.store_hit_tokens;
+}
+
+Totals run_all(std::optional<uint64_t> draft_salt) {
+  Totals totals;
+  for (uint64_t seed = 0; seed < 300 && !testing::Test::HasFatalFailure(); ++seed) {
+    run_seed(seed, draft_salt, totals);
+  }
+  return totals;
+}
+
+TEST(Speculation, answers_are_those_of_plain_decoding) {
+  const Totals totals = run_all(std::nullopt);
+  EXPECT_GT(totals.accepted, 3000u);
+  EXPECT_GT(totals.rejected, 3000u);
+  EXPECT_GT(totals.preemptions, 100u);
+}
+
+TEST(Speculation, with_the_model_itself_for_a_draft_model_they_are_too_and_guesses_are_right) {
+  const Totals totals = run_all(0);
+  EXPECT_GT(totals.accepted, 20000u);
+  EXPECT_LT(totals.rejected, totals.accepted / 1000);
+  EXPECT_GT(totals.preemptions, 100u);
+  EXPECT_GT(totals.hits, 1000u);
+  EXPECT_GT(totals.stored_hits, 300u);
+}
+
+TEST(Speculation, with_another_draft_model_they_are_too) {
+  const Totals totals = run_all(77);
+  EXPECT_GT(totals.accepted, 3000u);
+  EXPECT_GT(totals.rejected, 3000u);
+  EXPECT_GT(totals.preemptions, 100u);
 }
 
 }  // namespace
