@@ -1,6 +1,7 @@
 // Worker::load: from a model directory to a worker that is ready for its KV memory.
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 
 #include "common/clock.h"
@@ -8,20 +9,31 @@
 #include "common/options/pooler.h"
 #include "worker/comm/watched_collective.h"
 #include "worker/cpu_binding.h"
+#include "worker/kernels/cpu/host_memory.h"
 #include "worker/memory_budget.h"
 #include "worker/models/load_model.h"
 #include "worker/thread_pool.h"
+#include "worker/weight_image.h"
 #include "worker/weights/model_directory.h"
 #include "worker/worker_core.h"
 
 namespace trireme::worker {
 namespace {
 
+// What outlives the model. Where workers of this node share an image of the weights, they are
+// there.
 struct Foundation {
-  Foundation(ModelDirectory opened, uint32_t thread_count, std::span<const int> cpus)
-      : directory(std::move(opened)), pool(thread_count, cpus) {}
+  Foundation(ModelDirectory opened, const WorkerCores& cores,
+             std::optional<shm::SharedImage> shared)
+      : directory(std::move(opened)),
+        pool(cores.thread_count, cores.cpus),
+        image(std::move(shared)) {
+    if (image) weights = cpu::HostArena(*image, pool);
+  }
   ModelDirectory directory;
   ThreadPool pool;
+  std::optional<shm::SharedImage> image;
+  cpu::HostArena weights;
 };
 
 // Before the first thread and the first page of the weights.
@@ -58,6 +70,11 @@ WorkerParts::OpenStore store_opener(const SchedulerOptions& options, uint32_t lo
   };
 }
 
+uint32_t milliseconds_since(Instant begin) {
+  const auto spent = std::chrono::duration_cast<std::chrono::milliseconds>(now() - begin);
+  return static_cast<uint32_t>(spent.count());
+}
+
 }  // namespace
 
 StatusOr<std::unique_ptr<Worker>> Worker::load(const ServeOptions& options,
@@ -77,15 +94,18 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
   }
   TRIREME_ASSIGN_OR_RETURN(ModelDirectory directory,
                            ModelDirectory::open(options.model_directory()));
-  const uint32_t ranks = place.tp_size * place.pp_size;
-  TRIREME_RETURN_IF_ERROR(check_weights_fit(
-      weight_bytes_to_load(directory, options.model.quantization) / ranks, available_memory("")));
+  auto image = open_weight_image(std::move(links.weights), options, place);
+  const uint64_t weight_bytes =
+      weight_bytes_to_load(directory, options.model.quantization) / (place.tp_size * place.pp_size);
+  const WeightBudget weights{.bytes = weight_bytes,
+                             .sharers = image ? image->sharers() : 1,
+                             .are_there = image && image->is_made()};
+  TRIREME_RETURN_IF_ERROR(check_weights_fit(weights, available_memory("")));
 
   const LocalWorkers workers =
       local_workers(options, place.tp_rank + place.tp_size * place.pp_rank);
   TRIREME_ASSIGN_OR_RETURN(const WorkerCores cores, take_cores(options, place, workers));
-  auto foundation =
-      std::make_shared<Foundation>(std::move(directory), cores.thread_count, cores.cpus);
+  auto foundation = std::make_shared<Foundation>(std::move(directory), cores, std::move(image));
 
   const LoadOptions load{.dtype = options.model.dtype,
                          .kv_cache_dtype = options.worker.kv_cache_dtype,
@@ -93,21 +113,25 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
                          .cpu_kernels = options.worker.cpu_kernels,
                          .block_tokens = options.scheduler.block_tokens,
                          .life = links.life,
-                         .wants_logits = !serves_embeddings(options)};
+                         .wants_logits = !serves_embeddings(options),
+                         .weights = &foundation->weights};
   TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Model> model,
                            load_model(foundation->directory, place, load, *links.tensor_parallel,
                                       foundation->pool, progress));
+  TRIREME_RETURN_IF_ERROR(foundation->weights.finish());
+  log::info("weights_ready", {{"bytes", model->weight_bytes()},
+                              {"memory", sharing_text(weights)},
+                              {"milliseconds", milliseconds_since(begin)}});
   TRIREME_ASSIGN_OR_RETURN(const uint64_t kv_bytes,
                            kv_budget(options.scheduler, available_memory(""), workers.count));
   ThreadPool* pool = &foundation->pool;
-  const auto spent = std::chrono::duration_cast<std::chrono::milliseconds>(now() - begin);
   return make_worker({.place = place,
                       .links = std::move(links),
                       .foundation = std::move(foundation),
                       .model = std::move(model),
                       .pool = pool,
                       .kv_bytes_max = kv_bytes,
-                      .load_milliseconds = static_cast<uint32_t>(spent.count()),
+                      .load_milliseconds = milliseconds_since(begin),
                       .open_store = store_opener(options.scheduler, workers.count)});
 }
 

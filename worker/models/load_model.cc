@@ -106,7 +106,7 @@ StatusOr<std::unique_ptr<Model>> load_model(const ModelDirectory& directory,
                   .kv_element = kv_element,
                   .block_tokens = options.block_tokens,
                   .device = std::make_unique<cpu::CpuDevice>(element, pool, tensor_parallel,
-                                                             *kernels, on_load),
+                                                             *kernels, on_load, options.weights),
                   .progress = progress,
                   .life = options.life,
                   .wants_logits = options.wants_logits});
