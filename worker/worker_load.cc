@@ -119,6 +119,7 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
                            load_model(foundation->directory, place, load, *links.tensor_parallel,
                                       foundation->pool, progress));
   TRIREME_RETURN_IF_ERROR(foundation->weights.finish());
+  foundation->directory.weights().release_pages();  // But for rows of tables all was read for good.
   log::info("weights_ready", {{"bytes", model->weight_bytes()},
                               {"memory", sharing_text(weights)},
                               {"milliseconds", milliseconds_since(begin)}});

@@ -155,14 +155,18 @@ Status SharedImage::grow(uint64_t piece_count) {
   return no_memory("size", errno);
 }
 
-bool SharedImage::take_piece(uint64_t index) {
-  const auto begin = static_cast<off_t>(index * kPieceBytes);
-  // One page for the kernel to make a huge one of: it zeroes the rest once, where a piece that is
-  // all there already would be zeroed and then copied.
-  if (::fallocate(fd_.get(), 0, begin, kPageBytes) != 0) return false;
-  if (::madvise(data_ + begin, kPieceBytes, kMadvCollapse) == 0) return true;
-  // No huge page is free: small ones do.
-  return ::fallocate(fd_.get(), 0, begin, kPieceBytes) == 0;
+bool SharedImage::take_pieces(uint64_t first, uint64_t count) {
+  // One page of each for the kernel to make a huge one of: it zeroes the rest once, where a piece
+  // that is all there already would be zeroed and then copied.
+  for (uint64_t piece = first; piece < first + count; ++piece) {
+    const auto begin = static_cast<off_t>(piece * kPieceBytes);
+    if (::fallocate(fd_.get(), 0, begin, kPageBytes) != 0) return false;
+  }
+  const uint64_t begin = first * kPieceBytes;
+  if (::madvise(data_ + begin, count * kPieceBytes, kMadvCollapse) == 0) return true;
+  // Some huge pages are not free: small ones do there.
+  return ::fallocate(fd_.get(), 0, static_cast<off_t>(begin),
+                     static_cast<off_t>(count * kPieceBytes)) == 0;
 }
 
 Status SharedImage::finish(uint64_t size) {
@@ -170,6 +174,7 @@ Status SharedImage::finish(uint64_t size) {
   const uint64_t kept = whole_pieces(size);
   if (::mprotect(data_, kept, PROT_READ) != 0) return no_memory("mprotect", errno);
   ::munmap(data_ + kept, mapped_ - kept);
+  if (::ftruncate(fd_.get(), static_cast<off_t>(kept)) != 0) return no_memory("size", errno);
   mapped_ = kept;
   size_ = size;
   is_made_ = true;

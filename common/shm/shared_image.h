@@ -16,7 +16,7 @@
 //
 //   memfd:  header (64 bytes) | bytes …      `size` counts from the start, header included
 //
-// Threads: one owner; take_piece() from any.
+// Threads: one owner; take_pieces() from any.
 #pragma once
 
 #include <cstddef>
@@ -57,10 +57,11 @@ class SharedImage {
   // --- For who makes it. ---
   // Room for [0, piece_count pieces); only ever more. kResourceExhausted.
   [[nodiscard]] Status grow(uint64_t piece_count);
-  // Memory for one piece of the room, which may be written from then on. False: there is none
-  // (errno says why).
-  [[nodiscard]] bool take_piece(uint64_t index);
-  // [0, size) is as it shall be. Afterwards a write to it ends the process.
+  // Memory for some pieces of the room, which may be written from then on; the more at once the
+  // better. False: there is none (errno says why).
+  [[nodiscard]] bool take_pieces(uint64_t first, uint64_t count);
+  // [0, size) is as it shall be; pieces behind it are given back. Afterwards a write ends the
+  // process.
   [[nodiscard]] Status finish(uint64_t size);
 
  private:

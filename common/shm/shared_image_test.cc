@@ -25,9 +25,7 @@ constexpr uint64_t kDigest = 4711;
 
 Status fill(SharedImage& image, std::byte value) {
   TRIREME_RETURN_IF_ERROR(image.grow(kPieces));
-  for (uint64_t piece = 0; piece < kPieces; ++piece) {
-    if (!image.take_piece(piece)) return error(StatusCode::kResourceExhausted, "piece %u", piece);
-  }
+  if (!image.take_pieces(0, kPieces)) return error(StatusCode::kResourceExhausted, "no pieces");
   std::fill(image.data() + SharedImage::kHeaderBytes, image.data() + kSize, value);
   return absl::OkStatus();
 }
@@ -111,7 +109,7 @@ TEST_F(SharedImageTest, maker_that_is_killed_is_followed_by_one_who_starts_from_
   ASSERT_TRUE(image.ok()) << image.status();
   ASSERT_FALSE(image->is_made());
   ASSERT_TRUE(image->grow(kPieces).ok());
-  for (uint64_t piece = 0; piece < kPieces; ++piece) ASSERT_TRUE(image->take_piece(piece));
+  ASSERT_TRUE(image->take_pieces(0, kPieces));
   ASSERT_TRUE(image->finish(kSize).ok());
   EXPECT_TRUE(holds(*image, std::byte{0})) << "what the dead one wrote is gone";
 }
@@ -147,6 +145,16 @@ TEST_F(SharedImageTest, others_wait_for_who_makes_it_and_take_over_when_it_dies)
   }
 }
 
+TEST_F(SharedImageTest, pieces_taken_ahead_are_given_back) {
+  auto image = open();
+  ASSERT_TRUE(image.ok()) << image.status();
+  ASSERT_TRUE(image->grow(kPieces + 5).ok() && image->take_pieces(0, kPieces + 5));
+  ASSERT_TRUE(image->finish(kSize).ok());
+  struct stat what {};
+  ASSERT_EQ(::fstat(fd_.get(), &what), 0);
+  EXPECT_EQ(static_cast<uint64_t>(what.st_blocks) * 512, kPieces * SharedImage::kPieceBytes);
+}
+
 TEST_F(SharedImageTest, other_bytes_than_these_are_refused) {
   make(std::byte{7});
   EXPECT_EQ(open(kDigest + 1).status().code(), StatusCode::kFailedPrecondition);
@@ -175,9 +183,9 @@ TEST_F(SharedImageTest, memory_that_is_not_there_is_a_status) {
               auto image = open();
               const rlimit small{.rlim_cur = SharedImage::kPieceBytes, .rlim_max = RLIM_INFINITY};
               if (!image.ok() || ::setrlimit(RLIMIT_FSIZE, &small) != 0) return 1;
-              if (!image->grow(1).ok() || !image->take_piece(0)) return 2;
+              if (!image->grow(1).ok() || !image->take_pieces(0, 1)) return 2;
               if (image->grow(2).code() != StatusCode::kResourceExhausted) return 3;
-              return image->take_piece(1) ? 4 : 0;
+              return image->take_pieces(1, 1) ? 4 : 0;
             }),
             0);
 }

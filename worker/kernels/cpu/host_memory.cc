@@ -15,6 +15,10 @@ constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
 constexpr uint64_t kArenaRegionBytes = uint64_t{32} << 20;
 constexpr uint64_t kCacheLineBytes = 64;
+// Of an image: a call of the kernel for many costs less than one for each, whatever cores do
+// besides.
+constexpr uint64_t kPiecesAtOnce = 16;
+constexpr uint64_t kPiecesAheadMax = 32;
 
 struct CloseFile {
   void operator()(std::FILE* file) const { std::fclose(file); }
@@ -106,15 +110,20 @@ StatusOr<std::byte*> HostArena::take_of_image(uint64_t byte_count, const char* w
 
 Status HostArena::take_pieces(uint64_t end, const char* what) {
   constexpr uint64_t kPieceBytes = shm::SharedImage::kPieceBytes;
-  const uint64_t wanted = (end + kPieceBytes - 1) / kPieceBytes;
+  uint64_t wanted = (end + kPieceBytes - 1) / kPieceBytes;
   if (wanted <= pieces_) return absl::OkStatus();
   const uint64_t bytes = (wanted - pieces_) * kPieceBytes;
   const uint64_t available = available_bytes();
   if (bytes > available) return does_not_fit(what, bytes, available);
+  const uint64_t ahead = pieces_ + std::min(pieces_, kPiecesAheadMax);
+  if (available / 2 > (ahead - pieces_) * kPieceBytes) wanted = std::max(wanted, ahead);
   TRIREME_RETURN_IF_ERROR(image_->grow(wanted));
   std::atomic<bool> is_short{false};
-  pool_->run(static_cast<uint32_t>(wanted - pieces_), [&](uint32_t piece) {
-    if (!image_->take_piece(pieces_ + piece)) is_short.store(true, std::memory_order_relaxed);
+  const auto runs = static_cast<uint32_t>((wanted - pieces_ + kPiecesAtOnce - 1) / kPiecesAtOnce);
+  pool_->run(runs, [&](uint32_t run) {
+    const uint64_t first = pieces_ + run * kPiecesAtOnce;
+    if (image_->take_pieces(first, std::min(kPiecesAtOnce, wanted - first))) return;
+    is_short.store(true, std::memory_order_relaxed);
   });
   if (is_short.load(std::memory_order_relaxed)) return does_not_fit(what, bytes, available_bytes());
   pieces_ = wanted;
