@@ -12,9 +12,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <fstream>
+#include <string>
 
 namespace trireme::shm {
 namespace {
@@ -26,13 +28,15 @@ constexpr uint64_t kDigest = 4711;
 Status fill(SharedImage& image, std::byte value) {
   TRIREME_RETURN_IF_ERROR(image.grow(kPieces));
   if (!image.take_pieces(0, kPieces)) return error(StatusCode::kResourceExhausted, "no pieces");
-  std::fill(image.data() + SharedImage::kHeaderBytes, image.data() + kSize, value);
+  std::memset(image.data() + SharedImage::kHeaderBytes, static_cast<int>(value),
+              kSize - SharedImage::kHeaderBytes);
   return absl::OkStatus();
 }
 
 bool holds(const SharedImage& image, std::byte value) {
-  return std::all_of(image.data() + SharedImage::kHeaderBytes, image.data() + image.size(),
-                     [&](std::byte byte) { return byte == value; });
+  const std::byte* const first = image.data() + SharedImage::kHeaderBytes;
+  const std::size_t count = image.size() - SharedImage::kHeaderBytes;
+  return *first == value && std::memcmp(first, first + 1, count - 1) == 0;
 }
 
 // Where the kernel has no MADV_COLLAPSE there is nothing to test but that it says so.
