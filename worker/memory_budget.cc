@@ -87,13 +87,22 @@ uint64_t available_memory(const std::string& root) {
   return std::min(machine, left_in_cgroup(root));
 }
 
-Status check_weights_fit(uint64_t weight_bytes, uint64_t available) {
-  if (weight_bytes <= available) return absl::OkStatus();
+Status check_weights_fit(const WeightBudget& weights, uint64_t available) {
+  if (weights.are_there || weights.bytes <= available) return absl::OkStatus();
+  const std::string shared =
+      weights.sharers > 1 ? absl::StrFormat(" (shared by %u ranks)", weights.sharers) : "";
   return error(StatusCode::kResourceExhausted,
-               "this worker's weights need %.2f GiB, %.2f GiB of memory are available: take a "
+               "this worker's weights%s need %.2f GiB, %.2f GiB of memory are available: take a "
                "smaller model or a larger machine, or spread it with --tensor-parallel-size over "
                "several",
-               static_cast<double>(weight_bytes) / kGib, static_cast<double>(available) / kGib);
+               shared, static_cast<double>(weights.bytes) / kGib,
+               static_cast<double>(available) / kGib);
+}
+
+std::string sharing_text(const WeightBudget& weights) {
+  const char* const maker = weights.are_there ? "found" : "made by this one";
+  if (weights.sharers <= 1) return weights.are_there ? "found" : "own";
+  return absl::StrFormat("shared by %u ranks, %s", weights.sharers, maker);
 }
 
 StatusOr<uint64_t> kv_budget(const SchedulerOptions& options, uint64_t available,

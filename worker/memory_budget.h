@@ -22,8 +22,19 @@ inline constexpr uint64_t kDefaultKvBytesMax = uint64_t{4} << 30;
 // Bytes that may be taken now. `root` is empty, or a directory that stands for "/" in a test.
 [[nodiscard]] uint64_t available_memory(const std::string& root);
 
-// kResourceExhausted with both numbers when `weight_bytes` are more than `available`.
-[[nodiscard]] Status check_weights_fit(uint64_t weight_bytes, uint64_t available);
+// What a worker's weights take of its node's memory. Workers that share them count them once: who
+// makes them takes all, who finds them nothing.
+struct WeightBudget {
+  uint64_t bytes = 0;
+  uint32_t sharers = 1;    // Workers of this node.
+  bool are_there = false;  // Made by another worker, or an earlier life of this one.
+};
+
+// kResourceExhausted with both numbers when they are more than `available`.
+[[nodiscard]] Status check_weights_fit(const WeightBudget& weights, uint64_t available);
+
+// "shared by 2 ranks, made by this one": for the log.
+[[nodiscard]] std::string sharing_text(const WeightBudget& weights);
 
 // KV bytes of one of `local_workers` equal workers, the weights being loaded. Pure.
 // kResourceExhausted when the flag asks for more than there is.

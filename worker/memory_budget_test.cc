@@ -65,9 +65,15 @@ TEST(MemoryBudget, share_that_is_asked_for_is_obeyed_however_large) {
 }
 
 TEST(MemoryBudget, weights_that_do_not_fit_are_refused_with_both_sizes) {
-  EXPECT_TRUE(check_weights_fit(5, 5).ok());
-  const Status status = check_weights_fit(uint64_t{3} << 30, uint64_t{1} << 30);
+  EXPECT_TRUE(check_weights_fit({.bytes = 5}, 5).ok());
+  const Status status = check_weights_fit({.bytes = uint64_t{3} << 30}, uint64_t{1} << 30);
   EXPECT_NE(std::string(status.message()).find("need 3.00 GiB, 1.00 GiB"), std::string::npos);
+}
+
+TEST(MemoryBudget, shared_weights_are_counted_by_who_makes_them_alone) {
+  const Status first = check_weights_fit({.bytes = 6, .sharers = 3}, 5);
+  EXPECT_NE(std::string(first.message()).find("(shared by 3 ranks)"), std::string::npos) << first;
+  EXPECT_TRUE(check_weights_fit({.bytes = 6, .sharers = 3, .are_there = true}, 5).ok());
 }
 
 }  // namespace

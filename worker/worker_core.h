@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "common/unique_fd.h"
 #include "worker/comm/collective.h"
 #include "worker/comm/pipe.h"
 #include "worker/kv_store.h"
@@ -21,6 +22,7 @@ struct WorkerLinks {
   std::unique_ptr<HiddenPipe> from_previous;  // Required from the second stage on.
   std::unique_ptr<HiddenPipe> to_next;        // Required before the last stage.
   LifeSigns life;                             // For its engine to see.
+  UniqueFd weights;  // A shm::SharedImage for the workers of this node in this place; or none.
 };
 
 // Where guesses come from, of a worker whose engine has a draft model.

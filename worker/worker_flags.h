@@ -9,6 +9,8 @@
 //   pipe_in, pipe_out  memfds of hidden rows from the stage before and to the stage after; absent
 //               on the first and last stage
 //   life        memory for the worker's sign of life, where its parent is not its engine
+//   weights     shm::SharedImage of the weights, for all workers of the node in this place of the
+//               model; absent: in memory of its own
 //
 // Where the engine's workers are on several nodes, also
 //
@@ -50,6 +52,7 @@ struct WorkerFlags {
   int pipe_in_fd = -1;
   int pipe_out_fd = -1;
   int life_fd = -1;
+  int weights_fd = -1;
   uint32_t rank = 0;
   uint64_t group = 0;
   std::vector<PeerFlags> peers;

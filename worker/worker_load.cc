@@ -9,9 +9,12 @@
 #include "common/options/pooler.h"
 #include "worker/comm/watched_collective.h"
 #include "worker/cpu_binding.h"
+#include "worker/kernels/cpu/host_memory.h"
+#include "worker/kernels/cpu/kernel_choice.h"
 #include "worker/memory_budget.h"
 #include "worker/models/load_model.h"
 #include "worker/thread_pool.h"
+#include "worker/weight_image.h"
 #include "worker/weights/draft_config.h"
 #include "worker/weights/model_directory.h"
 #include "worker/worker_core.h"
@@ -19,14 +22,23 @@
 namespace trireme::worker {
 namespace {
 
+// What outlives the model. Where workers of this node share an image of the weights, they are
+// there.
 struct Foundation {
   Foundation(ModelDirectory opened, std::optional<ModelDirectory> opened_draft,
-             uint32_t thread_count, std::span<const int> cpus)
-      : directory(std::move(opened)), draft(std::move(opened_draft)), pool(thread_count, cpus) {}
+             const WorkerCores& cores, std::optional<shm::SharedImage> shared)
+      : directory(std::move(opened)),
+        draft(std::move(opened_draft)),
+        pool(cores.thread_count, cores.cpus),
+        image(std::move(shared)) {
+    if (image) weights = cpu::HostArena(*image, pool);
+  }
   ModelDirectory directory;
   std::optional<ModelDirectory> draft;  // Where this worker has the draft model.
   SoloCollective alone;
   ThreadPool pool;
+  std::optional<shm::SharedImage> image;
+  cpu::HostArena weights;
 };
 
 bool has_draft_model(const ServeOptions& options) {
@@ -44,15 +56,26 @@ StatusOr<std::optional<ModelDirectory>> open_draft(const ServeOptions& options,
   return std::optional(*std::move(opened));
 }
 
-Status check_memory(const ServeOptions& options, const WorkerPlace& place,
-                    const ModelDirectory& directory, const std::optional<ModelDirectory>& draft) {
+// The draft's weights are each worker's own.
+StatusOr<WeightBudget> check_memory(const ServeOptions& options, const WorkerPlace& place,
+                                    const ModelDirectory& directory,
+                                    const std::optional<ModelDirectory>& draft,
+                                    const std::optional<shm::SharedImage>& image) {
   const uint32_t ranks = place.tp_size * place.pp_size;
-  uint64_t bytes = weight_bytes_to_load(directory, options.model.quantization) / ranks;
+  const WeightBudget weights{
+      .bytes = weight_bytes_to_load(directory, options.model.quantization) / ranks,
+      .sharers = image ? image->sharers() : 1,
+      .are_there = image && image->is_made()};
+  const uint64_t available = available_memory("");
+  TRIREME_RETURN_IF_ERROR(check_weights_fit(weights, available));
   if (draft) {
-    bytes += weight_bytes_to_load(*draft, options.scheduler.speculation.quantization) /
-             options.draft_tensor_parallel_size();
+    const uint64_t bytes =
+        weight_bytes_to_load(*draft, options.scheduler.speculation.quantization) /
+        options.draft_tensor_parallel_size();
+    const uint64_t taken = weights.are_there ? 0 : weights.bytes;
+    TRIREME_RETURN_IF_ERROR(check_weights_fit({.bytes = bytes}, available - taken));
   }
-  return check_weights_fit(bytes, available_memory(""));
+  return weights;
 }
 
 // What both models have in common; the rest is the main model's.
@@ -64,6 +87,19 @@ LoadOptions load_options(const ServeOptions& options, LifeSigns life) {
           .block_tokens = options.scheduler.block_tokens,
           .life = life,
           .wants_logits = !serves_embeddings(options)};
+}
+
+StatusOr<std::unique_ptr<Model>> load_main(const ServeOptions& options, const WorkerPlace& place,
+                                           const WorkerLinks& links, Foundation& foundation,
+                                           const Progress& progress) {
+  LoadOptions load = load_options(options, links.life);
+  load.weights = &foundation.weights;
+  TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Model> model,
+                           load_model(foundation.directory, place, load, *links.tensor_parallel,
+                                      foundation.pool, progress));
+  TRIREME_RETURN_IF_ERROR(foundation.weights.finish());
+  foundation.directory.weights().release_pages();  // But for rows of tables all was read for good.
+  return model;
 }
 
 StatusOr<DraftParts> load_draft(const ServeOptions& options, const WorkerPlace& place,
@@ -87,6 +123,7 @@ StatusOr<DraftParts> load_draft(const ServeOptions& options, const WorkerPlace& 
     return error(StatusCode::kInvalidArgument, "%s is an encoder, which guesses no tokens",
                  speculation.model);
   }
+  foundation.draft->weights().release_pages();
   log::info("draft_model_loaded", {{"model", speculation.model},
                                    {"weight_bytes", parts.model->weight_bytes()},
                                    {"block_bytes", parts.model->kv_shape().block_bytes},
@@ -128,6 +165,24 @@ WorkerParts::OpenStore store_opener(const SchedulerOptions& options, uint32_t lo
   };
 }
 
+Status tell_kernels(const std::string& wanted) {
+  TRIREME_ASSIGN_OR_RETURN(const cpu::KernelTable* const kernels, cpu::find_kernels(wanted));
+  if (kernels != &cpu::plain_kernels()) {
+    log::info("cpu_kernels", {{"set", kernels->name}});
+  } else {
+    log::warning("cpu_kernels", {{"set", kernels->name},
+                                 {"note",
+                                  "no AVX2, or --cpu-kernels plain: the same model, but "
+                                  "many times slower than with vector instructions"}});
+  }
+  return absl::OkStatus();
+}
+
+uint32_t milliseconds_since(Instant begin) {
+  const auto spent = std::chrono::duration_cast<std::chrono::milliseconds>(now() - begin);
+  return static_cast<uint32_t>(spent.count());
+}
+
 }  // namespace
 
 StatusOr<std::unique_ptr<Worker>> Worker::load(const ServeOptions& options,
@@ -147,18 +202,22 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
   }
   TRIREME_ASSIGN_OR_RETURN(ModelDirectory directory,
                            ModelDirectory::open(options.model_directory()));
+  auto image = open_weight_image(std::move(links.weights), options, place);
   TRIREME_ASSIGN_OR_RETURN(std::optional<ModelDirectory> draft, open_draft(options, place));
-  TRIREME_RETURN_IF_ERROR(check_memory(options, place, directory, draft));
+  TRIREME_ASSIGN_OR_RETURN(const WeightBudget weights,
+                           check_memory(options, place, directory, draft, image));
 
   const LocalWorkers workers =
       local_workers(options, place.tp_rank + place.tp_size * place.pp_rank);
   TRIREME_ASSIGN_OR_RETURN(const WorkerCores cores, take_cores(options, place, workers));
-  auto foundation = std::make_shared<Foundation>(std::move(directory), std::move(draft),
-                                                 cores.thread_count, cores.cpus);
-  TRIREME_ASSIGN_OR_RETURN(
-      std::unique_ptr<Model> model,
-      load_model(foundation->directory, place, load_options(options, links.life),
-                 *links.tensor_parallel, foundation->pool, progress));
+  TRIREME_RETURN_IF_ERROR(tell_kernels(options.worker.cpu_kernels));
+  auto foundation =
+      std::make_shared<Foundation>(std::move(directory), std::move(draft), cores, std::move(image));
+  TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Model> model,
+                           load_main(options, place, links, *foundation, progress));
+  log::info("weights_ready", {{"bytes", model->weight_bytes()},
+                              {"memory", sharing_text(weights)},
+                              {"milliseconds", milliseconds_since(begin)}});
   std::optional<DraftParts> draft_parts;
   if (has_draft_model(options)) {
     auto loaded = load_draft(options, place, links, *foundation, progress);
@@ -168,7 +227,6 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
   TRIREME_ASSIGN_OR_RETURN(const uint64_t kv_bytes,
                            kv_budget(options.scheduler, available_memory(""), workers.count));
   ThreadPool* pool = &foundation->pool;
-  const auto spent = std::chrono::duration_cast<std::chrono::milliseconds>(now() - begin);
   return make_worker({.place = place,
                       .links = std::move(links),
                       .foundation = std::move(foundation),
@@ -176,7 +234,7 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
                       .draft = std::move(draft_parts),
                       .pool = pool,
                       .kv_bytes_max = kv_bytes,
-                      .load_milliseconds = static_cast<uint32_t>(spent.count()),
+                      .load_milliseconds = milliseconds_since(begin),
                       .open_store = store_opener(options.scheduler, workers.count)});
 }
 

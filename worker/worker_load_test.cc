@@ -1,13 +1,42 @@
 // Worker::load on a tiny Llama directory written here: what it says, that it decodes the same alone
 // and in company, and what a bad directory is told.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <fstream>
+
+#include "common/shm/shared_image.h"
 #include "worker/step_for_test.h"
 #include "worker/tiny_model_for_test.h"
-#include "worker/worker.h"
+#include "worker/worker_core.h"
 
 namespace trireme::worker {
 namespace {
+
+constexpr char kImageName[] = "weights-of-worker-load-test";
+
+uint32_t images_mapped() {
+  std::ifstream maps("/proc/self/maps");
+  uint32_t count = 0;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find(kImageName) != std::string::npos) ++count;
+  }
+  return count;
+}
+
+std::vector<int32_t> greedy_tokens(Worker& worker) {
+  std::vector<int32_t> tokens;
+  if (!worker.allocate_kv(4).ok()) return tokens;
+  StepForTest step;
+  step.arrive(0, {3, 1, 4}, {0}, {.temperature = 0}).row(0, 0, 3);
+  for (uint32_t position = 3; position < 12; ++position) {
+    const auto result = worker.execute(step.input);
+    if (!result.ok()) return tokens;
+    tokens.push_back(result->row_token[0]);
+    step = StepForTest().row(0, position, 1);
+  }
+  return tokens;
+}
 
 class WorkerLoad : public ::testing::Test {
  protected:
@@ -18,6 +47,16 @@ class WorkerLoad : public ::testing::Test {
     options.worker.cpu_threads_bind = "nobind";
     return Worker::load(options, {}, std::make_unique<SoloCollective>(),
                         [](std::string_view, double) {});
+  }
+
+  // As a worker of a node whose workers share the image.
+  StatusOr<std::unique_ptr<Worker>> load_shared(int image, const ServeOptions& more = {}) const {
+    ServeOptions options = more;
+    options.model.model = directory_.path();
+    options.worker.cpu_threads_bind = "nobind";
+    WorkerLinks links{.tensor_parallel = std::make_unique<SoloCollective>(),
+                      .weights = UniqueFd(::dup(image))};
+    return load_stage(options, {}, std::move(links), [](std::string_view, double) {});
   }
 
   TestDirectory directory_;
@@ -79,6 +118,40 @@ TEST_F(WorkerLoad, bad_directories_are_told_what_is_wrong) {
   too_much.scheduler.kv_bytes = uint64_t{1} << 60;
   write_tiny_model(directory_, "LlamaForCausalLM");
   EXPECT_EQ(load(too_much).status().code(), StatusCode::kResourceExhausted);
+}
+
+TEST_F(WorkerLoad, shared_weights_of_every_form_answer_as_own_ones_do) {
+  for (const char* quantization : {"", "int8", "int4"}) {
+    const auto image = shm::SharedImage::create(kImageName, 2);
+    if (!image.ok()) GTEST_SKIP() << image.status();
+    ServeOptions options;
+    options.model.quantization = quantization;
+    auto alone = load(options);
+    auto maker = load_shared(image->get(), options);
+    ASSERT_TRUE(alone.ok() && maker.ok()) << alone.status() << maker.status();
+    EXPECT_EQ(images_mapped(), 1u);
+    auto finder = load_shared(image->get(), options);
+    ASSERT_TRUE(finder.ok()) << finder.status();
+    EXPECT_EQ(images_mapped(), 2u);
+    EXPECT_EQ((*finder)->ready().weight_bytes, (*alone)->ready().weight_bytes);
+    const std::vector<int32_t> tokens = greedy_tokens(**alone);
+    EXPECT_EQ(tokens.size(), 9u);
+    EXPECT_EQ(greedy_tokens(**maker), tokens);
+    EXPECT_EQ(greedy_tokens(**finder), tokens);
+  }
+}
+
+TEST_F(WorkerLoad, weights_of_another_model_are_not_taken_for_ours) {
+  const auto image = shm::SharedImage::create(kImageName, 2);
+  if (!image.ok()) GTEST_SKIP() << image.status();
+  ASSERT_TRUE(load_shared(image->get()).ok());
+  ServeOptions other;
+  other.model.dtype = "bfloat16";
+  auto alone = load(other);
+  auto late = load_shared(image->get(), other);
+  ASSERT_TRUE(alone.ok() && late.ok()) << late.status();
+  EXPECT_EQ(images_mapped(), 0u) << "it has weights of its own";
+  EXPECT_EQ(greedy_tokens(**late), greedy_tokens(**alone));
 }
 
 }  // namespace

@@ -91,6 +91,7 @@ StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOpti
   TRIREME_ASSIGN_OR_RETURN(WorkerLinks links,
                            join_peers(flags, place, {context, peer_limit(options)}));
   links.life = life;
+  links.weights = UniqueFd(flags.weights_fd);
   const Progress progress = [](std::string_view stage, double done) {
     log::debug("worker_loading", {{"stage", stage}, {"done", done}});
   };

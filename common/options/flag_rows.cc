@@ -360,6 +360,7 @@ const FlagRow kRows[] = {
     {"internal-engine-rank", "", "", "N", "this process is one engine rank", kInternal, store_engine_rank},
     {"internal-node-worker-index", "", "", "N", "number of this rank's worker on its node", kInternal, STORE(internal.node_worker_index)},
     {"internal-node-worker-count", "", "", "N", "workers on this node", kInternal, STORE(internal.node_worker_count)},
+    {"internal-weight-images", "", "", "FD,FD", "inherited images of the workers' weights", kInternal, store_weight_images},
     {"internal-model-directory", "", "", "DIR", "what the parent resolved the model to", kInternal, STORE(internal.model_directory)},
     {"internal-draft-directory", "", "", "DIR", "likewise the draft model", kInternal, STORE(internal.draft_directory)},
     {"internal-model-fingerprint", "", "", "TEXT", "which model that is", kInternal, STORE(internal.model_fingerprint)},

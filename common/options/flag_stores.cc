@@ -159,6 +159,16 @@ Status store_engine_rank(ServeOptions& o, std::string_view text) {
   return flag_value::read(text, o.internal.engine_rank);
 }
 
+Status store_weight_images(ServeOptions& o, std::string_view text) {
+  o.internal.weight_image_fds.clear();
+  while (!text.empty()) {
+    const std::string_view one = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(text.size(), one.size() + 1));
+    TRIREME_RETURN_IF_ERROR(flag_value::read(one, o.internal.weight_image_fds.emplace_back()));
+  }
+  return absl::OkStatus();
+}
+
 Status store_api_server_index(ServeOptions& o, std::string_view text) {
   o.internal.is_api_server = true;
   return flag_value::read(text, o.internal.api_server_index);

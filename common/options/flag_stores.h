@@ -32,6 +32,7 @@ namespace trireme::flag_store {
 [[nodiscard]] Status store_load_format(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_data_parallel_backend(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_engine_rank(ServeOptions& options, std::string_view text);
+[[nodiscard]] Status store_weight_images(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_api_server_index(ServeOptions& options, std::string_view text);
 
 }  // namespace trireme::flag_store

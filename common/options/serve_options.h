@@ -153,6 +153,9 @@ struct InternalOptions {
   int listen_fd = -1;    // --internal-listen-fd: the coordinator's bound socket, or HTTP's
   // --internal-node-worker-index, -count: this rank's worker among those here; count 0: by the
   // flags.
+  // --internal-weight-images: of this rank's workers here, in order; empty: each has its own
+  // weights
+  std::vector<int> weight_image_fds;
   uint32_t node_worker_index = 0;
   uint32_t node_worker_count = 0;
 };

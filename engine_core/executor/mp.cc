@@ -17,7 +17,8 @@ MpExecutor::MpExecutor(const ServeOptions& options, std::vector<std::string> com
 Status MpExecutor::start_workers(StopSignal& stop) {
   LocalWorkersConfig config{.span = span_,
                             .engine = {.steps_fd = steps().fd(), .results_fd = results().fd()},
-                            .command_line = command_line_};
+                            .command_line = command_line_,
+                            .weight_fds = options().internal.weight_image_fds};
   const std::vector<Listener> none;
   const std::vector<Listener>* listeners = &none;
   if (span_.place_count() > 1) {

@@ -15,6 +15,7 @@
 #include "common/random.h"
 #include "common/zmq/context.h"
 #include "common/zmq/poller.h"
+#include "engine_core/node_agent/weight_images.h"
 #include "proto/member/cluster_context.h"
 #include "proto/member/cluster_shape.h"
 #include "proto/member/member_link.h"
@@ -40,7 +41,9 @@ class NodeAgent {
         poller_(std::move(poller)),
         stop_(stop),
         pulse_(pulse),
-        ranks_(local_.count) {}
+        ranks_(local_.count),
+        weights_(WeightImages::create(options,
+                                      worker::read_machine_cores("", worker::allowed_cpus()))) {}
 
   Status start(const std::string& program, std::span<const char* const> arguments);
   Status run();
@@ -69,6 +72,7 @@ class NodeAgent {
   StopSignal& stop_;
   process::Pulse pulse_;
   std::vector<Rank> ranks_;
+  WeightImages weights_;
   wire::View view_;
   Instant say_at_ = now() + kSilenceMax;
   StopSignal::Level level_ = StopSignal::Level::kRun;
@@ -81,6 +85,7 @@ Status NodeAgent::start(const std::string& program, std::span<const char* const>
     child.argv.insert(child.argv.end(), arguments.begin(), arguments.end());
     child.argv.insert(child.argv.end(),
                       {"--internal-engine-rank", std::to_string(local_.first + i)});
+    weights_.hand_to(child, i);
     children_.add(absl::StrFormat("rank %u", local_.first + i), std::move(child));
   }
   link_.set_ready({});

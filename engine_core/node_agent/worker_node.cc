@@ -11,6 +11,7 @@
 #include "common/process/supervisor.h"
 #include "common/zmq/poller.h"
 #include "engine_core/node_agent/node_agent.h"
+#include "engine_core/node_agent/weight_images.h"
 #include "engine_core/span/group_host.h"
 #include "engine_core/span/worker_span.h"
 #include "proto/member/cluster_shape.h"
@@ -35,6 +36,7 @@ class WorkerNode {
   void follow_stop();
 
   process::Supervisor children_;
+  WeightImages weights_;
   zmq::Poller poller_;
   StopSignal& stop_;
   StopSignal::Level level_ = StopSignal::Level::kRun;
@@ -47,11 +49,13 @@ Status WorkerNode::start(const std::string& program, std::span<const char* const
   const std::string workers =
       rank_range_text(span.first_rank(options.parallel.node_rank), span.ranks_per_place);
   const member::RankRange engines = member::local_ranks(options);
+  weights_ = WeightImages::create(options, worker::read_machine_cores("", worker::allowed_cpus()));
   for (uint32_t i = 0; i < engines.count; ++i) {
     const std::string rank = std::to_string(engines.first + i);
     process::ChildOptions child{.argv = {program}};
     child.argv.insert(child.argv.end(), arguments.begin(), arguments.end());
     child.argv.insert(child.argv.end(), {"--internal-engine-rank", rank});
+    weights_.hand_to(child, i);
     children_.add(workers + ", the workers of engine " + rank, std::move(child));
   }
   TRIREME_RETURN_IF_ERROR(poller_.add_fd(children_.fd(), kChildrenToken));

@@ -102,7 +102,7 @@ process::ChildOptions child_of(const std::string& program, const worker::WorkerF
   child.argv.insert(child.argv.begin(), program);
   child.argv.insert(child.argv.end(), command_line.begin(), command_line.end());
   for (const int fd : {flags.steps_fd, flags.results_fd, flags.collective_fd, flags.pipe_in_fd,
-                       flags.pipe_out_fd, flags.life_fd}) {
+                       flags.pipe_out_fd, flags.life_fd, flags.weights_fd}) {
     if (fd >= 0) child.inherited_fds.push_back(fd);
   }
   for (const worker::PeerFlags& peer : flags.peers) {
@@ -122,6 +122,7 @@ Status LocalWorkers::start(const LocalWorkersConfig& config,
   for (uint32_t i = 0; i < config.span.ranks_per_place; ++i) {
     const uint32_t rank = first_rank_ + i;
     TRIREME_ASSIGN_OR_RETURN(auto flags, flags_of(rank, config, memory, listeners));
+    if (i < config.weight_fds.size()) flags.weights_fd = config.weight_fds[i];
     if (!config.engine.steps_endpoint.empty()) {
       TRIREME_ASSIGN_OR_RETURN(auto life, shm::Mapping::create("trireme-life", shm::kLine));
       flags.life_fd = life.fd();

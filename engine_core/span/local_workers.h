@@ -33,6 +33,7 @@ struct LocalWorkersConfig {
   uint64_t group = 0;                         // Where there is more than one place.
   std::vector<wire::RankListener> elsewhere;  // Where the ranks of other places listen.
   std::vector<std::string> command_line;      // The engine's own, for the workers.
+  std::vector<int> weight_fds;  // Of the ranks here, in order: images of weights; or empty.
 };
 
 class LocalWorkers {

@@ -166,7 +166,8 @@ Status Attempt::start_workers() {
        .engine = {.steps_endpoint = plan.steps_endpoint, .results_endpoint = plan.results_endpoint},
        .group = plan.group.value,
        .elsewhere = plan.listeners,
-       .command_line = place_.command_line},
+       .command_line = place_.command_line,
+       .weight_fds = place_.options.internal.weight_image_fds},
       listeners_);
   listeners_.clear();
   TRIREME_RETURN_IF_ERROR(started);

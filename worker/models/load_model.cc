@@ -1,6 +1,5 @@
 #include "worker/models/load_model.h"
 
-#include "common/log.h"
 #include "worker/kernels/cpu/cpu_device.h"
 #include "worker/models/registry.h"
 
@@ -52,16 +51,6 @@ StatusOr<cpu::OnLoad> what_on_load(const ModelDirectory& directory, const std::s
                wanted, stored, directory.config().path);
 }
 
-void tell_kernels(const cpu::KernelTable& kernels) {
-  if (&kernels != &cpu::plain_kernels()) {
-    return log::info("cpu_kernels", {{"set", kernels.name}});
-  }
-  log::warning("cpu_kernels", {{"set", kernels.name},
-                               {"note",
-                                "without AVX2, or as --cpu-kernels says: several times "
-                                "slower than with it, the same model otherwise"}});
-}
-
 }  // namespace
 
 uint64_t weight_bytes_to_load(const ModelDirectory& directory, const std::string& quantization) {
@@ -99,14 +88,13 @@ StatusOr<std::unique_ptr<Model>> load_model(const ModelDirectory& directory,
                            kv_element_of(options.kv_cache_dtype, element));
   TRIREME_ASSIGN_OR_RETURN(const cpu::KernelTable* const kernels,
                            cpu::find_kernels(options.cpu_kernels));
-  tell_kernels(*kernels);
   return factory({.directory = directory,
                   .place = place,
                   .element = element,
                   .kv_element = kv_element,
                   .block_tokens = options.block_tokens,
                   .device = std::make_unique<cpu::CpuDevice>(element, pool, tensor_parallel,
-                                                             *kernels, on_load),
+                                                             *kernels, on_load, options.weights),
                   .progress = progress,
                   .life = options.life,
                   .wants_logits = options.wants_logits});

@@ -13,6 +13,10 @@
 
 namespace trireme::worker {
 
+namespace cpu {
+class HostArena;
+}
+
 struct LoadOptions {
   // auto keeps the checkpoint's: bfloat16 is computed in bf16, float32 in fp32, and float16 in fp32
   // too (its values are exact there, while bf16 would drop three bits). What is not quantised of a
@@ -26,6 +30,8 @@ struct LoadOptions {
   uint32_t block_tokens = 16;
   LifeSigns life;            // Where forwards say what they are at.
   bool wants_logits = true;  // False: served for its hidden states only.
+  // Where the weights are kept; outlives the model. Null: in memory of the model's own.
+  cpu::HostArena* weights = nullptr;
 };
 
 // Errors name the tensor, field or flag: an unknown architecture lists the supported ones, a size

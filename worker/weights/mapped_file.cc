@@ -51,6 +51,11 @@ MappedFile::~MappedFile() {
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
+void MappedFile::release_pages() const {
+  if (bytes_.empty()) return;
+  (void)::madvise(const_cast<std::byte*>(bytes_.data()), bytes_.size(), MADV_DONTNEED);
+}
+
 StatusOr<std::string> read_text_file(const std::string& path, std::size_t bytes_max) {
   TRIREME_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::open(path));
   const std::span<const std::byte> bytes = file.bytes();

@@ -23,6 +23,10 @@ class MappedFile {
   [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
   [[nodiscard]] const std::string& path() const { return path_; }
 
+  // What was touched so far no longer counts as this process's memory: the page cache may keep it,
+  // and a later touch brings it back.
+  void release_pages() const;
+
  private:
   MappedFile(std::string path, std::span<const std::byte> bytes);
 

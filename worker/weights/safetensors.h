@@ -49,6 +49,10 @@ class Safetensors {
 
   [[nodiscard]] std::span<const TensorView> tensors() const { return tensors_; }
   [[nodiscard]] uint64_t byte_count() const { return byte_count_; }  // Of all tensors together.
+  // MappedFile::release_pages() of all files.
+  void release_pages() const {
+    for (const MappedFile& file : files_) file.release_pages();
+  }
 
  private:
   Safetensors() = default;

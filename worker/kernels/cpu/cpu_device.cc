@@ -57,7 +57,7 @@ StatusOr<std::unique_ptr<LinearWeight>> CpuDevice::load_linear(const LinearSourc
 }
 
 StatusOr<std::unique_ptr<VectorWeight>> CpuDevice::load_vector(const VectorSource& source) {
-  return std::unique_ptr<VectorWeight>(std::make_unique<FloatVector>(source, element_));
+  return FloatVector::load(source, element_, weight_memory_);
 }
 
 StatusOr<std::unique_ptr<EmbeddingWeight>> CpuDevice::load_embedding(const MatrixSlice& table) {

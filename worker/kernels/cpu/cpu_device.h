@@ -27,14 +27,17 @@ class CpuDevice final : public Device {
   static constexpr uint32_t kScratchSlots = 16;
 
   // element: what matrices are computed in, kFloat32 or kBfloat16. Those of a checkpoint in int8 or
-  // int4 stay as they are; on_load makes the others so.
+  // int4 stay as they are; on_load makes the others so. weights: where they are kept, and it
+  // outlives the device; null: in memory of its own.
   CpuDevice(Element element, ThreadPool& pool, Collective& collective,
-            const KernelTable& kernels = best_kernels(), OnLoad on_load = OnLoad::kKeep)
+            const KernelTable& kernels = best_kernels(), OnLoad on_load = OnLoad::kKeep,
+            HostArena* weights = nullptr)
       : element_(element),
         on_load_(on_load),
         pool_(pool),
         collective_(collective),
-        kernels_(kernels) {}
+        kernels_(kernels),
+        weight_memory_(weights == nullptr ? own_weight_memory_ : *weights) {}
 
   [[nodiscard]] StatusOr<std::unique_ptr<LinearWeight>> load_linear(
       const LinearSource& source) override;
@@ -147,6 +150,8 @@ class CpuDevice final : public Device {
   ThreadPool& pool_;
   Collective& collective_;
   const KernelTable& kernels_;
+  HostArena own_weight_memory_;
+  HostArena& weight_memory_;
   KvMemory kv_;
 
   const ForwardBatch* batch_ = nullptr;
@@ -172,7 +177,6 @@ class CpuDevice final : public Device {
   std::vector<float> expert_shares_;
 
   std::array<HostMemory, kScratchSlots + kOwnSlots> scratch_;
-  HostArena weight_memory_;
   HostMemory packed_rows_;
   HostMemory packed_activated_;
   HostMemory row_scales_;

@@ -68,6 +68,16 @@ void pack_panel(const LinearSource& source, const PackedMatrix& matrix, uint32_t
   }
 }
 
+void write_values(std::span<const MatrixSlice> parts, Element element, float added,
+                  std::span<float> to) {
+  std::size_t at = 0;
+  for (const MatrixSlice& part : parts) {
+    for (uint32_t i = 0; i < part.column_count; ++i) {
+      to[at++] = in_precision(read_element(part.data, i, part.element), element) + added;
+    }
+  }
+}
+
 }  // namespace
 
 StatusOr<std::unique_ptr<PackedLinear>> pack_linear(const LinearSource& source, Element element,
@@ -82,31 +92,30 @@ StatusOr<std::unique_ptr<PackedLinear>> pack_linear(const LinearSource& source, 
   matrix.panel_bytes = uint64_t{4} * matrix.unit_count * kPanelColumns;
   TRIREME_ASSIGN_OR_RETURN(
       matrix.panels, memory.take(matrix.panel_bytes * matrix.panel_count(), "packed weights"));
-  pool.run(matrix.panel_count(), [&](uint32_t panel) { pack_panel(source, matrix, panel); });
-  matrix.bias = packed_biases(source, element);
+  if (!memory.is_filled()) {
+    pool.run(matrix.panel_count(), [&](uint32_t panel) { pack_panel(source, matrix, panel); });
+  }
+  TRIREME_ASSIGN_OR_RETURN(matrix.bias, packed_biases(source, element, memory));
   return std::make_unique<PackedLinear>(std::move(matrix));
 }
 
-std::vector<float> packed_biases(const LinearSource& source, Element element) {
-  std::vector<float> biases;
-  for (const MatrixSlice& bias : source.biases) {
-    for (uint32_t i = 0; i < bias.column_count; ++i) {
-      biases.push_back(in_precision(read_element(bias.data, i, bias.element), element));
-    }
-  }
-  if (biases.empty()) return biases;
+StatusOr<std::span<const float>> packed_biases(const LinearSource& source, Element element,
+                                               HostArena& memory) {
+  if (source.biases.empty()) return std::span<const float>();
   const uint32_t rows = std::max(source.row_count, row_count_of(source.parts));
-  biases.resize((std::size_t{rows} + kPanelColumns - 1) / kPanelColumns * kPanelColumns);
-  return biases;
+  const uint32_t padded = (rows + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
+  TRIREME_ASSIGN_OR_RETURN(const auto biases, memory.take_span<float>(padded, "biases"));
+  if (!memory.is_filled()) write_values(source.biases, element, 0.0F, biases);
+  return std::span<const float>(biases);
 }
 
-FloatVector::FloatVector(const VectorSource& source, Element element) {
-  for (const MatrixSlice& part : source.parts) {
-    for (uint32_t i = 0; i < part.column_count; ++i) {
-      const float value = in_precision(read_element(part.data, i, part.element), element);
-      values_.push_back(value + source.added);
-    }
-  }
+StatusOr<std::unique_ptr<FloatVector>> FloatVector::load(const VectorSource& source,
+                                                         Element element, HostArena& memory) {
+  uint32_t count = 0;
+  for (const MatrixSlice& part : source.parts) count += part.column_count;
+  TRIREME_ASSIGN_OR_RETURN(const auto values, memory.take_span<float>(count, "vector weights"));
+  if (!memory.is_filled()) write_values(source.parts, element, source.added, values);
+  return std::make_unique<FloatVector>(values);
 }
 
 void MappedEmbedding::read_row(uint32_t row, float* out) const {

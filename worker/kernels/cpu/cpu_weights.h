@@ -2,7 +2,7 @@
 // it lies in the checkpoint. Threads: const after loading.
 #pragma once
 
-#include <vector>
+#include <span>
 
 #include "worker/device.h"
 #include "worker/kernels/cpu/host_memory.h"
@@ -11,24 +11,28 @@
 
 namespace trireme::worker::cpu {
 
-// element is kFloat32 or kBfloat16: the parts are converted to it. The panels lie in `memory`,
-// which outlives the weight.
+// element is kFloat32 or kBfloat16: the parts are converted to it. What a weight consists of lies
+// in `memory`, which outlives it; where that is filled already nothing is computed.
 [[nodiscard]] StatusOr<std::unique_ptr<PackedLinear>> pack_linear(const LinearSource& source,
                                                                   Element element, ThreadPool& pool,
                                                                   HostArena& memory);
 
 // As values of `element`, padded to whole panels; empty without biases.
-[[nodiscard]] std::vector<float> packed_biases(const LinearSource& source, Element element);
+[[nodiscard]] StatusOr<std::span<const float>> packed_biases(const LinearSource& source,
+                                                             Element element, HostArena& memory);
 
 class FloatVector final : public VectorWeight {
  public:
-  FloatVector(const VectorSource& source, Element element);
+  [[nodiscard]] static StatusOr<std::unique_ptr<FloatVector>> load(const VectorSource& source,
+                                                                   Element element,
+                                                                   HostArena& memory);
+  explicit FloatVector(std::span<const float> values) : values_(values) {}
   [[nodiscard]] uint64_t bytes() const override { return 4 * values_.size(); }
   [[nodiscard]] const float* data() const { return values_.data(); }
   [[nodiscard]] uint32_t size() const { return static_cast<uint32_t>(values_.size()); }
 
  private:
-  std::vector<float> values_;
+  std::span<const float> values_;
 };
 
 class MappedEmbedding final : public EmbeddingWeight {

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
@@ -14,6 +15,10 @@ constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
 constexpr uint64_t kArenaRegionBytes = uint64_t{32} << 20;
 constexpr uint64_t kCacheLineBytes = 64;
+// Of an image: a call of the kernel for many costs less than one for each, whatever cores do
+// besides.
+constexpr uint64_t kPiecesAtOnce = 16;
+constexpr uint64_t kPiecesAheadMax = 32;
 
 struct CloseFile {
   void operator()(std::FILE* file) const { std::fclose(file); }
@@ -45,6 +50,16 @@ void* map_aligned(uint64_t byte_count) {
   return begin + before;
 }
 
+Status does_not_fit(const char* what, uint64_t byte_count, uint64_t available) {
+  return error(StatusCode::kResourceExhausted, "%s: %.1f MiB needed, %.1f MiB of memory available",
+               what, static_cast<double>(byte_count) / (1 << 20),
+               static_cast<double>(available) / (1 << 20));
+}
+
+uint64_t whole_lines(uint64_t byte_count) {
+  return (byte_count + kCacheLineBytes - 1) / kCacheLineBytes * kCacheLineBytes;
+}
+
 }  // namespace
 
 StatusOr<HostMemory> HostMemory::allocate(uint64_t byte_count, const char* what) {
@@ -52,11 +67,7 @@ StatusOr<HostMemory> HostMemory::allocate(uint64_t byte_count, const char* what)
   // An untouched mapping costs nothing, so mmap alone would promise what the machine does not have.
   const uint64_t available = byte_count >= kHugePageBytes ? available_bytes() : UINT64_MAX;
   void* data = byte_count <= available ? map_aligned(byte_count) : MAP_FAILED;
-  if (data == MAP_FAILED) {
-    return error(
-        StatusCode::kResourceExhausted, "%s: %.1f MiB needed, %.1f MiB of memory available", what,
-        static_cast<double>(byte_count) / (1 << 20), static_cast<double>(available) / (1 << 20));
-  }
+  if (data == MAP_FAILED) return does_not_fit(what, byte_count, available);
   if (byte_count >= kHugePageBytes) (void)madvise(data, byte_count, MADV_HUGEPAGE);
   HostMemory memory;
   memory.data_ = static_cast<std::byte*>(data);
@@ -69,6 +80,7 @@ HostMemory::~HostMemory() {
 }
 
 StatusOr<std::byte*> HostArena::take(uint64_t byte_count, const char* what) {
+  if (image_ != nullptr) return take_of_image(byte_count, what);
   if (regions_.empty() || regions_.back().size() - used_ < byte_count) {
     // Untouched pages of a region are not memory, so only what is asked for must be there.
     auto region = HostMemory::allocate(std::max(byte_count, kArenaRegionBytes), what);
@@ -79,9 +91,51 @@ StatusOr<std::byte*> HostArena::take(uint64_t byte_count, const char* what) {
   }
   std::byte* taken = regions_.back().data() + used_;
   const uint64_t left = regions_.back().size() - used_;
-  const uint64_t rounded = (byte_count + kCacheLineBytes - 1) / kCacheLineBytes * kCacheLineBytes;
-  used_ += std::min(rounded, left);
+  used_ += std::min(whole_lines(byte_count), left);
   return taken;
+}
+
+StatusOr<std::byte*> HostArena::take_of_image(uint64_t byte_count, const char* what) {
+  const uint64_t end = used_ + whole_lines(byte_count);
+  if (image_->is_made()) {
+    if (end > image_->size()) {
+      return error(StatusCode::kInternal, "%s: another process made an image of %u bytes only",
+                   what, image_->size());
+    }
+  } else {
+    TRIREME_RETURN_IF_ERROR(take_pieces(end, what));
+  }
+  return image_->data() + std::exchange(used_, end);
+}
+
+Status HostArena::take_pieces(uint64_t end, const char* what) {
+  constexpr uint64_t kPieceBytes = shm::SharedImage::kPieceBytes;
+  uint64_t wanted = (end + kPieceBytes - 1) / kPieceBytes;
+  if (wanted <= pieces_) return absl::OkStatus();
+  const uint64_t bytes = (wanted - pieces_) * kPieceBytes;
+  const uint64_t available = available_bytes();
+  if (bytes > available) return does_not_fit(what, bytes, available);
+  const uint64_t ahead = pieces_ + std::min(pieces_, kPiecesAheadMax);
+  if (available / 2 > (ahead - pieces_) * kPieceBytes) wanted = std::max(wanted, ahead);
+  TRIREME_RETURN_IF_ERROR(image_->grow(wanted));
+  std::atomic<bool> is_short{false};
+  const auto runs = static_cast<uint32_t>((wanted - pieces_ + kPiecesAtOnce - 1) / kPiecesAtOnce);
+  pool_->run(runs, [&](uint32_t run) {
+    const uint64_t first = pieces_ + run * kPiecesAtOnce;
+    if (image_->take_pieces(first, std::min(kPiecesAtOnce, wanted - first))) return;
+    is_short.store(true, std::memory_order_relaxed);
+  });
+  if (is_short.load(std::memory_order_relaxed)) return does_not_fit(what, bytes, available_bytes());
+  pieces_ = wanted;
+  return absl::OkStatus();
+}
+
+Status HostArena::finish() {
+  if (image_ == nullptr) return absl::OkStatus();
+  if (!image_->is_made()) return image_->finish(used_);
+  if (used_ == image_->size()) return absl::OkStatus();
+  return error(StatusCode::kInternal, "another process's image has %u bytes of weights, not %u",
+               image_->size(), used_);
 }
 
 }  // namespace trireme::worker::cpu

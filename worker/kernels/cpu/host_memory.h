@@ -1,15 +1,20 @@
 // HostMemory: a large zeroed region of memory, in huge pages where the system gives them.
 // HostArena: pieces of such regions that live as long as the arena, so that many of middle size lie
 // in huge pages too (four fifths of a small model's weights otherwise cost a walk of the page table
-// every 4 KiB). Pages are taken on first touch. Threads: as any buffer.
+// every 4 KiB). Or pieces of one image that processes share: whoever takes the same sizes in the
+// same order finds the same bytes. Pages of a private region are taken on first touch, those of an
+// image by the threads of a pool. Threads: as any buffer.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <utility>
 #include <vector>
 
+#include "common/shm/shared_image.h"
 #include "common/status.h"
+#include "worker/thread_pool.h"
 
 namespace trireme::worker::cpu {
 
@@ -42,12 +47,34 @@ class HostMemory {
 
 class HostArena {
  public:
-  // Starts on a cache line. Errors as HostMemory::allocate.
+  HostArena() = default;
+  // Both outlive the arena.
+  HostArena(shm::SharedImage& image, ThreadPool& pool)
+      : image_(&image), pool_(&pool), used_(shm::SharedImage::kHeaderBytes) {}
+
+  // Starts on a cache line; zeroed, or filled. Errors as HostMemory::allocate; kInternal when the
+  // image that another process made has no room for it.
   [[nodiscard]] StatusOr<std::byte*> take(uint64_t byte_count, const char* what);
+  template <typename T>
+  [[nodiscard]] StatusOr<std::span<T>> take_span(std::size_t count, const char* what) {
+    TRIREME_ASSIGN_OR_RETURN(std::byte* const bytes, take(sizeof(T) * count, what));
+    return std::span<T>(reinterpret_cast<T*>(bytes), count);
+  }
+
+  // Another process has written what is taken: it must not be written again.
+  [[nodiscard]] bool is_filled() const { return image_ != nullptr && image_->is_made(); }
+  // All is taken and written. kInternal: the other process took more or less than we did.
+  [[nodiscard]] Status finish();
 
  private:
+  [[nodiscard]] StatusOr<std::byte*> take_of_image(uint64_t byte_count, const char* what);
+  [[nodiscard]] Status take_pieces(uint64_t end, const char* what);
+
+  shm::SharedImage* image_ = nullptr;
+  ThreadPool* pool_ = nullptr;
   std::vector<HostMemory> regions_;
-  uint64_t used_ = 0;  // Of the last region.
+  uint64_t used_ = 0;    // Of the image, or of the last region.
+  uint64_t pieces_ = 0;  // Of the image, there to be written.
 };
 
 }  // namespace trireme::worker::cpu

@@ -3,8 +3,8 @@
 // (quantized_linear.h). Threads: const.
 #pragma once
 
+#include <span>
 #include <utility>
-#include <vector>
 
 #include "worker/device.h"
 #include "worker/kernels/cpu/kernel_table.h"
@@ -13,7 +13,7 @@ namespace trireme::worker::cpu {
 
 enum class MatrixForm : uint8_t { kFloat32, kBfloat16, kInt8, kInt4 };
 
-// Pointers are into a HostArena that outlives the weight.
+// Pointers and spans are into a HostArena that outlives the weight.
 struct PackedMatrix {
   MatrixForm form = MatrixForm::kFloat32;
   uint32_t out_features = 0;
@@ -21,8 +21,8 @@ struct PackedMatrix {
   uint32_t unit_count = 0;   // Along K; 4 bytes of a packed row each.
   uint64_t panel_bytes = 0;  // Of the weights or codes of one panel.
   std::byte* panels = nullptr;
-  std::vector<float> bias;   // Padded to whole panels, or empty.
-  uint64_t scale_bytes = 0;  // Of scales and zeros together.
+  std::span<const float> bias;  // Padded to whole panels, or empty.
+  uint64_t scale_bytes = 0;     // Of scales and zeros together.
   // Of the quantised forms, as MatmulPiece has them.
   const float* column_scales = nullptr;
   const uint16_t* group_scales = nullptr;
@@ -31,7 +31,7 @@ struct PackedMatrix {
   uint32_t group_units = 0;
   float scale_unit = 1.0F;
   // Column i of the packed matrix is this one of x, a negative one zero; empty: the i-th.
-  std::vector<int32_t> column_order = {};
+  std::span<const int32_t> column_order = {};
 
   [[nodiscard]] uint32_t panel_count() const {
     return (out_features + kPanelColumns - 1) / kPanelColumns;

@@ -43,6 +43,14 @@ StatusOr<T*> take(PackedMatrix& matrix, std::size_t count, HostArena& memory) {
   return reinterpret_cast<T*>(bytes);
 }
 
+// The order of the columns where the weight's own memory is.
+StatusOr<std::span<const int32_t>> kept(const std::vector<int32_t>& order, HostArena& memory) {
+  if (order.empty()) return std::span<const int32_t>();
+  TRIREME_ASSIGN_OR_RETURN(const auto to, memory.take_span<int32_t>(order.size(), "column order"));
+  if (!memory.is_filled()) std::ranges::copy(order, to.begin());
+  return std::span<const int32_t>(to);
+}
+
 // Codes and scale of one row.
 float read_int8(const SourceRow& row, std::span<float> values, std::span<uint8_t> codes) {
   const MatrixSlice& part = *row.part;
@@ -192,7 +200,7 @@ StatusOr<std::unique_ptr<PackedLinear>> pack_int8(const LinearSource& source, El
       float* const scales,
       take<float>(matrix, std::size_t{matrix.panel_count()} * kPanelColumns, memory));
   matrix.column_scales = scales;
-  pool.run(matrix.panel_count(), [&](uint32_t panel) {
+  pool.run(memory.is_filled() ? 0 : matrix.panel_count(), [&](uint32_t panel) {
     std::vector<float> values(matrix.in_features);
     std::vector<uint8_t> codes(matrix.in_features);
     std::byte* const to = matrix.panels + matrix.panel_bytes * panel;
@@ -207,7 +215,7 @@ StatusOr<std::unique_ptr<PackedLinear>> pack_int8(const LinearSource& source, El
       }
     }
   });
-  matrix.bias = packed_biases(source, element);
+  TRIREME_ASSIGN_OR_RETURN(matrix.bias, packed_biases(source, element, memory));
   return std::make_unique<PackedLinear>(std::move(matrix));
 }
 
@@ -216,7 +224,7 @@ StatusOr<std::unique_ptr<PackedLinear>> pack_int4(const LinearSource& source, El
                                                   HostArena& memory) {
   PackedMatrix matrix = shape_of(source, MatrixForm::kInt4);
   TRIREME_ASSIGN_OR_RETURN(const Int4Groups groups, Int4Groups::of(source));
-  matrix.column_order = groups.column_order;
+  TRIREME_ASSIGN_OR_RETURN(matrix.column_order, kept(groups.column_order, memory));
   matrix.group_count = groups.group_count;
   matrix.group_units = groups.group_columns / kCodesPerUnit;
   matrix.unit_count = matrix.group_count * matrix.group_units;
@@ -232,15 +240,19 @@ StatusOr<std::unique_ptr<PackedLinear>> pack_int4(const LinearSource& source, El
   }
   matrix.group_scales = scales;
   matrix.group_zeros = zeros;
-  matrix.scale_unit = scale_unit_of(source, groups, matrix.panel_count(), pool);
-  pool.run(matrix.panel_count(), [&](uint32_t panel) {
+  TRIREME_ASSIGN_OR_RETURN(const auto scale_unit, memory.take_span<float>(1, "packed scales"));
+  if (!memory.is_filled()) {
+    scale_unit[0] = scale_unit_of(source, groups, matrix.panel_count(), pool);
+  }
+  matrix.scale_unit = scale_unit[0];
+  pool.run(memory.is_filled() ? 0 : matrix.panel_count(), [&](uint32_t panel) {
     Int4Row lane_row(matrix, groups, scales, zeros, error_of);
     for (uint32_t lane = 0; lane < kPanelColumns; ++lane) {
       const SourceRow row = find_row(source.parts, panel * kPanelColumns + lane);
       if (row.part != nullptr) lane_row.pack(row, panel, lane);
     }
   });
-  matrix.bias = packed_biases(source, element);
+  TRIREME_ASSIGN_OR_RETURN(matrix.bias, packed_biases(source, element, memory));
   return std::make_unique<PackedLinear>(std::move(matrix));
 }
 
