@@ -10,7 +10,6 @@
 #include "common/log.h"
 #include "common/options/pooler.h"
 #include "worker/kernels/cpu/kernel_choice.h"
-#include "worker/kernels/cpu/kernel_choice.h"
 
 namespace trireme::worker {
 namespace {
