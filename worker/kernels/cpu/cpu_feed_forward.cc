@@ -11,8 +11,8 @@
 namespace trireme::worker::cpu {
 namespace {
 
-// Of gate and of up in a piece: an eighth of a second-level cache each.
-constexpr uint32_t kValuesAtOnce = 1U << 14;
+// Of gate and of up in a piece: 128 KiB each.
+constexpr uint32_t kValuesAtOnce = 1U << 15;
 constexpr uint32_t kPanelsAtOnce = 4;
 
 bool rounds_value_by_value(MatrixForm form) {
@@ -102,7 +102,8 @@ void CpuDevice::multiply_gated(Activation activation, const PackedMatrix& matrix
     take(row, View{gate, row_end - row, columns, stride}, panel * kPanelColumns);
   };
   const double nanoseconds = 2 * panel_nanoseconds(matrix, kernels, block_rows);
-  const PanelCut panels(panels_each, nanoseconds, pool_.thread_count());
+  const PanelCut panels(panels_each, nanoseconds, cut.tile_count > 2 ? kernels.panels_at_once : 1,
+                        pool_.thread_count());
   const auto run_piece = [&](uint32_t index) {
     const uint32_t block = index % cut.block_count;
     const uint32_t piece = index / cut.block_count;

@@ -72,7 +72,7 @@ void CpuDevice::multiply(const PackedMatrix& matrix, const PackedRows& rows, con
   }
   const uint32_t block_rows = std::min(cut.rows_per_block, cut.row_count);
   const PanelCut panels(all.panel_count, panel_nanoseconds(matrix, kernels, block_rows),
-                        pool_.thread_count());
+                        cut.tile_count > 2 ? kernels.panels_at_once : 1, pool_.thread_count());
   // The blocks of some panels one after the other: the later ones find them in the cache.
   pool_.run(cut.block_count * panels.piece_count(), [&](uint32_t index) {
     const uint32_t block = index % cut.block_count;

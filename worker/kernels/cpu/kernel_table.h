@@ -126,8 +126,10 @@ struct ProductKernels {
   void (*pack_rows)(const RowsToPack&);
   void (*matmul)(const MatmulPiece&);
   uint32_t row_tile = 1;
-  // Of one core, roughly; they only decide how the work is cut.
+  // Of one core, roughly; it only decides how the work is cut, as the next one does.
   double operations_per_nanosecond = 200;
+  // With many rows: fewer panels a piece would leave the kernel waiting for the rows.
+  uint32_t panels_at_once = 1;
 };
 
 // By the element of K and V.

@@ -29,12 +29,13 @@ RowCut::RowCut(uint32_t rows, uint32_t row_tile)
   block_count = parts(rows, rows_per_block);
 }
 
-PanelCut::PanelCut(uint32_t panel_count, double panel_nanoseconds, uint32_t thread_count)
+PanelCut::PanelCut(uint32_t panel_count, double panel_nanoseconds, uint32_t panels_min,
+                   uint32_t thread_count)
     : panel_count_(panel_count) {
   const double wanted = std::min(kPieceNanoseconds / panel_nanoseconds, 1e6);
-  large_ = std::max(static_cast<uint32_t>(wanted), 1U);
+  large_ = std::max(static_cast<uint32_t>(wanted), panels_min);
   if (large_ > kPanelsAtOnce) large_ -= large_ % kPanelsAtOnce;
-  small_ = std::max(large_ / kPanelsAtOnce, 1U);
+  small_ = std::max({large_ / kPanelsAtOnce, panels_min / 2, 1U});
   const uint32_t tail = std::min(thread_count * large_, panel_count);
   large_count_ = (panel_count - tail) / large_;
   const uint32_t rest = panel_count - large_count_ * large_;

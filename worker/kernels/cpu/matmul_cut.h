@@ -32,7 +32,9 @@ struct RowCut {
 // at the same time.
 class PanelCut {
  public:
-  PanelCut(uint32_t panel_count, double panel_nanoseconds, uint32_t thread_count);
+  // A large piece has panels_min at least, a small one half as many.
+  PanelCut(uint32_t panel_count, double panel_nanoseconds, uint32_t panels_min,
+           uint32_t thread_count);
 
   [[nodiscard]] uint32_t piece_count() const { return piece_count_; }
   [[nodiscard]] uint32_t begin(uint32_t piece) const;
