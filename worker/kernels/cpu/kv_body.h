@@ -50,9 +50,6 @@ TRIREME_INLINE Vec from_int8(const int8_t* from) {
 #endif
 }
 
-TRIREME_INLINE Vec load_values(const float* from) { return load(from); }
-TRIREME_INLINE Vec load_values(const uint16_t* from) { return from_bf16(from); }
-TRIREME_INLINE Vec load_values(const int8_t* from) { return from_int8(from); }
 TRIREME_INLINE void put_values(float* to, Vec values) { store(to, values); }
 TRIREME_INLINE void put_values(uint16_t* to, Vec values) { store_bf16(to, values); }
 

@@ -42,11 +42,6 @@ TRIREME_INLINE void store_part(float* to, Vec value, uint32_t count) {
   for (uint32_t i = 0; i < count; ++i) to[i] = lanes[i];
 }
 
-TRIREME_INLINE Vec from_bf16(const uint16_t* from) {
-  const Half half = *reinterpret_cast<const UnalignedHalf*>(from);
-  return reinterpret_cast<Vec>(__builtin_convertvector(half, VecBits) << 16);
-}
-
 // Round to nearest even; NaN stays NaN.
 TRIREME_INLINE uint16_t to_bf16(float value) {
   const uint32_t bits = __builtin_bit_cast(uint32_t, value);
