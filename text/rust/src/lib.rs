@@ -13,5 +13,7 @@ mod pieces;
 mod python;
 mod python_methods;
 mod short_way;
+#[cfg(test)]
+mod short_way_test;
 mod template;
 mod tokenizer;

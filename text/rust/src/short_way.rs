@@ -11,8 +11,11 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use serde_json::Value;
-use tokenizers::{Model, Tokenizer};
+use tokenizers::models::ModelWrapper;
+use tokenizers::pre_tokenizers::split::SplitPattern;
+use tokenizers::{
+    Model, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer,
+};
 
 use crate::ascii_words::{SplitRule, Words};
 
@@ -30,27 +33,20 @@ pub struct ShortWay {
 }
 
 impl ShortWay {
-    /// `json`: tokenizer.json. None: not of the common shape.
-    pub fn of(json: &str, tokenizer: &Tokenizer) -> Option<ShortWay> {
-        let file: Value = serde_json::from_str(json).ok()?;
-        let normalizer = &file["normalizer"];
-        let leaves_ascii = normalizer.is_null()
-            || matches!(
-                normalizer["type"].as_str()?,
-                "NFC" | "NFKC" | "NFD" | "NFKD"
-            );
-        let model = &file["model"];
-        let is_plain_bpe = model["type"] == "BPE"
-            && ["dropout", "continuing_subword_prefix", "end_of_word_suffix"]
-                .iter()
-                .all(|key| model[*key].is_null() || model[*key] == "");
-        if !leaves_ascii || !is_plain_bpe {
+    /// None: not of the common shape.
+    pub fn of(tokenizer: &Tokenizer) -> Option<ShortWay> {
+        use NormalizerWrapper as N;
+        let leaves_ascii = matches!(
+            tokenizer.get_normalizer(),
+            None | Some(N::NFC(_) | N::NFD(_) | N::NFKC(_) | N::NFKD(_))
+        );
+        if !leaves_ascii || !is_plain_bpe(tokenizer.get_model()) {
             return None;
         }
-        let rule = split_rule(&file["pre_tokenizer"])?;
+        let rule = split_rule(tokenizer.get_pre_tokenizer()?)?;
         let mut added = [false; 256];
-        for token in file["added_tokens"].as_array()? {
-            added[usize::from(*token["content"].as_str()?.as_bytes().first()?)] = true;
+        for token in tokenizer.get_added_vocabulary().get_vocab().keys() {
+            added[usize::from(*token.as_bytes().first()?)] = true;
         }
         let (before, after) = frame(tokenizer)?;
         Some(ShortWay {
@@ -96,25 +92,39 @@ impl ShortWay {
     }
 }
 
-fn split_rule(pre_tokenizer: &Value) -> Option<SplitRule> {
-    let is_byte_level = |value: &Value, use_regex: bool| {
-        value["type"] == "ByteLevel"
-            && value["add_prefix_space"] == false
-            && value["use_regex"].as_bool().unwrap_or(true) == use_regex
+fn is_plain_bpe(model: &ModelWrapper) -> bool {
+    let ModelWrapper::BPE(model) = model else {
+        return false;
+    };
+    let is_nothing = |text: &Option<String>| text.as_ref().is_none_or(String::is_empty);
+    model.dropout.is_none()
+        && is_nothing(&model.continuing_subword_prefix)
+        && is_nothing(&model.end_of_word_suffix)
+}
+
+fn split_rule(pre_tokenizer: &PreTokenizerWrapper) -> Option<SplitRule> {
+    let is_byte_level = |stage: &PreTokenizerWrapper, use_regex: bool| {
+        matches!(stage, PreTokenizerWrapper::ByteLevel(bytes)
+            if !bytes.add_prefix_space && bytes.use_regex == use_regex)
     };
     if is_byte_level(pre_tokenizer, true) {
         return Some(SplitRule::Gpt2);
     }
-    let chain = pre_tokenizer["pretokenizers"].as_array()?;
-    let [split, bytes] = chain.as_slice() else {
+    let PreTokenizerWrapper::Sequence(chain) = pre_tokenizer else {
         return None;
     };
-    let is_split =
-        split["type"] == "Split" && split["behavior"] == "Isolated" && split["invert"] == false;
-    if !is_split || !is_byte_level(bytes, false) {
+    let [PreTokenizerWrapper::Split(split), bytes] = chain.as_ref() else {
         return None;
+    };
+    let is_isolated = matches!(split.behavior, SplitDelimiterBehavior::Isolated);
+    match &split.pattern {
+        SplitPattern::Regex(pattern)
+            if is_isolated && !split.invert && is_byte_level(bytes, false) =>
+        {
+            SplitRule::of_pattern(pattern)
+        }
+        _ => None,
     }
-    SplitRule::of_pattern(split["pattern"]["Regex"].as_str()?)
 }
 
 /// What stands before and after the ids of any text, by two that have no id in common.

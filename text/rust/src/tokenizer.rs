@@ -57,7 +57,7 @@ impl TextTokenizer {
             role("pad_token"),
             role("unk_token"),
         ];
-        let short_way = ShortWay::of(&json, &tokenizer);
+        let short_way = ShortWay::of(&tokenizer);
         Ok(TextTokenizer {
             tokenizer,
             short_way,
