@@ -10,6 +10,8 @@ mod jinja;
 mod jinja_source;
 mod model_files;
 mod pieces;
+#[cfg(test)]
+mod pieces_test;
 mod python;
 mod python_methods;
 mod short_way;

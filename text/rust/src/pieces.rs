@@ -8,7 +8,7 @@
 use tokenizers::decoders::sequence::Sequence;
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::pre_tokenizers::metaspace::PrependScheme;
-use tokenizers::{Decoder, Tokenizer};
+use tokenizers::{Decoder, Model, Tokenizer};
 
 use crate::error::{Code, Result, TextError};
 
@@ -41,27 +41,48 @@ struct Plan {
 
 impl Pieces {
     pub fn new(tokenizer: &Tokenizer) -> Result<Pieces> {
-        let vocabulary = tokenizer.get_vocab(true);
-        let token_count = vocabulary.values().max().map_or(0, |id| *id as usize + 1);
-        drop(vocabulary);
-        if token_count > TOKEN_COUNT_MAX {
-            return Err(TextError::new(
-                Code::DataLoss,
-                format!(
-                    "token id {} is beyond the largest allowed, {}",
-                    token_count - 1,
-                    TOKEN_COUNT_MAX - 1
-                ),
-            ));
-        }
-        let texts: Vec<Option<String>> = (0..token_count)
-            .map(|id| tokenizer.id_to_token(id as u32))
-            .collect();
+        let texts = token_texts(tokenizer)?;
         match tokenizer.get_decoder() {
             Some(decoder) => Plan::new(decoder)?.pieces(tokenizer, &texts),
             None => Ok(joined_by_spaces(tokenizer, &texts)),
         }
     }
+}
+
+/// What each id below the largest of all stands for.
+fn token_texts(tokenizer: &Tokenizer) -> Result<Vec<Option<String>>> {
+    let model = tokenizer.get_model();
+    let added = tokenizer.get_added_vocabulary().get_vocab();
+    // Where the model's ids have no gap, its vocabulary need not be copied to find the largest.
+    let mut texts: Vec<_> = (0..model.get_vocab_size() as u32)
+        .map(|id| model.id_to_token(id))
+        .collect();
+    let model_count = if texts.iter().all(Option::is_some) {
+        texts.len()
+    } else {
+        count_up_to(model.get_vocab().values())
+    };
+    let token_count = model_count.max(count_up_to(added.values()));
+    if token_count > TOKEN_COUNT_MAX {
+        return Err(TextError::new(
+            Code::DataLoss,
+            format!(
+                "token id {} is beyond the largest allowed, {}",
+                token_count - 1,
+                TOKEN_COUNT_MAX - 1
+            ),
+        ));
+    }
+    texts.truncate(token_count);
+    texts.extend((texts.len()..token_count).map(|id| model.id_to_token(id as u32)));
+    for id in added.values() {
+        texts[*id as usize] = tokenizer.id_to_token(*id);
+    }
+    Ok(texts)
+}
+
+fn count_up_to<'a>(ids: impl Iterator<Item = &'a u32>) -> usize {
+    ids.max().map_or(0, |id| *id as usize + 1)
 }
 
 impl Plan {
@@ -124,26 +145,35 @@ impl Plan {
                 )
             })
         };
-        // A token in front of the others, so that none of them is the first.
-        let all = std::iter::once(None).chain(texts.iter().map(Option::as_ref));
-        let rest = run(all.map(|text| text.cloned().unwrap_or_default()).collect())?;
+        let decoded = if self.per_token.is_empty() {
+            None
+        } else {
+            // A token in front of the others, so that none of them is the first.
+            let all = std::iter::once(None).chain(texts.iter().map(Option::as_ref));
+            Some(run(all
+                .map(|text| text.cloned().unwrap_or_default())
+                .collect())?)
+        };
         let mut table = Table::new(tokenizer, texts.len());
         for (id, text) in texts.iter().enumerate() {
             let Some(text) = text else {
                 table.push_absent();
                 continue;
             };
-            let rest = &rest[id + 1];
+            let rest = decoded.as_ref().map_or(text, |decoded| &decoded[id + 1]);
             let first = if self.first_differs {
-                run(vec![text.clone()])?.concat()
+                Some(run(vec![text.clone()])?.concat())
             } else {
-                rest.clone()
+                None
             };
             if self.byte_level {
-                table.push(id, text, &unmapped_bytes(&first), &unmapped_bytes(rest), 0);
+                let rest = unmapped_bytes(rest);
+                let first = first.map(|first| unmapped_bytes(&first));
+                table.push(id, text, first.as_ref().unwrap_or(&rest), &rest, 0);
             } else if let Some(byte) = fallback_byte(rest).filter(|_| self.byte_fallback) {
                 table.push(id, text, &[byte], &[byte], BYTE);
             } else {
+                let first = first.as_ref().unwrap_or(rest);
                 table.push(id, text, first.as_bytes(), rest.as_bytes(), 0);
             }
         }
@@ -194,7 +224,7 @@ fn unmapped_bytes(token: &str) -> Vec<u8> {
         .chars()
         .map(mapped_byte)
         .collect::<Option<Vec<u8>>>()
-        .unwrap_or(token.as_bytes().to_vec())
+        .unwrap_or_else(|| token.as_bytes().to_vec())
 }
 
 /// Inverse of GPT-2's byte alphabet: printable Latin-1 stands for itself, the other 68 bytes are
