@@ -12,6 +12,9 @@ mod model_files;
 mod pieces;
 #[cfg(test)]
 mod pieces_test;
+mod plain_bpe;
+#[cfg(test)]
+mod plain_bpe_test;
 mod python;
 mod python_methods;
 mod short_way;

@@ -8,6 +8,7 @@ use tokenizers::Tokenizer;
 use crate::error::{Code, Result, TextError};
 use crate::model_files::{read_text, ModelFiles};
 use crate::pieces::Pieces;
+use crate::plain_bpe;
 use crate::short_way::ShortWay;
 
 pub struct RoleToken {
@@ -100,7 +101,10 @@ impl TextTokenizer {
 /// when it encodes: so a word is tried.
 fn parse(path: &Path, json: &str) -> Result<Tokenizer> {
     let read = || {
-        let tokenizer = json.parse::<Tokenizer>()?;
+        let tokenizer = match plain_bpe::read(json) {
+            Some(tokenizer) => tokenizer,
+            None => json.parse::<Tokenizer>()?,
+        };
         tokenizer.encode_fast("a", true)?;
         tokenizers::Result::Ok(tokenizer)
     };
