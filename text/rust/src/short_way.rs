@@ -45,7 +45,9 @@ impl ShortWay {
         }
         let rule = split_rule(tokenizer.get_pre_tokenizer()?)?;
         let mut added = [false; 256];
-        for token in tokenizer.get_added_vocabulary().get_vocab().keys() {
+        for id in tokenizer.get_added_vocabulary().get_vocab().values() {
+            // As it stands in a normalized text.
+            let token = tokenizer.id_to_token(*id)?;
             added[usize::from(*token.as_bytes().first()?)] = true;
         }
         let (before, after) = frame(tokenizer)?;

@@ -1,5 +1,5 @@
-//! Goal: which tokenizers have a short way. Method: the byte-level test tokenizer, changed in one
-//! place. conformance_test.py compares the ids.
+//! Goal: which tokenizers have a short way, and that an added token is found on it.
+//! Method: the byte-level test tokenizer, changed in one place. conformance_test.py compares the ids.
 
 use serde_json::{json, Value};
 use tokenizers::Tokenizer;
@@ -62,4 +62,20 @@ fn another_split_or_model_goes_the_crates_way() {
     assert!(!has_short_way("/model/dropout", json!(0.5)));
     assert!(!has_short_way("/model/end_of_word_suffix", json!("x")));
     assert!(has_short_way("/model/end_of_word_suffix", json!("")));
+}
+
+#[test]
+fn an_added_token_is_found_by_its_normal_form() {
+    let mut file = file();
+    file["normalizer"] = json!({"type": "NFKC"});
+    let added = json!({"id": 0, "content": "ｘy", "single_word": false, "lstrip": false,
+                       "rstrip": false, "normalized": true, "special": false});
+    file["added_tokens"]
+        .as_array_mut()
+        .expect("a list")
+        .push(added);
+    let tokenizer: Tokenizer = file.to_string().parse().expect("a tokenizer");
+    let way = ShortWay::of(&tokenizer).expect("a short way");
+    assert!(way.encode(&tokenizer, "Paris xy", false).is_none());
+    assert!(way.encode(&tokenizer, "Paris", false).is_some());
 }
