@@ -45,6 +45,7 @@ struct Int8Product {
       for (uint32_t p = 0; p < panel_count; ++p) {
         const VecBits left = load_bits(b + p * panel_units);
         const VecBits right = load_bits(b + p * panel_units + kLanes);
+        prefetch_panel(b + p * panel_units);
 #pragma GCC unroll 12
         for (uint32_t row = 0; row < row_count; ++row) {
           sums[row][2 * p] = add_int8_products(sums[row][2 * p], a[row], left);
@@ -73,7 +74,21 @@ struct Int8Product {
   }
 };
 
-struct Int4Product {
+// The packed rows of a tile, two units at a time: [unit][row].
+template <uint32_t row_count>
+struct UnitsByRow {
+  UnitsByRow(const MatmulPiece&, const uint32_t* rows) : units(rows) {}
+  [[nodiscard]] TRIREME_INLINE uint32_t first(uint32_t row) const { return units[row]; }
+  [[nodiscard]] TRIREME_INLINE uint32_t second(uint32_t row) const {
+    return units[row_count + row];
+  }
+  TRIREME_INLINE void advance() { units += 2 * row_count; }
+
+  const uint32_t* units;
+};
+
+template <template <uint32_t> typename Units>
+struct Int4ProductOf {
   using Unit = uint32_t;
   static constexpr uint32_t kLowHalf = 0x0f0f0f0fU;
   static constexpr bool kHasOwnTile = true;
@@ -83,6 +98,7 @@ struct Int4Product {
     const uint64_t panel_units = static_cast<uint64_t>(piece.unit_count) / 2 * kPanelColumns;
     const Unit* b = static_cast<const Unit*>(piece.panels) + panel * panel_units;
     const RowScale* rows = row_scales_of(piece, a);
+    Units<row_count> units(piece, a);
     Vec totals[row_count][panel_count * 2] = {};
     for (uint32_t group = 0; group < piece.group_count; ++group) {
       VecInt sums[row_count][panel_count * 2] = {};
@@ -91,6 +107,7 @@ struct Int4Product {
         for (uint32_t p = 0; p < panel_count; ++p) {
           const VecBits left = load_bits(b + p * panel_units);
           const VecBits right = load_bits(b + p * panel_units + kLanes);
+          prefetch_panel(b + p * panel_units);
           const VecBits low_left = left & kLowHalf;
           const VecBits low_right = right & kLowHalf;
           const VecBits high_left = (left >> 4) & kLowHalf;
@@ -99,13 +116,13 @@ struct Int4Product {
           for (uint32_t row = 0; row < row_count; ++row) {
             VecInt& left_sum = sums[row][2 * p];
             VecInt& right_sum = sums[row][2 * p + 1];
-            left_sum = add_products(left_sum, a[row], low_left);
-            right_sum = add_products(right_sum, a[row], low_right);
-            left_sum = add_products(left_sum, a[row_count + row], high_left);
-            right_sum = add_products(right_sum, a[row_count + row], high_right);
+            left_sum = add_products(left_sum, units.first(row), low_left);
+            right_sum = add_products(right_sum, units.first(row), low_right);
+            left_sum = add_products(left_sum, units.second(row), high_left);
+            right_sum = add_products(right_sum, units.second(row), high_right);
           }
         }
-        a += 2 * row_count;
+        units.advance();
         b += kPanelColumns;
       }
 #pragma GCC unroll 8
@@ -137,6 +154,8 @@ struct Int4Product {
     }
   }
 };
+
+using Int4Product = Int4ProductOf<UnitsByRow>;
 
 }  // namespace
 }  // namespace trireme::worker

@@ -104,6 +104,14 @@ TRIREME_INLINE void store_columns(float* out, uint32_t column_count, Vec left, V
   if (column_count > kLanes) store_part(out + kLanes, right, column_count - kLanes);
 }
 
+// What a panel has 2 KiB further on. The hardware's own prefetching stops at the end of a page, and
+// several panels at once are as many streams: without this, one row waits a quarter of its time.
+TRIREME_INLINE void prefetch_panel(const void* units) {
+  const char* const ahead = static_cast<const char*>(units) + 2048;
+  __builtin_prefetch(ahead);
+  __builtin_prefetch(ahead + 64);
+}
+
 // row_count rows of one tile times panel_count panels. The loops over both unroll.
 template <typename Product, uint32_t row_count, uint32_t panel_count>
 void multiply_tile(const MatmulPiece& piece, const typename Product::Unit* a, uint32_t panel,
@@ -115,6 +123,7 @@ void multiply_tile(const MatmulPiece& piece, const typename Product::Unit* a, ui
   for (uint32_t unit = 0; unit < piece.unit_count; ++unit) {
 #pragma GCC unroll 8
     for (uint32_t p = 0; p < panel_count; ++p) {
+      prefetch_panel(b + p * panel_units);
 #pragma GCC unroll 12
       for (uint32_t row = 0; row < row_count; ++row) {
         const Unit* columns = b + p * panel_units;
