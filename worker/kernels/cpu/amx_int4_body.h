@@ -16,9 +16,14 @@ inline constexpr uint32_t kUnpackedUnits = 128;
 
 // [row][32 columns] of the rows that pass together.
 struct GroupTotals {
-  static constexpr uint32_t kRows = 2 * kTileRowsMax * kPairsAtOnce;
+  static constexpr uint32_t kRows = kRowsAtOnce;
   alignas(64) float values[kRows * kPanelColumns];
 };
+
+// Units of a packed row that lie side by side: a tile's, unless a group has fewer.
+TRIREME_INLINE uint32_t int4_block_units(const MatmulPiece& piece) {
+  return piece.group_units < kTileUnits ? piece.group_units : kTileUnits;
+}
 
 class Int4Panel {
  public:
@@ -37,6 +42,8 @@ class Int4Panel {
         const VecBits both = load_bits(from + half);
         *reinterpret_cast<VecBits*>(to + half) = both & kLowHalf;
         *reinterpret_cast<VecBits*>(to + kPanelColumns + half) = (both >> 4) & kLowHalf;
+        // The groups unpacked next.
+        _mm_prefetch(from + half + kUnpackedUnits / 2 * kPanelColumns, _MM_HINT_T0);
       }
       from += kPanelColumns;
       to += 2 * kPanelColumns;
@@ -63,10 +70,12 @@ class Int4Panel {
       _tile_loadd(6, panel, 2 * kTileRowBytes);
       _tile_loadd(7, panel + kTileUnits, 2 * kTileRowBytes);
       _tile_loadd(4, first, row_bytes);
-      Int8Tiles::multiply_first();
+      Int8Tiles::multiply_first_left();
+      Int8Tiles::multiply_first_right();
       if (has_second) {
         _tile_loadd(5, second, row_bytes);
-        Int8Tiles::multiply_second();
+        Int8Tiles::multiply_second_left();
+        Int8Tiles::multiply_second_right();
       }
       first += shape.first_rows * shape.unit_count;
       second += shape.second_rows * shape.unit_count;
@@ -120,7 +129,7 @@ void multiply_int4_rows(const MatmulPiece& piece, uint32_t panel_index, uint32_t
   Int4Panel panel(piece, panel_index);
   for (uint32_t i = 0; i < (row_end - row_begin) * kPanelColumns; ++i) totals.values[i] = 0.0F;
   const uint32_t groups_at_once = kUnpackedUnits / piece.group_units;
-  const uint32_t block_units = piece.group_units < kTileUnits ? piece.group_units : kTileUnits;
+  const uint32_t block_units = int4_block_units(piece);
   for (uint32_t begin = 0; begin < piece.group_count; begin += groups_at_once) {
     const uint32_t left = piece.group_count - begin;
     const uint32_t end = begin + (left < groups_at_once ? left : groups_at_once);
@@ -144,10 +153,35 @@ void multiply_int4_rows(const MatmulPiece& piece, uint32_t panel_index, uint32_t
   }
 }
 
-template <uint32_t vector_row_tile>
+// The same as UnitsByRow, of rows packed for tiles: [unit block][row][unit].
+template <uint32_t row_count>
+struct UnitsByBlock {
+  UnitsByBlock(const MatmulPiece& piece, const uint32_t* rows)
+      : units(rows), block_units(int4_block_units(piece)), left(block_units) {}
+  [[nodiscard]] TRIREME_INLINE uint32_t first(uint32_t row) const {
+    return units[row * block_units];
+  }
+  [[nodiscard]] TRIREME_INLINE uint32_t second(uint32_t row) const {
+    return units[row * block_units + 1];
+  }
+  TRIREME_INLINE void advance() {
+    units += 2;
+    left -= 2;
+    if (left > 0) return;
+    units += (row_count - 1) * block_units;
+    left = block_units;
+  }
+
+  const uint32_t* units;
+  uint32_t block_units;
+  uint32_t left;  // Of the block.
+};
+
+// Up to vector_rows rows have the same bits by vectors, sooner: no bytes are unpacked first.
+template <uint32_t vector_rows>
 void tile_matmul_int4(const MatmulPiece& piece) {
-  // One row has the same form and the same bits by vectors, which need no bytes unpacked first.
-  if (piece.row_count == 1) return matmul<Int4Product, vector_row_tile>(piece);
+  if (piece.row_count <= vector_rows)
+    return matmul<Int4ProductOf<UnitsByBlock>, vector_rows>(piece);
   TileScope scope;
   const uint32_t rows_at_once = kPairsAtOnce * 2 * piece.rows_per_tile;
   for (uint32_t panel = 0; panel < piece.panel_count; ++panel) {

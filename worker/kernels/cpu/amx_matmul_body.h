@@ -60,28 +60,20 @@ TRIREME_INLINE void store_sums(TileSums& sums, bool has_second) {
 }
 
 struct Bf16Tiles {
-  static TRIREME_INLINE void multiply_first() {
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
-  }
-  static TRIREME_INLINE void multiply_second() {
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
-  }
+  static TRIREME_INLINE void multiply_first_left() { _tile_dpbf16ps(0, 4, 6); }
+  static TRIREME_INLINE void multiply_first_right() { _tile_dpbf16ps(1, 4, 7); }
+  static TRIREME_INLINE void multiply_second_left() { _tile_dpbf16ps(2, 5, 6); }
+  static TRIREME_INLINE void multiply_second_right() { _tile_dpbf16ps(3, 5, 7); }
   static TRIREME_INLINE Vec result(const MatmulPiece&, const uint32_t* sums, uint32_t, uint32_t) {
     return load(reinterpret_cast<const float*>(sums));
   }
 };
 
 struct Int8Tiles {
-  static TRIREME_INLINE void multiply_first() {
-    _tile_dpbsud(0, 4, 6);
-    _tile_dpbsud(1, 4, 7);
-  }
-  static TRIREME_INLINE void multiply_second() {
-    _tile_dpbsud(2, 5, 6);
-    _tile_dpbsud(3, 5, 7);
-  }
+  static TRIREME_INLINE void multiply_first_left() { _tile_dpbsud(0, 4, 6); }
+  static TRIREME_INLINE void multiply_first_right() { _tile_dpbsud(1, 4, 7); }
+  static TRIREME_INLINE void multiply_second_left() { _tile_dpbsud(2, 5, 6); }
+  static TRIREME_INLINE void multiply_second_right() { _tile_dpbsud(3, 5, 7); }
   static TRIREME_INLINE Vec result(const MatmulPiece& piece, const uint32_t* sums, uint32_t row,
                                    uint32_t column) {
     const RowScale& scale = piece.row_scales[row];
@@ -105,16 +97,6 @@ TRIREME_INLINE void prefetch_next(NextBlocks& next) {
   }
 }
 
-// A tile that comes soon.
-TRIREME_INLINE void prefetch_tile(const uint32_t* tile) {
-  // One register and 16 constant offsets; by itself gcc keeps 16 addresses, on the stack.
-  asm volatile("" : "+r"(tile));
-#pragma GCC unroll 16
-  for (uint32_t row = 0; row < kTileRowsMax; ++row) {
-    _mm_prefetch(tile + row * kTileUnits, _MM_HINT_T0);
-  }
-}
-
 // block_count tiles along K.
 template <typename Tiles, bool has_second>
 TRIREME_INLINE void multiply_blocks(const uint32_t* first, const uint32_t* second,
@@ -127,12 +109,12 @@ TRIREME_INLINE void multiply_blocks(const uint32_t* first, const uint32_t* secon
     _tile_loadd(4, first, kTileRowBytes);
     _tile_loadd(7, panel + kTileUnits, 2 * kTileRowBytes);
     prefetch_next(next);
-    if constexpr (has_second) prefetch_tile(first + 2 * first_step);
-    Tiles::multiply_first();
+    Tiles::multiply_first_left();
+    Tiles::multiply_first_right();
     if constexpr (has_second) {
       _tile_loadd(5, second, kTileRowBytes);
-      prefetch_tile(second + 2 * second_step);
-      Tiles::multiply_second();
+      Tiles::multiply_second_left();
+      Tiles::multiply_second_right();
       second += second_step;
     }
     first += first_step;
@@ -158,11 +140,65 @@ void store_result(const MatmulPiece& piece, const TilePair& pair, uint32_t panel
 
 // Unit blocks that panel and rows of a pair share the first-level cache with.
 inline constexpr uint32_t kBlocksAtOnce = 8;
-inline constexpr uint32_t kPairsAtOnce = 8;
+// The more rows pass over a block of a panel, the longer the next one has to come from memory.
+inline constexpr uint32_t kPairsAtOnce = 16;
+inline constexpr uint32_t kRowsAtOnce = kPairsAtOnce * 2 * kTileRowsMax;
 inline constexpr uint32_t kTilePanelsAtOnce = 4;
 inline constexpr uint32_t kLinesPerBlock = 2 * kTileUnits;  // Of a panel.
 // 4 KiB: how far a single pass looks ahead in its panel.
 inline constexpr uint32_t kUnitsAhead = 1024;
+
+// The sums of a pass that is over: they stay in the tiles until the next one needs these, and then
+// leave one by one, between its products. (Stored and loaded all at once, they cost a third of a
+// pass: nothing multiplies meanwhile.)
+class SumsInTiles {
+ public:
+  explicit SumsInTiles(TileScope& scope) : scope_(scope) {}
+  ~SumsInTiles() { store(); }
+  SumsInTiles(const SumsInTiles&) = delete;
+  SumsInTiles& operator=(const SumsInTiles&) = delete;
+
+  // `to`: where they go.
+  TRIREME_INLINE void hold(TileSums& to) { to_ = &to; }
+
+  TRIREME_INLINE void store() {
+    if (to_ == nullptr) return;
+    store_sums(*to_, scope_.shape().second_rows > 0);
+    to_ = nullptr;
+  }
+
+  // Whether exchange() can begin the next pass.
+  [[nodiscard]] TRIREME_INLINE bool can_exchange(const TileShape& shape) const {
+    return to_ != nullptr && shape == scope_.shape() && shape.second_rows > 0;
+  }
+
+  // Those held go, `next` come, and the first block is multiplied.
+  template <typename Tiles>
+  TRIREME_INLINE void exchange(const TileSums& next, const uint32_t* first, const uint32_t* second,
+                               const uint32_t* panel) {
+    _tile_loadd(6, panel, 2 * kTileRowBytes);
+    _tile_loadd(4, first, kTileRowBytes);
+    _tile_stored(0, to_->tiles[0], kTileRowBytes);
+    _tile_loadd(0, next.tiles[0], kTileRowBytes);
+    Tiles::multiply_first_left();
+    _tile_loadd(7, panel + kTileUnits, 2 * kTileRowBytes);
+    _tile_stored(1, to_->tiles[1], kTileRowBytes);
+    _tile_loadd(1, next.tiles[1], kTileRowBytes);
+    Tiles::multiply_first_right();
+    _tile_loadd(5, second, kTileRowBytes);
+    _tile_stored(2, to_->tiles[2], kTileRowBytes);
+    _tile_loadd(2, next.tiles[2], kTileRowBytes);
+    Tiles::multiply_second_left();
+    _tile_stored(3, to_->tiles[3], kTileRowBytes);
+    _tile_loadd(3, next.tiles[3], kTileRowBytes);
+    Tiles::multiply_second_right();
+    to_ = nullptr;
+  }
+
+ private:
+  TileScope& scope_;
+  TileSums* to_ = nullptr;
+};
 
 // Some panels over up to kPairsAtOnce pairs of row tiles.
 template <typename Tiles>
@@ -180,6 +216,7 @@ void multiply_panels(const MatmulPiece& piece, uint32_t row_begin, uint32_t row_
   const auto blocks_of = [&](uint32_t panel, uint32_t block) {
     return panels + panel * panel_units + static_cast<uint64_t>(block) * kTileUnits * kPanelColumns;
   };
+  SumsInTiles in_tiles(scope);
   for (uint32_t block = 0; block < blocks; block += step) {
     const uint32_t count = blocks - block < step ? blocks - block : step;
     TileSums* kept = sums;
@@ -196,21 +233,34 @@ void multiply_panels(const MatmulPiece& piece, uint32_t row_begin, uint32_t row_
         const uint32_t* second =
             rows + static_cast<uint64_t>(row + pair.shape.first_rows) * piece.unit_count +
             block * pair.shape.second_rows * kTileUnits;
-        scope.configure(pair.shape);
-        if (block == 0) {
-          clear_tiles(has_second);
-        } else {
-          load_sums(*kept, has_second);
-        }
         const uint32_t* b = blocks_of(panel, block);
-        if (has_second) {
-          multiply_blocks<Tiles, true>(first, second, pair.shape, b, count, next);
+        uint32_t left = count;
+        if (block > 0 && in_tiles.can_exchange(pair.shape)) {
+          in_tiles.exchange<Tiles>(*kept, first, second, b);
+          first += pair.shape.first_rows * kTileUnits;
+          second += pair.shape.second_rows * kTileUnits;
+          b += kTileUnits * kPanelColumns;
+          prefetch_next(next);
+          --left;
         } else {
-          multiply_blocks<Tiles, false>(first, second, pair.shape, b, count, next);
+          in_tiles.store();
+          scope.configure(pair.shape);
+          if (block == 0) {
+            clear_tiles(has_second);
+          } else {
+            load_sums(*kept, has_second);
+          }
         }
-        next.lines += static_cast<uint64_t>(count) * share * kTileUnits;
-        store_sums(*kept, has_second);
-        if (block + count == blocks) store_result<Tiles>(piece, pair, panel, *kept);
+        if (has_second) {
+          multiply_blocks<Tiles, true>(first, second, pair.shape, b, left, next);
+        } else {
+          multiply_blocks<Tiles, false>(first, second, pair.shape, b, left, next);
+        }
+        next.lines += static_cast<uint64_t>(left) * share * kTileUnits;
+        in_tiles.hold(*kept);
+        if (block + count < blocks) continue;
+        in_tiles.store();
+        store_result<Tiles>(piece, pair, panel, *kept);
       }
     }
   }

@@ -74,6 +74,8 @@ class TileScope {
     _tile_loadconfig(&config);
   }
 
+  [[nodiscard]] TRIREME_INLINE const TileShape& shape() const { return shape_; }
+
  private:
   TileShape shape_;
 };

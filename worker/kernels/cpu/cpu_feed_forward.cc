@@ -11,8 +11,8 @@
 namespace trireme::worker::cpu {
 namespace {
 
-// Of gate and of up in a piece: 128 KiB each.
-constexpr uint32_t kValuesAtOnce = 1U << 15;
+// Of gate and of up in a piece: 256 KiB each.
+constexpr uint32_t kValuesAtOnce = 1U << 16;
 constexpr uint32_t kPanelsAtOnce = 4;
 
 bool rounds_value_by_value(MatrixForm form) {
@@ -44,7 +44,7 @@ void CpuDevice::feed_forward(Activation activation, const LinearWeight& gate_up,
     });
     return linear(down, activated, out);
   }
-  const RowCut cut(x.row_count, kernels_for(kernels_, matrix.form).row_tile);
+  const RowCut cut(x.row_count, kernels_for(kernels_, matrix.form));
   const PackedRows rows = pack_rows(matrix, in_column_order(matrix, x), cut);
   const PackedMatrix& next = matrix_of(down);
   if (rounds_value_by_value(next.form) && next.form == matrix.form) {

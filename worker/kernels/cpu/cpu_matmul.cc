@@ -58,7 +58,7 @@ void CpuDevice::linear(const LinearWeight& weight, const View& x, const View& ou
   TRIREME_CHECK(x.column_count == matrix.in_features && out.row_count == x.row_count,
                 "the model gives a layer its own shapes");
   if (x.row_count == 0) return;
-  const RowCut cut(x.row_count, kernels_for(kernels_, matrix.form).row_tile);
+  const RowCut cut(x.row_count, kernels_for(kernels_, matrix.form));
   multiply(matrix, pack_rows(matrix, in_column_order(matrix, x), cut), cut, out);
 }
 

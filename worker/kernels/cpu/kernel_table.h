@@ -126,6 +126,8 @@ struct ProductKernels {
   void (*pack_rows)(const RowsToPack&);
   void (*matmul)(const MatmulPiece&);
   uint32_t row_tile = 1;
+  // Rows that pass over some panels together: so many packed ones stay in the cache.
+  uint32_t rows_at_once = 256;
   // Of one core, roughly; it only decides how the work is cut, as the next one does.
   double operations_per_nanosecond = 200;
   // With many rows: fewer panels a piece would leave the kernel waiting for the rows.

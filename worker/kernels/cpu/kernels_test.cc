@@ -144,6 +144,23 @@ TEST_P(Kernels, a_row_has_the_same_bits_among_any_number_of_rows) {
   }
 }
 
+TEST_P(Kernels, a_row_has_the_same_bits_among_more_rows_than_pass_at_once) {
+  constexpr uint32_t out = 70;
+  constexpr uint32_t in = 600;
+  constexpr uint32_t rows = 1100;
+  const auto weight = random_values(std::size_t{out} * in, 5);
+  auto linear = device_.load_linear({.parts = {slice_of(weight, out)}});
+  ASSERT_TRUE(linear.ok());
+  const auto x = random_values(std::size_t{rows} * in, 6);
+  const auto all = run_linear(**linear, x, rows);
+  for (uint32_t row = 0; row < rows; row += 37) {
+    const std::vector<float> one(x.begin() + std::ptrdiff_t{row} * in,
+                                 x.begin() + std::ptrdiff_t{row + 1} * in);
+    const auto got = run_linear(**linear, one, 1);
+    ASSERT_TRUE(std::equal(got.begin(), got.end(), all.begin() + std::ptrdiff_t{row} * out)) << row;
+  }
+}
+
 TEST_P(Kernels, norm_is_the_reference) {
   for (uint32_t columns : {1U, 16U, 50U, 300U}) {
     auto x = random_values(std::size_t{3} * columns, columns);
@@ -192,7 +209,7 @@ TEST_P(Kernels, a_feed_forward_block_is_its_products_and_the_activation) {
                                         .biases = {slice_of(bias, 1), slice_of(bias, 1)}});
     auto down_weight = device_.load_linear({.parts = {slice_of(down, out_columns)}});
     ASSERT_TRUE(gate_up.ok() && down_weight.ok());
-    for (uint32_t rows : {1U, 5U, 40U, 300U}) {
+    for (uint32_t rows : {1U, 5U, 40U, 600U}) {
       auto x = as_operand(random_values(std::size_t{rows} * in, 5));
       std::vector<float> out(std::size_t{rows} * out_columns);
       device_.feed_forward(Activation::kSilu, **gate_up, **down_weight, view_of(x, rows),

@@ -13,17 +13,16 @@ constexpr double kWeightBytesPerNanosecond = 25;
 constexpr double kPieceNanoseconds = 12000;
 // As many panels a kernel takes at once for one row.
 constexpr uint32_t kPanelsAtOnce = 4;
-constexpr uint32_t kRowsPerBlock = 256;
 
 uint32_t parts(uint32_t count, uint32_t size) { return (count + size - 1) / size; }
 
 }  // namespace
 
-RowCut::RowCut(uint32_t rows, uint32_t row_tile)
+RowCut::RowCut(uint32_t rows, const ProductKernels& kernels)
     : row_count(rows),
-      tile_count(parts(rows, row_tile)),
+      tile_count(parts(rows, kernels.row_tile)),
       rows_per_tile(parts(rows, tile_count)),
-      block_count(parts(rows, kRowsPerBlock)),
+      block_count(parts(rows, kernels.rows_at_once)),
       rows_per_block(parts(tile_count, block_count) * rows_per_tile) {
   // Tiles of fewer rows than row_tile may need one block more.
   block_count = parts(rows, rows_per_block);

@@ -12,7 +12,7 @@ namespace trireme::worker::cpu {
 // Tiles of about equal size, as few as the kernel allows, and blocks of whole tiles: the packed
 // rows of a block stay in the cache while all panels pass.
 struct RowCut {
-  RowCut(uint32_t row_count, uint32_t row_tile);
+  RowCut(uint32_t row_count, const ProductKernels& kernels);
 
   [[nodiscard]] uint32_t block_begin(uint32_t block) const {
     return block * rows_per_block < row_count ? block * rows_per_block : row_count;
