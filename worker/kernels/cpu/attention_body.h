@@ -178,9 +178,12 @@ void weigh_columns(const Span<Kv>& span, Seen seen, bool continues, const RowWei
     }
   }
   const uint32_t end = seen.last / Kv::kUnitColumns + 1;
+  const Values* chunk = nullptr;
   for (uint32_t unit = seen.first / Kv::kUnitColumns; unit < end; ++unit) {
-    const Values* v = reinterpret_cast<const Values*>(span.v(unit / chunk_units)) + column +
-                      static_cast<uint64_t>(unit % chunk_units) * stride;
+    if (chunk == nullptr || unit % chunk_units == 0) {
+      chunk = reinterpret_cast<const Values*>(span.v(unit / chunk_units)) + column;
+    }
+    const Values* v = chunk + static_cast<uint64_t>(unit % chunk_units) * stride;
     if constexpr (Kv::kUnitColumns == 2) {
       const uint32_t mask = seen_part<Kv>(unit, seen);
       if (mask != ~0U) {
