@@ -206,6 +206,10 @@ TEST(ModelConfig, quantization_is_read_in_the_words_of_each_method) {
   EXPECT_EQ(gptq.method, QuantizationMethod::kGptq);
   EXPECT_EQ(gptq.group_columns, 128U);
   EXPECT_TRUE(gptq.zeros_lack_one);
+  EXPECT_FALSE(gptq.has_group_index);
+  EXPECT_TRUE(of(R"({"quant_method":"gptq","bits":4,"desc_act":true})").has_group_index);
+  EXPECT_EQ(of(R"({"quant_method":"gptq","bits":4,"dynamic":{}})").bits, 4U);
+  EXPECT_EQ(of(R"({"quant_method":"awq","w_bit":4,"q_group_size":64})").group_columns, 64U);
   const auto awq = of(R"({"quant_method":"awq","bits":4,"group_size":-1,"version":"gemm"})");
   EXPECT_EQ(awq.method, QuantizationMethod::kAwq);
   EXPECT_EQ(awq.group_columns, 0U);
@@ -218,6 +222,19 @@ TEST(ModelConfig, quantization_is_read_in_the_words_of_each_method) {
   EXPECT_EQ(w4a16.method, QuantizationMethod::kCompressedTensors);
   EXPECT_TRUE(w4a16.is_packed);
   EXPECT_EQ(w4a16.group_columns, 32U);
+  EXPECT_TRUE(w4a16.is_symmetric);
+  const auto scheme = [&](const std::string& more) {
+    return of(R"({"quant_method":"compressed-tensors","format":"pack-quantized",)"
+              R"("transform_config":{},"config_groups":{"group_0":{"weights":{"num_bits":4,)" +
+              more + "}}}}");
+  };
+  EXPECT_FALSE(scheme(R"("symmetric":false)").is_symmetric);
+  for (const char* order : {"\"group\"", "\"dynamic\"", "true"}) {
+    EXPECT_TRUE(scheme(std::string(R"("actorder":)") + order).has_group_index) << order;
+  }
+  for (const char* order : {"\"weight\"", "\"static\"", "false", "null"}) {
+    EXPECT_FALSE(scheme(std::string(R"("actorder":)") + order).has_group_index) << order;
+  }
 }
 
 TEST(ModelConfig, quantization_that_cannot_run_is_refused_by_field_and_value) {
@@ -235,6 +252,12 @@ TEST(ModelConfig, quantization_that_cannot_run_is_refused_by_field_and_value) {
   EXPECT_EQ(refusal(at + R"({"quant_method":"compressed-tensors","format":"marlin-24"})"),
             in + "format \"marlin-24\" is not supported; supported are int-quantized, "
                  "pack-quantized, float-quantized, naive-quantized");
+  EXPECT_EQ(refusal(at + R"({"quant_method":"gptq","bits":4,"dynamic":{"-:.*mlp.*":{}}})"),
+            in + R"(dynamic {"-:.*mlp.*":{}} is not supported; supported are none)");
+  EXPECT_EQ(refusal(at + R"({"quant_method":"compressed-tensors","format":"pack-quantized",)"
+                         R"("transform_config":{"config_groups":{"R1":{}}}})"),
+            in + R"(transform_config {"config_groups":{"R1":{}}} is not supported; supported are )"
+                 "none");
   EXPECT_EQ(refusal(at + "[]"), "config.json: quantization_config is not an object");
 }
 

@@ -18,6 +18,8 @@ constexpr std::array<std::pair<std::string_view, Method>, 4> kMethods = {{
     {"compressed-tensors", Method::kCompressedTensors},
 }};
 
+constexpr std::size_t kShownBytesMax = 200;
+
 Status unsupported(const ConfigFields& fields, std::string_view field, std::string_view value,
                    std::string_view supported) {
   return error(StatusCode::kUnimplemented, "%s: %s %s is not supported; supported are %s",
@@ -30,10 +32,17 @@ ConfigFields child(const ConfigFields& fields, const char* name) {
   return {std::make_shared<const ConfigJson>(ConfigJson{object}), fields.path() + ": " + name};
 }
 
+// What would change the numbers of a layer in a way that we do not compute.
+Status refuse_given(const ConfigFields& fields, const char* name) {
+  const Json* found = fields.object().find(name);
+  if (found == nullptr || found->empty() || *found == false) return absl::OkStatus();
+  return unsupported(fields, name, found->dump().substr(0, kShownBytesMax), "none");
+}
+
 // Signed, for -1 means that all of a row is one group.
 Status read_group(ConfigFields& fields, QuantizationConfig& config) {
   double size = -1;
-  fields.read("group_size", size);
+  fields.read_any({"q_group_size", "group_size"}, size);
   constexpr double kGroupMax = 1 << 20;
   if (size != -1 && !(size >= 8 && size <= kGroupMax && size == static_cast<uint32_t>(size))) {
     fields.fail(absl::StrFormat("group_size is %g, not -1 or a count in [8, %g]", size, kGroupMax));
@@ -66,7 +75,9 @@ Status read_gptq(ConfigFields& fields, QuantizationConfig& config) {
   std::string format = "gptq";
   fields.read("bits", config.bits);
   fields.read("checkpoint_format", format);
+  fields.read("desc_act", config.has_group_index);
   TRIREME_RETURN_IF_ERROR(read_group(fields, config));
+  TRIREME_RETURN_IF_ERROR(refuse_given(fields, "dynamic"));
   if (config.bits != 4 && config.bits != 8) {
     return unsupported(fields, "bits", std::to_string(config.bits), "4 and 8");
   }
@@ -89,15 +100,27 @@ Status read_awq(ConfigFields& fields, QuantizationConfig& config) {
   return absl::OkStatus();
 }
 
+// Whether weights were quantised in another order than they lie; "static" and "weight" are orders
+// of the work alone.
+StatusOr<bool> is_ordered_by_group(const ConfigFields& fields) {
+  const Json* order = fields.object().find("actorder");
+  if (order == nullptr) return false;
+  if (order->is_boolean()) return order->get<bool>();
+  const std::string name = order->is_string() ? order->get<std::string>() : order->dump();
+  if (name == "group" || name == "dynamic") return true;
+  if (name == "weight" || name == "static") return false;
+  return unsupported(fields, "actorder", name, "group, weight, dynamic, static");
+}
+
 // Weights of one group of layers; the groups must agree in what matters to us.
 Status read_scheme(ConfigFields fields, QuantizationConfig& config) {
   std::string type = "int";
   std::string strategy = "channel";
-  bool is_symmetric = true;
   fields.read("num_bits", config.bits);
   fields.read("type", type);
   fields.read("strategy", strategy);
-  fields.read("symmetric", is_symmetric);
+  fields.read("symmetric", config.is_symmetric);
+  TRIREME_ASSIGN_OR_RETURN(config.has_group_index, is_ordered_by_group(fields));
   config.group_columns = 0;
   if (strategy == "group") TRIREME_RETURN_IF_ERROR(read_group(fields, config));
   std::vector<uint32_t> block;
@@ -109,11 +132,11 @@ Status read_scheme(ConfigFields fields, QuantizationConfig& config) {
   }
   const std::string what =
       absl::StrFormat("weights of type %s with %u bits, strategy %s%s", type, config.bits, strategy,
-                      is_symmetric ? "" : ", asymmetric");
+                      config.is_symmetric ? "" : ", asymmetric");
   const bool is_float8 = type == "float" && config.bits == 8;
   const bool is_int4 = type == "int" && config.bits == 4 && config.is_packed &&
                        (strategy == "group" || strategy == "channel");
-  const bool is_int8 = type == "int" && config.bits == 8 && is_symmetric &&
+  const bool is_int8 = type == "int" && config.bits == 8 && config.is_symmetric &&
                        (config.is_packed || strategy == "channel");
   if (is_float8 || is_int4 || is_int8) return absl::OkStatus();
   return unsupported(fields, "scheme", what,
@@ -131,13 +154,15 @@ Status read_compressed_tensors(ConfigFields& fields, QuantizationConfig& config)
     return unsupported(fields, "format", "\"" + format + "\"",
                        "int-quantized, pack-quantized, float-quantized, naive-quantized");
   }
+  TRIREME_RETURN_IF_ERROR(refuse_given(fields, "transform_config"));
   const ConfigFields groups = child(fields, "config_groups");
   QuantizationConfig first;
   for (const auto& [name, group] : groups.object().value.items()) {
     QuantizationConfig read = config;
     TRIREME_RETURN_IF_ERROR(read_scheme(child(child(groups, name.c_str()), "weights"), read));
     if (first.bits == 0) first = read;
-    if (first.bits != read.bits || first.group_columns != read.group_columns) {
+    if (first.bits != read.bits || first.group_columns != read.group_columns ||
+        first.is_symmetric != read.is_symmetric || first.has_group_index != read.has_group_index) {
       return unsupported(fields, "config_groups", "with different weights", "those that agree");
     }
   }

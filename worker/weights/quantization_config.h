@@ -21,6 +21,10 @@ struct QuantizationConfig {
   uint32_t group_columns = 0;  // That share a scale; 0: all of a row.
   // compressed-tensors: codes lie as bytes (int-quantized), not in words (pack-quantized).
   bool is_packed = false;
+  // compressed-tensors: no zero points; where it is false they must be there.
+  bool is_symmetric = true;
+  // Groups are not in order (act-order): the group of each column must be there.
+  bool has_group_index = false;
   // GPTQ of the first version stores zeros less one.
   bool zeros_lack_one = false;
   // fp8: rows and columns that share a scale (weight_block_size); 0: one scale for all, or each

@@ -1,6 +1,8 @@
 #include "worker/weights/quantized_formats.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 
 #include "worker/weights/byte_codes.h"
 #include "worker/weights/packed_groups.h"
@@ -12,6 +14,8 @@ using Method = QuantizationMethod;
 using MatrixPtr = std::shared_ptr<const QuantizedMatrix>;
 
 int64_t up(uint64_t count, uint64_t by) { return static_cast<int64_t>((count + by - 1) / by); }
+
+constexpr uint32_t kNoGroup = ~0U;  // -1
 
 Status wrong_dtype(const TensorView& tensor, std::string_view expected) {
   return error(StatusCode::kInvalidArgument, "tensor \"%s\" has dtype %s, not %s", tensor.name,
@@ -61,25 +65,48 @@ class LayerTensors {
     }
     return StoredWords(tensor);
   }
-  [[nodiscard]] StatusOr<StoredFloats> floats(const char* name,
+  [[nodiscard]] StatusOr<StoredFloats> scales(const char* name,
                                               std::initializer_list<int64_t> shape) const {
     TRIREME_ASSIGN_OR_RETURN(const TensorView tensor, tensors_.require(layer_ + name, shape));
-    return as_floats(tensor);
+    return as_scales(tensor);
   }
-  [[nodiscard]] static StatusOr<StoredFloats> as_floats(const TensorView& tensor) {
+  [[nodiscard]] static StatusOr<StoredFloats> as_scales(const TensorView& tensor) {
     const std::optional<Element> element = float_element(tensor.dtype);
     if (!element) return wrong_dtype(tensor, "F32, BF16 or F16");
-    return StoredFloats(tensor, *element);
+    const StoredFloats scales(tensor, *element);
+    const uint64_t count = tensor.bytes.size() / size_of(tensor.dtype);
+    for (uint64_t i = 0; i < count; ++i) {
+      if (std::isfinite(scales[i])) continue;
+      return error(StatusCode::kInvalidArgument, "tensor \"%s\": scale %d is %g, no finite number",
+                   tensor.name, i, scales[i]);
+    }
+    return scales;
   }
 
-  // The groups of the columns where the checkpoint lists them and they are not simply in order.
-  [[nodiscard]] StatusOr<std::vector<uint32_t>> group_index(const char* name) const {
-    std::vector<uint32_t> groups;
-    if (tensors_.find(layer_ + name) == nullptr) return groups;
+  // The groups of the columns where they are not simply in order. `unset` in all of them is what
+  // tools write for "in order".
+  [[nodiscard]] StatusOr<std::vector<uint32_t>> group_index(const char* name,
+                                                            uint32_t unset) const {
+    const bool is_needed = config_.has_group_index && group_count() > 1;
+    if (!is_needed && tensors_.find(layer_ + name) == nullptr) return std::vector<uint32_t>();
     TRIREME_ASSIGN_OR_RETURN(const StoredWords stored, words(name, {columns_}));
+    std::vector<uint32_t> groups(columns_);
+    for (uint32_t column = 0; column < columns_; ++column) groups[column] = stored[column];
+    const auto is_unset = [&](uint32_t group) { return group == unset; };
+    if (std::ranges::all_of(groups, is_unset)) groups.clear();
+    TRIREME_RETURN_IF_ERROR(check_groups(name, groups));
     bool is_in_order = true;
-    for (uint32_t column = 0; column < columns_; ++column) {
-      const uint32_t group = stored[column];
+    for (uint32_t column = 0; column < groups.size(); ++column) {
+      is_in_order = is_in_order && groups[column] == column / group_columns();
+    }
+    if (is_in_order) groups.clear();
+    return groups;
+  }
+
+  [[nodiscard]] Status check_groups(const char* name, const std::vector<uint32_t>& groups) const {
+    std::vector<uint32_t> counts(group_count());
+    for (uint32_t column = 0; column < groups.size(); ++column) {
+      const uint32_t group = groups[column];
       if (group >= group_count()) {
         return error(
             StatusCode::kInvalidArgument,
@@ -88,11 +115,36 @@ class LayerTensors {
             layer_, name, static_cast<int32_t>(group), column, group_columns(), columns_,
             group_count());
       }
-      is_in_order = is_in_order && group == column / group_columns();
-      groups.push_back(group);
+      ++counts[group];
     }
-    if (is_in_order) groups.clear();
-    return groups;
+    const auto largest = std::ranges::max_element(counts);
+    if (*largest <= group_columns()) return absl::OkStatus();
+    return error(StatusCode::kInvalidArgument,
+                 "tensor \"%s%s\": group %d has %d columns, but group_size is %d", layer_, name,
+                 largest - counts.begin(), *largest, group_columns());
+  }
+
+  // AutoAWQ's ScaledActivation: the layer after it has rows that were divided by these.
+  [[nodiscard]] Status refuse_scaled_activation() const {
+    constexpr std::array kNames = {"act", "gelu_impl", "activation_fn"};
+    const std::string block = layer_.substr(0, layer_.rfind('.') + 1);
+    for (const char* name : kNames) {
+      const std::string scales = block + name + ".scales";
+      if (tensors_.find(scales) == nullptr) continue;
+      return error(StatusCode::kUnimplemented,
+                   "tensor \"%s\": scales of an activation (AWQ) are not supported", scales);
+    }
+    return absl::OkStatus();
+  }
+
+  // Zero points where the scheme has none.
+  [[nodiscard]] Status refuse_zero_points() const {
+    const TensorView* zeros = tensors_.find(layer_ + ".weight_zero_point");
+    if (zeros == nullptr) return absl::OkStatus();
+    const auto is_zero = [](std::byte byte) { return byte == std::byte{}; };
+    if (std::ranges::all_of(zeros->bytes, is_zero)) return absl::OkStatus();
+    return error(StatusCode::kInvalidArgument,
+                 "tensor \"%s\" is not all zero, but config.json says symmetric", zeros->name);
   }
 
   [[nodiscard]] Status check_divides(const char* what, uint32_t count) const {
@@ -109,7 +161,7 @@ class LayerTensors {
                              words(".qweight", {up(columns_, codes_per_word()), rows_}));
     made.codes.row_stride = 1;
     made.codes.column_stride = rows_;
-    TRIREME_ASSIGN_OR_RETURN(made.scales, floats(".scales", {groups_of_rows, rows_}));
+    TRIREME_ASSIGN_OR_RETURN(made.scales, scales(".scales", {groups_of_rows, rows_}));
     made.scale_row_stride = 1;
     made.scale_group_stride = rows_;
     const uint32_t row_words = rows_ / codes_per_word();
@@ -118,11 +170,12 @@ class LayerTensors {
     made.zeros.row_stride = 1;
     made.zeros.column_stride = row_words;
     made.zero_add = config_.zeros_lack_one ? 1 : 0;
-    TRIREME_ASSIGN_OR_RETURN(made.group_of_column, group_index(".g_idx"));
+    TRIREME_ASSIGN_OR_RETURN(made.group_of_column, group_index(".g_idx", 0));
     return make_packed_groups(std::move(made));
   }
 
   [[nodiscard]] StatusOr<MatrixPtr> open_awq() const {
+    TRIREME_RETURN_IF_ERROR(refuse_scaled_activation());
     TRIREME_RETURN_IF_ERROR(check_divides("rows", rows_));
     PackedGroups made = groups();
     const int64_t groups_of_rows = group_count();
@@ -134,7 +187,7 @@ class LayerTensors {
     made.codes.column_stride = row_words;
     made.zeros = made.codes;
     TRIREME_ASSIGN_OR_RETURN(made.zeros.words, words(".qzeros", {groups_of_rows, row_words}));
-    TRIREME_ASSIGN_OR_RETURN(made.scales, floats(".scales", {groups_of_rows, rows_}));
+    TRIREME_ASSIGN_OR_RETURN(made.scales, scales(".scales", {groups_of_rows, rows_}));
     made.scale_row_stride = 1;
     made.scale_group_stride = rows_;
     return make_packed_groups(std::move(made));
@@ -146,10 +199,10 @@ class LayerTensors {
     TRIREME_ASSIGN_OR_RETURN(made.codes.words, words(".weight_packed", {rows_, row_words}));
     made.codes.row_stride = static_cast<uint64_t>(row_words);
     made.codes.column_stride = 1;
-    TRIREME_ASSIGN_OR_RETURN(made.scales, floats(".weight_scale", {rows_, group_count()}));
+    TRIREME_ASSIGN_OR_RETURN(made.scales, scales(".weight_scale", {rows_, group_count()}));
     made.scale_row_stride = group_count();
     made.scale_group_stride = 1;
-    if (tensors_.find(layer_ + ".weight_zero_point") != nullptr) {
+    if (!config_.is_symmetric || tensors_.find(layer_ + ".weight_zero_point") != nullptr) {
       TRIREME_ASSIGN_OR_RETURN(
           made.zeros.words,
           words(".weight_zero_point", {up(rows_, codes_per_word()), group_count()}));
@@ -157,7 +210,7 @@ class LayerTensors {
       made.zeros.row_stride = group_count();
       made.zeros.column_stride = 1;
     }
-    TRIREME_ASSIGN_OR_RETURN(made.group_of_column, group_index(".weight_g_idx"));
+    TRIREME_ASSIGN_OR_RETURN(made.group_of_column, group_index(".weight_g_idx", kNoGroup));
     return make_packed_groups(std::move(made));
   }
 
@@ -169,11 +222,12 @@ class LayerTensors {
                    .column_count = columns_,
                    .is_float8 = weight.dtype == DType::kF8E4M3};
     if (!made.is_float8 && weight.dtype != DType::kI8) return wrong_dtype(weight, "I8 or F8_E4M3");
+    TRIREME_RETURN_IF_ERROR(refuse_zero_points());
     const bool is_inverse = tensors_.find(layer_ + ".weight_scale_inv") != nullptr;
     const std::string name = layer_ + (is_inverse ? ".weight_scale_inv" : ".weight_scale");
     const TensorView* scales = tensors_.find(name);
     if (scales == nullptr) return tensors_.require(name, {}).status();
-    TRIREME_ASSIGN_OR_RETURN(made.scales, as_floats(*scales));
+    TRIREME_ASSIGN_OR_RETURN(made.scales, as_scales(*scales));
     TRIREME_RETURN_IF_ERROR(cut_into_blocks(*scales, made));
     return make_byte_codes(std::move(made));
   }

@@ -3,17 +3,18 @@
 // ".weight".
 //
 //   gptq                LAYER.qweight [in · bits / 32][out], qzeros [groups][out · bits / 32],
-//                       scales [groups][out], g_idx [in] (act-order; may be absent)
+//                       scales [groups][out], g_idx [in] (needed with desc_act; all 0: in order)
 //   awq                 LAYER.qweight [in][out / 8], qzeros [groups][out / 8], scales [groups][out]
 //   compressed-tensors  LAYER.weight as int8 or float8, weight_scale [out] or [out][1];
 //                       packed: weight_packed [out][in · bits / 32], weight_scale [out][groups],
-//                       weight_zero_point [out · bits / 32][groups], weight_g_idx [in]
+//                       weight_zero_point [out · bits / 32][groups] (needed where asymmetric),
+//                       weight_g_idx [in] (needed with actorder group; all -1: in order)
 //   fp8                 LAYER.weight as float8, weight_scale or weight_scale_inv: of one value, one
 //                       for each row, or one for each block
 //
 // Int8 codes by rows and int4 codes by groups are computed as they are; the others (fp8, 8 bits in
-// words) are decoded. Scales of activations in the checkpoint are not read: rows of activations
-// bring their own. Threads: const.
+// words) are decoded. Scales of activations in the checkpoint (input_scale) are not read: rows of
+// activations bring their own. Threads: const.
 #pragma once
 
 #include <memory>

@@ -26,7 +26,8 @@ class QuantizedFormats : public testing::Test {
  protected:
   // What opening a layer of 16 rows and 32 columns says.
   [[nodiscard]] std::string refusal(const QuantizationConfig& config,
-                                    const std::vector<Tensor>& tensors) {
+                                    const std::vector<Tensor>& tensors,
+                                    const std::string& layer = "a") {
     std::string header;
     std::string data;
     for (const Tensor& tensor : tensors) {
@@ -49,7 +50,11 @@ class QuantizedFormats : public testing::Test {
         directory_.write("model.safetensors", safetensors_bytes("{" + header + "}", data));
     const auto file = Safetensors::open_file(path);
     EXPECT_TRUE(file.ok()) << file.status();
-    const auto matrix = open_quantized(*file, config, "a", 16, 32);
+    const auto matrix = open_quantized(*file, config, layer, 16, 32);
+    last_groups_.clear();
+    for (uint32_t column = 0; matrix.ok() && column < 32; column += 16) {
+      last_groups_.push_back((*matrix)->group_of(column));
+    }
     std::string message(matrix.status().message());
     if (const std::size_t at = message.find("tensor "); at != std::string::npos) {
       message.erase(0, at);
@@ -58,8 +63,10 @@ class QuantizedFormats : public testing::Test {
   }
 
   TestDirectory directory_;
+  std::vector<uint32_t> last_groups_;  // Of columns 0 and 16.
 };
 
+using std::string_literals::operator""s;
 using Method = QuantizationMethod;
 
 constexpr QuantizationConfig kGptq{
@@ -70,6 +77,8 @@ constexpr QuantizationConfig kPacked{
     .method = Method::kCompressedTensors, .bits = 4, .group_columns = 16, .is_packed = true};
 
 const Tensor kGptqCodes{"qweight", "I32", {4, 16}};
+const Tensor kPackedCodes{"weight_packed", "I32", {16, 4}};
+const Tensor kPackedScales{"weight_scale", "BF16", {16, 2}};
 const Tensor kZeros{"qzeros", "I32", {2, 2}};
 const Tensor kScales{"scales", "F16", {2, 16}};
 
@@ -126,6 +135,72 @@ TEST_F(QuantizedFormats, a_column_of_a_group_that_does_not_exist_is_named) {
                               "columns makes 2 groups",
                               wrong));
   }
+}
+
+std::string words_of(const std::vector<int32_t>& words) {
+  return {reinterpret_cast<const char*>(words.data()), sizeof(int32_t) * words.size()};
+}
+
+TEST_F(QuantizedFormats, columns_in_another_order_need_the_tensor_that_lists_it) {
+  QuantizationConfig gptq = kGptq, packed = kPacked;
+  gptq.has_group_index = packed.has_group_index = true;
+  EXPECT_EQ(refusal(gptq, {kGptqCodes, kZeros, kScales}),
+            "tensor \"a.g_idx\" is missing in the weights");
+  EXPECT_EQ(refusal(packed, {kPackedCodes, kPackedScales}),
+            "tensor \"a.weight_g_idx\" is missing in the weights");
+  gptq.group_columns = 0;
+  EXPECT_EQ(refusal(gptq, {kGptqCodes, {"qzeros", "I32", {1, 2}}, {"scales", "F16", {1, 16}}}), "")
+      << "one group has no order";
+}
+
+TEST_F(QuantizedFormats, groups_that_are_not_set_are_in_order) {
+  EXPECT_EQ(refusal(kGptq, {kGptqCodes, kZeros, kScales, {"g_idx", "I32", {32}}}), "");
+  EXPECT_EQ(last_groups_, std::vector<uint32_t>({0, 1}));
+  const std::string unset = words_of(std::vector<int32_t>(32, -1));
+  EXPECT_EQ(refusal(kPacked, {kPackedCodes, kPackedScales, {"weight_g_idx", "I32", {32}, unset}}),
+            "");
+  EXPECT_EQ(last_groups_, std::vector<uint32_t>({0, 1}));
+}
+
+TEST_F(QuantizedFormats, a_group_of_too_many_columns_is_named) {
+  std::vector<int32_t> groups(32, 0);
+  std::fill(groups.begin() + 16, groups.end(), 1);
+  groups[31] = 0;
+  EXPECT_EQ(refusal(kGptq, {kGptqCodes, kZeros, kScales, {"g_idx", "I32", {32}, words_of(groups)}}),
+            "tensor \"a.g_idx\": group 0 has 17 columns, but group_size is 16");
+}
+
+TEST_F(QuantizedFormats, zero_points_are_there_where_the_scheme_has_them_and_only_there) {
+  QuantizationConfig asymmetric = kPacked;
+  asymmetric.is_symmetric = false;
+  EXPECT_EQ(refusal(asymmetric, {kPackedCodes, kPackedScales}),
+            "tensor \"a.weight_zero_point\" is missing in the weights");
+  const Tensor codes{"weight", "I8", {16, 32}}, scales{"weight_scale", "F32", {16, 1}};
+  EXPECT_EQ(refusal(kBytes, {codes, scales, {"weight_zero_point", "I8", {16, 1}}}), "");
+  EXPECT_EQ(refusal(kBytes, {codes, scales, {"weight_zero_point", "I8", {16, 1}, "\0\3"s}}),
+            "tensor \"a.weight_zero_point\" is not all zero, but config.json says symmetric");
+}
+
+TEST_F(QuantizedFormats, scales_of_an_activation_are_named) {
+  for (const std::string name : {"act.scales", "gelu_impl.scales", "activation_fn.scales"}) {
+    EXPECT_EQ(refusal(kAwq,
+                      {{"m.qweight", "I32", {32, 2}},
+                       {"m.qzeros", "I32", {2, 2}},
+                       {"m.scales", "F16", {2, 16}},
+                       {name, "F16", {32}}},
+                      "a.m"),
+              "tensor \"a." + name + "\": scales of an activation (AWQ) are not supported");
+  }
+}
+
+TEST_F(QuantizedFormats, scales_that_are_no_numbers_are_named) {
+  std::string halves(64, '\0');
+  halves.replace(6, 2, "\x00\x7e"s);
+  EXPECT_EQ(refusal(kGptq, {kGptqCodes, kZeros, {"scales", "F16", {2, 16}, halves}}),
+            "tensor \"a.scales\": scale 3 is nan, no finite number");
+  EXPECT_EQ(refusal(kBytes, {{"weight", "I8", {16, 32}},
+                             {"weight_scale", "F32", {16, 1}, "\0\0\x80\x7f"s}}),
+            "tensor \"a.weight_scale\": scale 0 is inf, no finite number");
 }
 
 TEST(Float8, is_the_number_of_its_bits) {
