@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 
 #include "common/check.h"
@@ -12,6 +13,17 @@ namespace {
 
 constexpr float kRoundingMagic = 12582912.0F;  // 1.5 · 2^23: adding it rounds to an integer.
 
+// Of all values, the sign apart; NaN where one is no finite number.
+float largest_magnitude(std::span<const float> values) {
+  constexpr uint32_t kInfinity = 0x7f800000U;
+  uint32_t largest = 0;
+  for (const float value : values) {
+    largest = std::max(largest, std::bit_cast<uint32_t>(value) & 0x7fffffffU);
+  }
+  return largest < kInfinity ? std::bit_cast<float>(largest) : NAN;
+}
+
+// With its sign.
 float largest_of(std::span<const float> values) {
   float largest = 0;
   for (const float value : values) {
@@ -25,10 +37,10 @@ float largest_of(std::span<const float> values) {
 float quantize_int8(std::span<const float> values, std::span<uint8_t> codes) {
   constexpr float kCodeMax = 127.0F;
   constexpr float kTiny = 1e-30F;
-  const float largest = std::abs(largest_of(values));
+  const float largest = largest_magnitude(values);
   if (!(largest > kTiny)) {
     std::ranges::fill(codes, uint8_t{128});
-    return 0.0F;
+    return std::isnan(largest) ? NAN : 0.0F;
   }
   const float inverse = kCodeMax / largest;
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -43,6 +55,10 @@ uint16_t quantize_int4(std::span<const float> values, float unit, Int4Error erro
   TRIREME_CHECK(values.size() <= kInt4GroupMax, "groups are this large at most");
   constexpr float kFactors[] = {1.0F, 1.06F, 0.94F, 0.88F, 0.82F, 0.76F};
   constexpr uint32_t kLanes = 16;
+  if (std::isnan(largest_magnitude(values)) || std::isnan(unit)) {
+    std::ranges::fill(codes, uint8_t{8});
+    return float16_of(NAN);
+  }
   const float exact = largest_of(values) / -8.0F / unit;
   std::array<float, kInt4GroupMax> padded = {};
   std::ranges::copy(values, padded.begin());
@@ -69,6 +85,7 @@ uint16_t quantize_int4(std::span<const float> values, float unit, Int4Error erro
 
 float scale_unit_for(float largest_scale) {
   constexpr int kExponentMax = 14;  // Of fp16 it is 15.
+  if (std::isnan(largest_scale)) return NAN;
   if (!(largest_scale > 0) || !std::isfinite(largest_scale)) return 1.0F;
   int exponent = 0;
   std::frexp(largest_scale, &exponent);

@@ -1,4 +1,5 @@
-// Weights as whole numbers, made on load. Pure.
+// Weights as whole numbers, made on load. Where one of the values is no finite number, the scale is
+// NaN, and so is all that is computed with it. Pure.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,9 @@ using Int4Error = float (*)(const float* values, uint32_t count, float scale);
 [[nodiscard]] uint16_t quantize_int4(std::span<const float> values, float unit, Int4Error error_of,
                                      std::span<uint8_t> codes);
 
-// A power of two in which scales up to largest_scale are fp16 numbers, the small ones too.
+// A power of two in which scales up to largest_scale are fp16 numbers, the small ones too. NaN of
+// NaN: kernels without an instruction for fp16 read its NaN as a number, so a matrix with one has
+// it here.
 [[nodiscard]] float scale_unit_for(float largest_scale);
 
 }  // namespace trireme::worker

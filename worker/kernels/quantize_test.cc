@@ -39,6 +39,18 @@ TEST(Quantize, int8_of_zeros_is_zeros) {
   EXPECT_EQ(codes, std::vector<uint8_t>(5, 128));
 }
 
+TEST(Quantize, the_scale_of_values_that_are_no_numbers_is_none_either) {
+  for (const float bad : {NAN, -NAN, INFINITY, -INFINITY}) {
+    auto values = random_values(64, 2, 0.1);
+    values[63] = bad;
+    std::vector<uint8_t> codes(values.size());
+    EXPECT_TRUE(std::isnan(quantize_int8(values, codes)));
+    EXPECT_TRUE(std::isnan(float_of_float16(quantize_int4(values, 1.0F, kError, codes))));
+    EXPECT_EQ(codes, std::vector<uint8_t>(64, 8));
+  }
+  EXPECT_TRUE(std::isnan(scale_unit_for(NAN)));
+}
+
 TEST(Quantize, int4_of_sixteenths_is_exact) {
   std::vector<float> values;
   for (int i = -8; i < 8; ++i) values.push_back(static_cast<float>(i) * 0.0625F);

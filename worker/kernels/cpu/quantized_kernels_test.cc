@@ -307,6 +307,28 @@ TEST_P(QuantizedKernels, a_row_with_a_nan_or_an_infinity_gives_nan_and_its_neigh
   }
 }
 
+TEST_P(QuantizedKernels, a_weight_that_is_no_number_is_seen_in_what_is_computed_with_it) {
+  constexpr uint32_t in = 200;
+  constexpr uint32_t out = 70;
+  for (const float bad : {NAN, -NAN, INFINITY, -INFINITY}) {
+    for (const Element element : {Element::kFloat32, Element::kBfloat16}) {
+      auto weight = random_values(std::size_t{out} * in, 5);
+      weight[33 * in + 150] = bad;
+      std::vector<uint16_t> halves(weight.size());
+      std::ranges::transform(weight, halves.begin(), bfloat16_of);
+      MatrixSlice slice = slice_of_floats(weight, out);
+      slice.element = element;
+      if (element == Element::kBfloat16) slice.data = halves.data();
+      auto linear = device_.load_linear({.parts = {slice}});
+      ASSERT_TRUE(linear.ok());
+      for (const uint32_t rows : {1U, 5U, 40U}) {
+        const auto got = run_linear(**linear, random_values(std::size_t{rows} * in, 6), rows);
+        for (uint32_t row = 0; row < rows; ++row) EXPECT_TRUE(std::isnan(got[row * out + 33]));
+      }
+    }
+  }
+}
+
 TEST_P(QuantizedKernels, a_layer_that_keeps_its_precision_is_not_rounded) {
   const auto weight = random_values(std::size_t{40} * 50, 1);
   auto linear =

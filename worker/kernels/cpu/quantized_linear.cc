@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <numeric>
 
 #include "common/check.h"
@@ -62,6 +63,7 @@ float read_int8(const SourceRow& row, std::span<float> values, std::span<uint8_t
   return part.quantized->scale(part.row_begin + row.row, 0);
 }
 
+// NaN where weights to be quantised have one that is no finite number.
 float largest_scale(const LinearSource& source, const Int4Groups& groups, uint32_t panel) {
   float largest = 0;
   for (uint32_t lane = 0; lane < kPanelColumns; ++lane) {
@@ -69,7 +71,9 @@ float largest_scale(const LinearSource& source, const Int4Groups& groups, uint32
     if (row.part == nullptr) continue;
     if (!groups.is_of_checkpoint()) {
       // The search for the best scale goes a little beyond an eighth.
-      largest = std::max(largest, largest_magnitude(row) / 7.0F);
+      const float magnitude = largest_magnitude(row);
+      if (!std::isfinite(magnitude)) return NAN;
+      largest = std::max(largest, magnitude / 7.0F);
       continue;
     }
     for (const uint32_t group : groups.source_groups) {
@@ -163,6 +167,8 @@ float scale_unit_of(const LinearSource& source, const Int4Groups& groups, uint32
   std::vector<float> largest(panel_count);
   pool.run(panel_count,
            [&](uint32_t panel) { largest[panel] = largest_scale(source, groups, panel); });
+  const auto is_nan = [](float scale) { return std::isnan(scale); };
+  if (std::ranges::any_of(largest, is_nan)) return scale_unit_for(NAN);
   return scale_unit_for(*std::ranges::max_element(largest));
 }
 

@@ -1,6 +1,7 @@
 #include "worker/kernels/cpu/source_rows.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -58,9 +59,11 @@ float largest_magnitude(const SourceRow& row) {
   }
   std::vector<float> values(part.column_count);
   read_row(row, values);
-  float largest = 0;
-  for (const float value : values) largest = std::max(largest, std::abs(value));
-  return largest;
+  uint32_t largest = 0;
+  for (const float value : values) {
+    largest = std::max(largest, std::bit_cast<uint32_t>(value) & 0x7fffffffU);
+  }
+  return std::bit_cast<float>(largest);
 }
 
 }  // namespace trireme::worker::cpu
