@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 namespace trireme::worker {
 namespace {
@@ -22,34 +23,46 @@ std::vector<int> share(std::span<const int> allowed, const LocalWorkers& workers
           allowed.begin() + static_cast<std::ptrdiff_t>(end)};
 }
 
+// One list of `bind`.
+StatusOr<std::vector<int>> read_list(const std::string& bind, std::string_view list,
+                                     std::span<const int> allowed) {
+  std::optional<std::vector<int>> cpus = parse_cpu_list(list);
+  if (!cpus) {
+    return error(StatusCode::kInvalidArgument,
+                 "--cpu-threads-bind %s: \"%s\" is not auto, nobind or a list of cores like 0-3,8",
+                 bind, list);
+  }
+  for (auto cpu = cpus->begin(); cpu != cpus->end(); ++cpu) {
+    if (std::ranges::find(allowed, *cpu) == allowed.end()) {
+      return error(StatusCode::kInvalidArgument,
+                   "--cpu-threads-bind %s: core %d is not one that this process may use: it has %s",
+                   bind, *cpu, cpu_list_text(allowed));
+    }
+    if (std::find(cpus->begin(), cpu, *cpu) != cpu) {
+      return error(StatusCode::kInvalidArgument,
+                   "--cpu-threads-bind %s: core %d is twice in a list: a core has one thread", bind,
+                   *cpu);
+    }
+  }
+  return *std::move(cpus);
+}
+
 StatusOr<std::vector<int>> list_of_worker(const std::string& bind, std::span<const int> allowed,
                                           const LocalWorkers& workers) {
-  std::string_view lists = bind;
-  std::string_view mine;
-  uint32_t count = 0;
-  while (!lists.empty()) {
-    const std::string_view list = next_part(lists, '|');
-    if (count++ == workers.index) mine = list;
-  }
-  if (count <= workers.index) {
+  const auto count = 1 + static_cast<uint32_t>(std::ranges::count(bind, '|'));
+  if (count != workers.count) {
     return error(StatusCode::kInvalidArgument,
                  "--cpu-threads-bind %s has %u lists, this node has %u workers", bind, count,
                  workers.count);
   }
-  std::optional<std::vector<int>> cpus = parse_cpu_list(mine);
-  if (!cpus) {
-    return error(StatusCode::kInvalidArgument,
-                 "--cpu-threads-bind: \"%s\" is not auto, nobind or a list of cores like 0-3,8",
-                 mine);
+  std::string_view lists = bind;
+  std::vector<int> mine;
+  for (uint32_t index = 0; index < count; ++index) {
+    TRIREME_ASSIGN_OR_RETURN(std::vector<int> cpus,
+                             read_list(bind, next_part(lists, '|'), allowed));
+    if (index == workers.index) mine = std::move(cpus);
   }
-  for (const int cpu : *cpus) {
-    if (std::ranges::find(allowed, cpu) == allowed.end()) {
-      return error(StatusCode::kInvalidArgument,
-                   "--cpu-threads-bind: core %d is not one that this process may use: it has %s",
-                   cpu, cpu_list_text(allowed));
-    }
-  }
-  return *std::move(cpus);
+  return mine;
 }
 
 }  // namespace

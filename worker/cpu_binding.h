@@ -5,7 +5,7 @@
 //             CPU time than there are cores, so many threads as it grants, unbound: which cores
 //             other containers use cannot be known
 //   nobind    all cores of the process, no thread bound
-//   0-3|4-7   one list per worker of the node
+//   0-3|4-7   one list per worker of the node, no more and no fewer; workers may share a core
 // The workers of a node are numbered engine by engine, and by rank within an engine.
 // Pure.
 #pragma once

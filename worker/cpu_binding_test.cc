@@ -43,13 +43,24 @@ TEST(CpuBinding, lists_are_taken_by_worker) {
 }
 
 TEST(CpuBinding, bad_lists_are_refused_by_name) {
-  for (const char* bind : {"x", "3-1", "0-", "-1", "1.5", "0--1", "99999"}) {
+  for (const char* bind :
+       {"x", "3-1", "0-", "-1", "1.5", "0--1", "99999", "0,", ",0", "0,,1", "0,0", "0-2,1"}) {
     const auto out = cores_of_worker(bind, kMachine, {0, 1});
     EXPECT_NE(std::string(out.status().message()).find("--cpu-threads-bind"), std::string::npos)
         << bind;
   }
   EXPECT_EQ(std::string(cores_of_worker("5", kMachine, {0, 1}).status().message()),
-            "--cpu-threads-bind: core 5 is not one that this process may use: it has 0-3,8-10");
+            "--cpu-threads-bind 5: core 5 is not one that this process may use: it has 0-3,8-10");
+  EXPECT_EQ(std::string(cores_of_worker("0,0", kMachine, {0, 1}).status().message()),
+            "--cpu-threads-bind 0,0: core 0 is twice in a list: a core has one thread");
+  for (const char* bind : {"0|", "|0", "0|1,"}) {
+    const std::string part(bind == std::string("0|1,") ? "1," : "");
+    EXPECT_EQ(std::string(cores_of_worker(bind, kMachine, {0, 2}).status().message()),
+              "--cpu-threads-bind " + std::string(bind) + ": \"" + part +
+                  "\" is not auto, nobind or a list of cores like 0-3,8");
+  }
+  EXPECT_EQ(std::string(cores_of_worker("0|1", kMachine, {0, 1}).status().message()),
+            "--cpu-threads-bind 0|1 has 2 lists, this node has 1 workers");
   EXPECT_EQ(std::string(cores_of_worker("0|1", kMachine, {2, 3}).status().message()),
             "--cpu-threads-bind 0|1 has 2 lists, this node has 3 workers");
 }

@@ -135,6 +135,7 @@ std::vector<int> allowed_cpus() {
 
 std::optional<std::vector<int>> parse_cpu_list(std::string_view list) {
   std::vector<int> cpus;
+  if (list.ends_with(',')) return std::nullopt;
   while (!list.empty()) {
     std::string_view range = next_part(list, ',');
     const bool is_range = range.find('-') != std::string_view::npos;
