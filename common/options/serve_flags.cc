@@ -273,7 +273,9 @@ std::vector<const char*> without_flag(std::span<const char* const> args, std::st
 
 bool wants_help(std::span<const char* const> args) {
   return std::any_of(args.begin(), args.end(), [](const char* arg) {
-    return std::string_view(arg) == "--help" || std::string_view(arg) == "-h";
+    const std::string_view text(arg);
+    // vLLM's --help=GROUP too: there is one page.
+    return text == "--help" || text == "-h" || text.starts_with("--help=");
   });
 }
 

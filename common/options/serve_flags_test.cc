@@ -77,6 +77,15 @@ TEST(ServeFlags, longest_text_of_no_token_is_refused) {
   EXPECT_EQ(parse({"m", "--max-model-len", "-1"})->model.model_tokens_max, 0u);
 }
 
+TEST(ServeFlags, help_of_a_group_is_the_help) {
+  for (const char* flag : {"--help", "-h", "--help=all", "--help=ModelConfig", "--help="}) {
+    const char* args[] = {"m", flag};
+    EXPECT_EQ(help_or_version("trireme serve", args), serve_help("trireme serve")) << flag;
+  }
+  const char* args[] = {"m", "--helpful"};
+  EXPECT_EQ(help_or_version("trireme serve", args), "");
+}
+
 TEST(ServeFlags, typo_suggests_the_nearest_flag) {
   EXPECT_EQ(message(parse({"m", "--tensor-paralel-size", "2"})),
             "unknown flag --tensor-paralel-size; did you mean --tensor-parallel-size?");
