@@ -18,10 +18,13 @@
 #include <time.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <initializer_list>
 #include <numeric>
+#include <optional>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -295,34 +298,81 @@ Status measure_model(const ModelShape& shape, const Options& options, ThreadPool
   return absl::OkStatus();
 }
 
-std::vector<uint32_t> numbers_of(const char* text) {
-  std::vector<uint32_t> numbers;
-  while (*text != '\0') {
-    char* end = nullptr;
-    numbers.push_back(static_cast<uint32_t>(std::strtoul(text, &end, 10)));
-    text = *end == ',' ? end + 1 : end + std::strlen(end);
-  }
-  return numbers;
+constexpr char kUsage[] =
+    "usage: bench_model [--threads N] [--rounds N] [--model qwen05|tl11] [--case NAME]\n"
+    "                   [--quantization int8|int4] [--kv-cache-dtype auto|bfloat16|int8]\n"
+    "                   [--json 0|1] [--cpu-kernels auto|amx|avx512|avx2|plain]\n"
+    "                   [--sequences N,... --context N,... --tokens N,...\n"
+    "                    [--seconds S] [--kv-gigabytes G]]\n";
+
+// The whole word is a number of at least `least`.
+bool read_count(const std::string& text, uint32_t least, uint32_t& out) {
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), out);
+  return code == std::errc() && end == text.data() + text.size() && out >= least;
 }
 
-Options parse(int argc, char** argv) {
+bool read_counts(const std::string& text, uint32_t least, std::vector<uint32_t>& out) {
+  std::istringstream words(text);
+  for (std::string word; std::getline(words, word, ',');) {
+    if (!read_count(word, least, out.emplace_back())) return false;
+  }
+  return !out.empty();
+}
+
+bool read_amount(const std::string& text, double& out) {
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), out);
+  return code == std::errc() && end == text.data() + text.size() && out > 0;
+}
+
+// A word that is one of `known`.
+bool read_name(const std::string& text, std::initializer_list<std::string_view> known,
+               std::string& out) {
+  out = text;
+  return std::ranges::find(known, text) != known.end();
+}
+
+bool is_case(const std::string& text) {
+  return std::ranges::any_of(kCases, [&](const Case& test) { return text == test.name; });
+}
+
+// False: the value is none of this flag. Nothing: there is no such flag.
+std::optional<bool> read_flag(const std::string& flag, const std::string& text, Options& options) {
+  if (flag == "--threads") return read_count(text, 1, options.threads);
+  if (flag == "--rounds") return read_count(text, 1, options.rounds);
+  if (flag == "--seconds") return read_amount(text, options.seconds);
+  if (flag == "--kv-gigabytes") return read_amount(text, options.kv_gigabytes);
+  if (flag == "--sequences") return read_counts(text, 1, options.sequences);
+  if (flag == "--context") return read_counts(text, 0, options.contexts);
+  if (flag == "--tokens") return read_counts(text, 1, options.tokens);
+  if (flag == "--model") return read_name(text, {kQwen05.name, kTiny11.name}, options.model);
+  if (flag == "--quantization") return read_name(text, {"", "int8", "int4"}, options.quantization);
+  if (flag == "--json") {
+    options.is_json = text == "1";
+    return text == "0" || text == "1";
+  }
+  if (flag == "--case") {
+    options.test_case = text;
+    return is_case(text);
+  }
+  if (flag == "--cpu-kernels") {
+    return read_name(text, {"auto", "amx", "avx512", "avx2", "plain"}, options.cpu_kernels);
+  }
+  if (flag == "--kv-cache-dtype") {
+    return read_name(text, {"auto", "bfloat16", "int8"}, options.kv_cache_dtype);
+  }
+  return std::nullopt;
+}
+
+StatusOr<Options> parse(const std::vector<std::string>& words) {
   Options options;
-  for (int i = 1; i + 1 < argc; i += 2) {
-    const std::string_view flag = argv[i];
-    const auto number = static_cast<uint32_t>(std::max(1, std::atoi(argv[i + 1])));
-    if (flag == "--threads") options.threads = number;
-    if (flag == "--rounds") options.rounds = number;
-    if (flag == "--json") options.is_json = number > 0;
-    if (flag == "--seconds") options.seconds = std::atof(argv[i + 1]);
-    if (flag == "--kv-gigabytes") options.kv_gigabytes = std::atof(argv[i + 1]);
-    if (flag == "--sequences") options.sequences = numbers_of(argv[i + 1]);
-    if (flag == "--context") options.contexts = numbers_of(argv[i + 1]);
-    if (flag == "--tokens") options.tokens = numbers_of(argv[i + 1]);
-    if (flag == "--model") options.model = argv[i + 1];
-    if (flag == "--quantization") options.quantization = argv[i + 1];
-    if (flag == "--case") options.test_case = argv[i + 1];
-    if (flag == "--cpu-kernels") options.cpu_kernels = argv[i + 1];
-    if (flag == "--kv-cache-dtype") options.kv_cache_dtype = argv[i + 1];
+  for (std::size_t i = 0; i < words.size(); i += 2) {
+    const bool has_value = i + 1 < words.size();
+    const std::optional<bool> read = read_flag(words[i], has_value ? words[i + 1] : "", options);
+    if (!read) return error(StatusCode::kInvalidArgument, "unknown flag %s", words[i]);
+    if (!has_value) return error(StatusCode::kInvalidArgument, "%s: no value", words[i]);
+    if (*read) continue;
+    return error(StatusCode::kInvalidArgument, "%s: '%s' is no value of it", words[i],
+                 words[i + 1]);
   }
   return options;
 }
@@ -332,7 +382,16 @@ Options parse(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace trireme::bench;
-  const Options options = parse(argc, argv);
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  const auto is_help = [](const std::string& word) { return word == "--help" || word == "-h"; };
+  if (std::ranges::any_of(words, is_help)) return std::fputs(kUsage, stdout), 0;
+  const trireme::StatusOr<Options> read = parse(words);
+  if (!read.ok()) {
+    std::fprintf(stderr, "bench_model: %s\n%s", std::string(read.status().message()).c_str(),
+                 kUsage);
+    return 2;
+  }
+  const Options& options = *read;
   std::vector<int> cpus(options.threads);
   std::iota(cpus.begin(), cpus.end(), 0);
   trireme::worker::ThreadPool pool(options.threads, cpus);
