@@ -5,6 +5,7 @@
 
 #include "common/check.h"
 #include "common/status.h"
+#include "proto/member/config_advice.h"
 #include "proto/member/view_change.h"
 
 namespace trireme::coordinator {
@@ -104,9 +105,9 @@ std::optional<wire::Refuse> ViewState::config_refusal(const wire::Hello& hello) 
   const auto differs = [&](const wire::ConfigEntry& entry, const std::string& ours,
                            const char* whose) {
     return refuse(absl::StrFormat(
-        "configuration differs in --%s: %s %u on node '%s' has '%s', %s has "
-        "'%s'; start all with the same value",
-        entry.name, name_of(hello.role), hello.index, hello.node, entry.value, whose, ours));
+        "configuration differs in --%s: %s %u on node '%s' has '%s', %s has '%s'; %s", entry.name,
+        name_of(hello.role), hello.index, hello.node, entry.value, whose, ours,
+        member::config_advice(entry.name)));
   };
   for (const wire::ConfigEntry& entry : hello.config) {
     const auto own = own_config_.find(entry.name);

@@ -106,6 +106,18 @@ TEST_F(ViewStateTest, engines_agree_on_what_the_coordinator_does_not_know) {
   EXPECT_TRUE(join(second));  // Nobody is left who has 12.
 }
 
+TEST_F(ViewStateTest, engines_of_other_instructions_are_refused_and_front_ends_are_not) {
+  wire::Hello first = hello(Role::kEngine, 0, 1), second = hello(Role::kEngine, 1, 2);
+  first.config.push_back({"cpu-kernels", "amx"});
+  second.config.push_back({"cpu-kernels", "avx512"});
+  ASSERT_TRUE(join(hello(Role::kApiServer, 0, 3)));
+  ASSERT_TRUE(join(first));
+  EXPECT_EQ(refusal(second).reason,
+            "configuration differs in --cpu-kernels: rank 1 on node 'front' has 'avx512', the rank "
+            "that came first has 'amx'; bits depend on it: start all with one set that every CPU "
+            "has, as --cpu-kernels avx512");
+}
+
 TEST_F(ViewStateTest, a_rank_has_one_life_until_its_lease_ends) {
   ASSERT_TRUE(join(hello(Role::kEngine, 2, 1)));
   const wire::Refuse no = refusal(hello(Role::kEngine, 2, 5));

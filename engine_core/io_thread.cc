@@ -9,6 +9,7 @@
 #include "common/zmq/context.h"
 #include "common/zmq/poller.h"
 #include "engine_core/front_end_links.h"
+#include "engine_core/kernel_set.h"
 #include "proto/member/cluster_context.h"
 #include "proto/member/member_link.h"
 
@@ -81,12 +82,13 @@ StatusOr<std::unique_ptr<IoThread>> IoThread::start(const ServeOptions& options,
   const uint32_t rank = options.internal.engine_rank;
   TRIREME_ASSIGN_OR_RETURN(auto context, member::make_cluster_context(options));
   TRIREME_ASSIGN_OR_RETURN(auto poller, zmq::Poller::create());
-  TRIREME_ASSIGN_OR_RETURN(auto link,
-                           member::MemberLink::open(*context, options,
-                                                    {.role = wire::Role::kEngine,
-                                                     .index = rank,
-                                                     .incarnation = incarnation,
-                                                     .config = member::cluster_config(options)}));
+  std::vector<wire::ConfigEntry> config = member::cluster_config(options);
+  append_kernel_set(options, config);
+  TRIREME_ASSIGN_OR_RETURN(auto link, member::MemberLink::open(*context, options,
+                                                               {.role = wire::Role::kEngine,
+                                                                .index = rank,
+                                                                .incarnation = incarnation,
+                                                                .config = std::move(config)}));
   auto parts = std::make_unique<Parts>(
       EngineId{rank}, std::move(context), std::move(poller), std::move(link),
       std::chrono::milliseconds(options.cluster.lease_milliseconds), channel);

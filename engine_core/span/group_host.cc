@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "proto/member/config_advice.h"
+
 namespace trireme::engine {
 namespace {
 
@@ -63,8 +65,9 @@ std::optional<wire::GroupRefuse> GroupHost::refusal_of(const wire::GroupHello& h
     for (const wire::ConfigEntry& ours : config_.config) {
       if (ours.name != theirs.name || ours.value == theirs.value) continue;
       refuse.reason = absl::StrFormat(
-          "configuration differs in %s: %s has '%s', the engine on node '%s' has '%s'", ours.name,
-          seat_text(hello), theirs.value, config_.plan.node, ours.value);
+          "configuration differs in %s: %s has '%s', the engine on node '%s' has '%s'; %s",
+          ours.name, seat_text(hello), theirs.value, config_.plan.node, ours.value,
+          member::config_advice(ours.name));
       return refuse;
     }
   }

@@ -87,7 +87,7 @@ TEST(GroupHost, other_configuration_is_refused_with_both_values) {
   EXPECT_TRUE(refuse->is_final);
   EXPECT_EQ(refuse->reason,
             "configuration differs in tensor-parallel-size: ranks 2-3 on node 'far' (pid 9) has "
-            "'4', the engine on node 'front' has '2'");
+            "'4', the engine on node 'front' has '2'; start all with the same value");
   EXPECT_EQ(host.take_refusal(), refuse->reason);
   EXPECT_FALSE(host.is_formed());
 }

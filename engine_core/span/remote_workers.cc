@@ -13,6 +13,7 @@
 #include "common/version.h"
 #include "common/zmq/context.h"
 #include "common/zmq/remote_queue.h"
+#include "engine_core/kernel_set.h"
 #include "engine_core/span/group_thread.h"
 #include "engine_core/span/worker_span.h"
 #include "proto/member/cluster_context.h"
@@ -93,6 +94,7 @@ StatusOr<std::vector<wire::ConfigEntry>> group_config(const ServeOptions& option
   TRIREME_ASSIGN_OR_RETURN(ours.internal.model_fingerprint,
                            hub::model_fingerprint(options.model_directory()));
   std::vector<wire::ConfigEntry> config = member::cluster_config(ours);
+  append_kernel_set(options, config);
   // Ranks that guessed by different models would compute different tokens.
   if (const SpeculationOptions& s = options.scheduler.speculation; s.has_draft_model()) {
     TRIREME_ASSIGN_OR_RETURN(const std::string draft,

@@ -23,8 +23,9 @@ std::vector<wire::ConfigEntry> cluster_config(const ServeOptions& options) {
   const ParallelOptions& parallel = options.parallel;
   const SchedulerOptions& scheduler = options.scheduler;
   const uint32_t tokens_max = model.model_tokens_max;
-  // Not here: paths (nodes may keep the model in different places) and what only the front end
-  // uses. As the user would say it: a refusal shows both values.
+  // Not here: paths (nodes may keep the model in different places), what only the front end uses,
+  // and what `--cpu-kernels auto` became, which engines append. As the user would say it: a refusal
+  // shows both values.
   std::vector<wire::ConfigEntry> config = {
       {"data-parallel-size", std::to_string(parallel.data_parallel_size)},
       {"tensor-parallel-size", std::to_string(parallel.tensor_parallel_size)},
@@ -34,7 +35,6 @@ std::vector<wire::ConfigEntry> cluster_config(const ServeOptions& options) {
       {"max-model-len", tokens_max == 0 ? "auto" : std::to_string(tokens_max)},
       {"block-size", std::to_string(scheduler.block_tokens)},
       {"kv-cache-dtype", options.worker.kv_cache_dtype},
-      {"cpu-kernels", options.worker.cpu_kernels},
       {"runner", runner_name(model.runner)},
   };
   if (!options.internal.model_fingerprint.empty()) {

@@ -33,5 +33,9 @@ TEST(ClusterConfig, models_are_compared_by_what_they_are_and_not_by_where_they_l
   EXPECT_EQ(value_of(options, "model"), "LlamaForCausalLM 0123456789abcdef");
 }
 
+TEST(ClusterConfig, instructions_that_auto_is_not_yet_are_not_compared) {
+  EXPECT_EQ(value_of(ServeOptions{}, "cpu-kernels"), "not compared") << "engines append theirs";
+}
+
 }  // namespace
 }  // namespace trireme::member
