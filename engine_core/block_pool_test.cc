@@ -44,6 +44,19 @@ TEST(BlockPool, a_chain_loses_its_tail_before_its_head) {
   EXPECT_TRUE(pool.find(name(0)).has_value());
 }
 
+TEST(BlockPool, what_was_used_longest_ago_is_forgotten_first) {
+  BlockPool pool(3);
+  for (uint64_t number = 0; number < 3; ++number) pool.cache(*pool.allocate(), name(number));
+  for (uint64_t number = 0; number < 3; ++number) pool.release(*pool.find(name(number)));
+  pool.share(*pool.find(name(0)));
+  pool.release(*pool.find(name(0)));
+  for (const uint64_t number : {1, 2, 0}) {
+    ASSERT_TRUE(pool.find(name(number)).has_value()) << number;
+    (void)pool.allocate();
+    EXPECT_FALSE(pool.find(name(number)).has_value()) << number;
+  }
+}
+
 TEST(BlockPool, a_shared_block_is_free_only_after_its_last_holder) {
   BlockPool pool(1);
   const BlockId block = *pool.allocate();

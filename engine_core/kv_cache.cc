@@ -52,6 +52,20 @@ std::optional<CachedTokens> KvCache::admit(SequenceBlocks& blocks, std::span<con
   return CachedTokens{hits * options_.block_tokens, loads * options_.block_tokens};
 }
 
+bool KvCache::finds(SequenceBlocks& blocks, std::span<const int32_t> tokens, std::string_view salt,
+                    uint32_t token_count) const {
+  const uint32_t wanted = blocks_for(token_count);
+  if (!options_.prefix_caching || wanted > (tokens.size() - 1) / options_.block_tokens)
+    return false;
+  extend_hashes(blocks, tokens, salt, wanted);
+  // From the last: a chain loses its end before its beginning.
+  for (uint32_t i = wanted; i > 0; --i) {
+    const BlockHash& hash = blocks.hashes[i - 1];
+    if (!pool_.find(hash) && !(store_ && store_->find(hash))) return false;
+  }
+  return true;
+}
+
 // Gives how many of them are yet to be loaded.
 uint32_t KvCache::find_prefix(SequenceBlocks& blocks, uint32_t block_count) {
   uint32_t loads = 0;

@@ -70,6 +70,10 @@ class KvCache {
                                                   std::span<const int32_t> tokens,
                                                   std::string_view salt, bool may_hit,
                                                   uint32_t spare_blocks);
+  // Whether admit() would find at least so many of `tokens`. Takes nothing; hashes what it looks
+  // for once, and where it is not there mostly looks once.
+  [[nodiscard]] bool finds(SequenceBlocks& blocks, std::span<const int32_t> tokens,
+                           std::string_view salt, uint32_t token_count) const;
   // False: no block is free; the table is as before.
   [[nodiscard]] bool grow(SequenceBlocks& blocks, uint32_t token_count);
   // `tokens`: those whose KV is computed by the steps made so far.

@@ -38,7 +38,7 @@ struct Request {
   wire::SamplingParams sampling;
   std::string cache_salt;
   int64_t place = 0;     // In the queue: smaller first, then by serial.
-  bool is_long = false;  // Too many tokens for several of its kind to be computed at once.
+  bool is_long = false;  // Too much to compute for several of its kind to be part-way at once.
   Instant arrived_at{};
   Instant admitted_at{};  // For the first time.
 

@@ -17,6 +17,7 @@ Scheduler::Scheduler(const SchedulerConfig& config)
   for (uint32_t slot = config_.sequences_max; slot > 0; --slot) free_slots_.push_back(slot - 1);
   running_.reserve(config_.sequences_max);
   rows_.reserve(config_.sequences_max);
+  part_way_.reserve(config_.sequences_max);
   for (InFlight& step : in_flight_) step.rows.reserve(config_.sequences_max);
 }
 
@@ -91,13 +92,11 @@ bool Scheduler::add(FrontEndId front_end, wire::AddRequest request, Instant now,
   added.place = place_of(request, now);
   added.arrived_at = now;
   added.tokens = std::move(tokens);
-  const uint32_t long_above =
-      config_.long_prefill_tokens > 0 ? config_.long_prefill_tokens : config_.batched_tokens_max;
-  added.is_long = added.known_count() > long_above;
   added.prompt_count = prompt_count;
   // Output exists only after the whole prompt: who has it has the prompt's logprobs too.
   if (is_resumed) added.prompt_logprobs_sent = added.prompt_logprobs_wanted();
   by_key_.emplace(address, &added);
+  added.is_long = is_long_now(added);
   queue_of(added).insert(&added);
   waiting_tokens_ += added.known_count();
   return true;
@@ -176,7 +175,7 @@ void Scheduler::end(Request& request) {
 
 wire::EngineStats Scheduler::stats() const {
   wire::EngineStats stats = counters_;
-  stats.waiting = static_cast<uint32_t>(waiting_.size() + waiting_long_.size());
+  stats.waiting = static_cast<uint32_t>(waiting_count());
   stats.running = static_cast<uint32_t>(running_.size());
   stats.kv_usage = kv_.usage();
   stats.step = last_step_;
@@ -193,14 +192,15 @@ void Scheduler::check_invariants() const {
   kv_.check_invariants();
   TRIREME_CHECK(std::ranges::is_sorted(running_, QueueOrder{}), "running is in order");
   TRIREME_CHECK(running_.size() + free_slots_.size() == config_.sequences_max, "no slot leaks");
-  TRIREME_CHECK(by_key_.size() == running_.size() + waiting_.size() + waiting_long_.size(),
-                "no request leaks");
+  TRIREME_CHECK(by_key_.size() == running_.size() + waiting_count(), "no request leaks");
   TRIREME_CHECK(by_key_.size() + unused_.size() == requests_.size(), "no object leaks");
   std::set<uint32_t> slots(free_slots_.begin(), free_slots_.end());
   std::set<int32_t> held;
   uint64_t waiting_tokens = 0;
   for (const Queue* queue : {&waiting_, &waiting_long_}) {
     for (const Request* request : *queue) {
+      TRIREME_CHECK((queue == &waiting_long_) == (request->is_long && !request->was_admitted),
+                    "who waits is in its queue");
       TRIREME_CHECK(request->blocks.table.empty(), "who waits holds no block");
       waiting_tokens += request->known_count();
     }

@@ -11,8 +11,10 @@
 //      takes at most half of what is left, so a long prompt does not block short ones;
 //   3. waiting requests, in order, each with all blocks its tokens need, as long as slots, budget
 //      and blocks last; none in a step that preempted, and the first that does not fit ends it.
-//      Of long prompts only long_partial_prefills_max are part-way at once: the next one waits, and
-//      shorter ones pass it;
+//      Behind long_partial_prefills_max long prompts that are part-way the next one waits, and
+//      shorter ones pass it. Neither what goes before those in the order waits for them, nor what
+//      was admitted once. Long is what has more to compute than long_prefill_tokens, without what
+//      the prefix cache has of it: looked up when it comes, and again when it is its turn;
 //   4. what is left goes to the chunks that were cut, in order;
 //   5. and then to drafts (below).
 // Order is arrival under `fcfs`. Under `priority` it is arrival + priority * priority_ageing, so a
@@ -78,11 +80,12 @@ struct SchedulerConfig {
   uint32_t model_tokens_max = 0;  // At most what the KV cache holds.
   uint32_t requests_max = 65536;
   bool chunked_prefill = true;  // False: a prompt is computed in one step.
-  // A prompt with more tokens than this is long, and takes no more of them in one step. 0: long is
-  // what does not fit into a step of its own, and a chunk may take all that is left of one.
+  // A prompt with more tokens to compute than this is long, and takes no more of them in one step.
+  // 0: long is what does not fit into a step of its own, and a chunk may take all that is left.
   uint32_t long_prefill_tokens = 0;
-  uint32_t partial_prefills_max = 0;       // Prompts that are part-way at once; 0: no limit.
-  uint32_t long_partial_prefills_max = 1;  // Of them long ones; 0: no limit.
+  // Prompts that are part-way before another one in the order may begin to be so; 0: no limit.
+  uint32_t partial_prefills_max = 0;
+  uint32_t long_partial_prefills_max = 1;  // Of them long ones, if it is long; 0: no limit.
   SchedulingPolicy policy = SchedulingPolicy::kFcfs;
   Duration priority_ageing{};  // What waits so long rises by one level; 0: priorities are strict.
   uint32_t draft_tokens_max = 0;  // Of one sequence in a step; 0: nothing is proposed.
@@ -171,11 +174,22 @@ class Scheduler {
   [[nodiscard]] Status check_request(const wire::AddRequest& request) const;
   [[nodiscard]] int64_t place_of(const wire::AddRequest& request, Instant now) const;
   Request& new_request();
-  [[nodiscard]] Queue& queue_of(const Request& request) {
-    return request.is_long ? waiting_long_ : waiting_;
-  }
   void end(Request& request);
   void leave_queues(Request& request);
+
+  // scheduler_queue.cc: who waits, who of them may begin, what is long.
+  [[nodiscard]] Queue& queue_of(const Request& request) {
+    return request.is_long && !request.was_admitted ? waiting_long_ : waiting_;
+  }
+  [[nodiscard]] std::size_t waiting_count() const { return waiting_.size() + waiting_long_.size(); }
+  [[nodiscard]] uint32_t long_above() const;
+  [[nodiscard]] bool may_hit(const Request& request) const;
+  [[nodiscard]] bool is_long_now(Request& request) const;
+  bool judge_again(Request& request);
+  void note_part_way(const Request& request, uint32_t count);
+  [[nodiscard]] bool may_be_part_way(const Request& request) const;
+  [[nodiscard]] bool may_be_long(const Request& request) const;
+  [[nodiscard]] Request* next_waiting();
 
   // scheduler_step.cc: a step is made.
   void schedule_decodes();
@@ -183,8 +197,6 @@ class Scheduler {
   [[nodiscard]] bool make_room(Request& request);
   void preempt(Request& request);
   void schedule_prefills();
-  void count_part_way(const Request& request, uint32_t count);
-  [[nodiscard]] Request* next_waiting() const;
   void admit_waiting(Instant now);
   [[nodiscard]] uint32_t first_grant(const Request& request, uint32_t wanted) const;
   void take_in(Request& request, const CachedTokens& cached, Instant now);
@@ -241,9 +253,8 @@ class Scheduler {
 
   StepId last_step_{0};
   uint32_t budget_ = 0;
-  bool preempted_ = false;      // In the step being made.
-  uint32_t part_way_ = 0;       // Prompts that it leaves part-way,
-  uint32_t long_part_way_ = 0;  // and long ones.
+  bool preempted_ = false;                // In the step being made.
+  std::vector<const Request*> part_way_;  // Prompts that it leaves so.
   std::vector<Row> rows_;
   uint32_t draft_count_ = 0;     // Of all rows.
   std::vector<int32_t> drafts_;  // Those looked up.

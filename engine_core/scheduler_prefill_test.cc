@@ -2,6 +2,8 @@
 // that rise with age.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "engine_core/scheduler_bench_for_test.h"
 
 namespace trireme::engine {
@@ -76,6 +78,154 @@ TEST(Prefill, many_long_prompts_delay_a_short_one_by_one_step_at_most) {
   EXPECT_EQ(bench.step().at(0).key, RequestKey{99});
 }
 
+wire::AddRequest long_of_priority(uint64_t key, int32_t priority, uint32_t prompt_count = 200) {
+  wire::AddRequest added = request(key, prompt_count, 1);
+  added.priority = priority;
+  return added;
+}
+
+// Its prompt begins with that of request(tokens_of, n) for all n.
+wire::AddRequest of_tokens(uint64_t key, uint64_t tokens_of, uint32_t prompt_count) {
+  wire::AddRequest added = request(tokens_of, prompt_count, 1);
+  added.key = RequestKey{key};
+  return added;
+}
+
+SchedulerConfig by_priority() {
+  SchedulerConfig config = roomy();
+  config.policy = SchedulingPolicy::kPriority;
+  return config;
+}
+
+TEST(LongPrompts, one_that_goes_before_the_part_way_one_does_not_wait_for_it) {
+  SchedulerBench bench(by_priority());
+  bench.add(long_of_priority(1, 5));
+  bench.step();
+  bench.add(long_of_priority(2, 9));
+  bench.add(long_of_priority(3, 0));
+  const wire::StepInput step = bench.schedule();
+  ASSERT_EQ(step.new_sequences.size(), 1u) << "but not the one behind it";
+  EXPECT_EQ(step.new_sequences[0].token_ids, request(3, 200).prompt_token_ids);
+  std::vector<RequestKey> ended;
+  for (const auto& output : bench.collect()) ended.push_back(output.key);
+  for (int i = 0; i < 12; ++i) {
+    for (const auto& output : bench.step()) ended.push_back(output.key);
+    if (!bench.scheduler.has_requests()) break;
+  }
+  EXPECT_EQ(ended, (std::vector{RequestKey{3}, RequestKey{1}, RequestKey{2}}));
+}
+
+TEST(LongPrompts, partial_ones_hold_back_only_what_stands_behind_them) {
+  SchedulerConfig one = by_priority();
+  one.partial_prefills_max = 1;
+  one.long_partial_prefills_max = 0;
+  SchedulerBench bench(one);
+  bench.add(long_of_priority(1, 5));
+  bench.step();
+  bench.add(long_of_priority(2, 0));
+  EXPECT_EQ(bench.schedule().new_sequences.size(), 1u);
+}
+
+TEST(LongPrompts, of_equal_priority_the_first_to_come_is_the_first_to_begin) {
+  SchedulerBench bench(by_priority());
+  for (const uint64_t key : {4, 2, 3}) bench.add(long_of_priority(key, 1));
+  std::vector<RequestKey> ended;
+  while (bench.scheduler.has_requests()) {
+    for (const auto& output : bench.step()) ended.push_back(output.key);
+  }
+  EXPECT_EQ(ended, (std::vector{RequestKey{4}, RequestKey{2}, RequestKey{3}}));
+}
+
+TEST(LongPrompts, a_decode_is_in_every_step_beside_them) {
+  SchedulerBench bench(by_priority());
+  wire::AddRequest decoding = request(1, 4);
+  decoding.priority = 9;
+  bench.add(decoding);
+  bench.step();
+  for (uint64_t key = 2; key < 7; ++key) {
+    bench.add(long_of_priority(key, -static_cast<int32_t>(key)));
+    const auto outputs = bench.step();
+    EXPECT_TRUE(std::ranges::any_of(outputs, [](const auto& output) {
+      return output.key == RequestKey{1};
+    })) << key;
+  }
+}
+
+TEST(LongPrompts, one_whose_history_is_cached_is_short) {
+  SchedulerBench bench(roomy());
+  bench.add(of_tokens(1, 1, 150));
+  while (bench.scheduler.has_requests()) bench.step();
+  bench.add(request(2, 200));
+  bench.step();
+  bench.add(of_tokens(3, 1, 180));
+  const wire::StepInput step = bench.schedule();
+  ASSERT_EQ(step.new_sequences.size(), 1u);
+  EXPECT_EQ(step.row_start, (Counts{64, 148}));
+}
+
+TEST(LongPrompts, one_whose_beginning_was_computed_while_it_waited_is_short) {
+  SchedulerBench bench(roomy());
+  bench.add(of_tokens(1, 1, 150));
+  bench.add(of_tokens(2, 2, 200));
+  bench.add(of_tokens(3, 1, 180));
+  EXPECT_EQ(bench.schedule().new_sequences.size(), 1u);
+  bench.collect();
+  std::vector<RequestKey> ended;
+  while (bench.scheduler.has_requests()) {
+    for (const auto& output : bench.step()) ended.push_back(output.key);
+  }
+  EXPECT_EQ(ended, (std::vector{RequestKey{1}, RequestKey{3}, RequestKey{2}}));
+}
+
+TEST(LongPrompts, one_whose_history_was_forgotten_while_it_waited_is_long) {
+  SchedulerBench bench(by_priority());
+  bench.add(of_tokens(1, 1, 150));
+  while (bench.scheduler.has_requests()) bench.step();
+  bench.add(of_tokens(2, 1, 180));
+  ASSERT_TRUE(bench.scheduler.reset_prefix_cache());
+  bench.add(long_of_priority(3, -1));
+  EXPECT_EQ(bench.schedule().new_sequences.size(), 1u);
+  bench.scheduler.check_invariants();
+  bench.collect();
+  EXPECT_TRUE(bench.schedule().new_sequences.empty());
+}
+
+TEST(LongPrompts, one_that_is_not_to_be_found_in_the_cache_is_long) {
+  SchedulerBench bench(roomy());
+  bench.add(of_tokens(1, 1, 150));
+  while (bench.scheduler.has_requests()) bench.step();
+  bench.add(request(2, 200));
+  wire::AddRequest salted = of_tokens(3, 1, 180);
+  salted.cache_salt = "other";
+  bench.add(salted);
+  wire::AddRequest scored = of_tokens(4, 1, 180);
+  scored.sampling.prompt_logprobs = 1;
+  bench.add(scored);
+  EXPECT_EQ(bench.schedule().new_sequences.size(), 1u);
+}
+
+TEST(LongPrompts, one_that_was_preempted_does_not_wait_behind_a_newer_one) {
+  SchedulerConfig tight = by_priority();
+  tight.kv.block_count = 26 + 3 + 63;
+  tight.kv.prefix_caching = false;
+  SchedulerBench bench(tight);
+  wire::AddRequest old = request(1, 103);
+  old.priority = 5;
+  bench.add(old);
+  bench.add(request(2, 8));
+  bench.step();
+  bench.step();  // Both decode.
+  bench.add(request(3, 250, 1));
+  int steps = 0;
+  while (bench.scheduler.stats().preemptions == 0 && ++steps < 10) bench.step();
+  ASSERT_EQ(bench.scheduler.stats().running, 2u);
+  bench.scheduler.abort(kFront, RequestKey{2});
+  const wire::StepInput step = bench.schedule();
+  EXPECT_EQ(step.row_flags.at(0), 0) << "the newer one is part-way still";
+  ASSERT_EQ(step.new_sequences.size(), 1u);
+  EXPECT_EQ(step.new_sequences[0].prompt_count, 103u);
+}
+
 SchedulerConfig one_at_a_time(Duration ageing) {
   SchedulerConfig config = small_config();
   config.sequences_max = 1;
@@ -129,6 +279,25 @@ TEST(Priority, without_ageing_it_is_strict) {
   bench.add(of_priority(1, 1));
   bench.add(of_priority(2, 0), Instant{seconds(100'000)});
   EXPECT_EQ(bench.step().at(0).key, RequestKey{2});
+}
+
+TEST(Priority, a_stream_of_urgent_long_prompts_starves_no_long_one) {
+  SchedulerConfig config = by_priority();
+  config.priority_ageing = seconds(10);
+  SchedulerBench bench(config);
+  bench.add(long_of_priority(1000, 2));
+  for (uint64_t second = 0; second < 60; ++second) {
+    // Four steps' worth of prompts, and four steps, a second.
+    bench.add(long_of_priority(second, 0, 255), Instant{seconds(second)});
+    for (int i = 0; i < 4; ++i) {
+      for (const auto& output : bench.step()) {
+        if (output.key != RequestKey{1000}) continue;
+        EXPECT_LE(second, 25u);
+        return;
+      }
+    }
+  }
+  FAIL() << "it starved";
 }
 
 }  // namespace

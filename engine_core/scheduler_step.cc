@@ -19,7 +19,7 @@ const wire::StepInput* Scheduler::schedule(Instant now) {
   budget_ = config_.batched_tokens_max;
   kv_.begin_step(last_step_.next());
   preempted_ = false;
-  part_way_ = long_part_way_ = 0;
+  part_way_.clear();
   rows_.clear();
   drafts_.clear();
   draft_count_ = 0;
@@ -74,21 +74,15 @@ void Scheduler::preempt(Request& request) {
 void Scheduler::schedule_prefills() {
   std::size_t behind = 0;
   for (const Request* request : running_) behind += request->uncomputed() > 1 ? 1 : 0;
-  const bool some_wait = next_waiting() != nullptr && !preempted_ && !free_slots_.empty();
+  const bool some_wait = waiting_count() > 0 && !preempted_ && !free_slots_.empty();
   for (Request* request : running_) {
     if (behind == 0) return;
     if (request->uncomputed() <= 1) continue;
     --behind;
     const uint32_t count = grant(request->uncomputed(), behind > 0 || some_wait);
-    count_part_way(*request, count);
+    note_part_way(*request, count);
     if (count > 0) add_row(*request, count, false);
   }
-}
-
-void Scheduler::count_part_way(const Request& request, uint32_t count) {
-  if (count >= request.uncomputed()) return;
-  ++part_way_;
-  if (request.is_long) ++long_part_way_;
 }
 
 uint32_t Scheduler::grant(uint32_t wanted, bool others_wait) const {
@@ -107,21 +101,9 @@ uint32_t Scheduler::chunk_max() const {
 // What of an uncomputed prompt goes into its first step. Where no other may be part-way, it is all
 // or nothing.
 uint32_t Scheduler::first_grant(const Request& request, uint32_t wanted) const {
-  const bool others_wait = waiting_.size() + waiting_long_.size() > 1;
-  const uint32_t count = grant(wanted, others_wait);
-  const bool is_full =
-      config_.partial_prefills_max > 0 && part_way_ >= config_.partial_prefills_max;
-  if (count == wanted || !is_full) return count;
-  return request.is_long || wanted > budget_ ? 0 : wanted;
-}
-
-Request* Scheduler::next_waiting() const {
-  Request* next = waiting_.empty() ? nullptr : *waiting_.begin();
-  const uint32_t long_max = config_.long_partial_prefills_max;
-  const bool may_be_long = long_max == 0 || long_part_way_ < long_max;
-  if (waiting_long_.empty() || !may_be_long) return next;
-  Request* first_long = *waiting_long_.begin();
-  return next == nullptr || QueueOrder{}(first_long, next) ? first_long : next;
+  const uint32_t count = grant(wanted, waiting_count() > 1);
+  if (count == wanted || may_be_part_way(request)) return count;
+  return wanted > long_above() || wanted > budget_ ? 0 : wanted;
 }
 
 void Scheduler::admit_waiting(Instant now) {
@@ -131,16 +113,14 @@ void Scheduler::admit_waiting(Instant now) {
     Request& request = *next;
     // Preempted with a token in flight: it comes back once the token is known.
     if (request.pending > 0) return;
-    const bool may_hit =
-        request.prompt_logprobs_sent >= request.prompt_logprobs_wanted() && !request.pools();
     const uint32_t spare = running_.empty() ? 0 : config_.kv.block_count / kSpareBlocksDivisor;
     const auto cached =
-        kv_.admit(request.blocks, request.tokens, request.cache_salt, may_hit, spare);
+        kv_.admit(request.blocks, request.tokens, request.cache_salt, may_hit(request), spare);
     if (!cached) return;
     const uint32_t count = first_grant(request, request.known_count() - cached->count);
     if (count == 0) return kv_.release(request.blocks);
     take_in(request, *cached, now);
-    count_part_way(request, count);
+    note_part_way(request, count);
     add_row(request, count, true);
   }
 }
@@ -153,6 +133,7 @@ void Scheduler::take_in(Request& request, const CachedTokens& cached, Instant no
   running_.insert(std::upper_bound(running_.begin(), running_.end(), &request, QueueOrder{}),
                   &request);
   request.computed = cached.count;
+  request.is_long = request.uncomputed() > long_above();
   if (request.was_admitted) return;
   request.was_admitted = true;
   request.admitted_at = now;

@@ -134,6 +134,25 @@ TEST(Scheduler, equal_prompts_share_all_blocks_but_the_one_of_the_last_token) {
   EXPECT_EQ(bench.schedule().row_start, Counts{0});
 }
 
+TEST(Scheduler, the_prompt_that_was_used_longest_ago_is_forgotten_first) {
+  Bench bench(config());
+  const auto cached_of = [&](uint64_t key, uint64_t tokens_of, uint32_t prompt_count) {
+    wire::AddRequest added = request(tokens_of, prompt_count, 1);
+    added.key = RequestKey{key};
+    bench.add(added);
+    while (true) {
+      if (const auto outputs = bench.step(); !outputs.empty())
+        return outputs[0].cached_prompt_tokens;
+    }
+  };
+  EXPECT_EQ(cached_of(1, 1, 80), 0u);
+  EXPECT_EQ(cached_of(2, 2, 80), 0u);
+  EXPECT_EQ(cached_of(3, 1, 80), 76u);
+  EXPECT_EQ(cached_of(4, 3, 120), 0u) << "for which 30 of 64 blocks are needed, 24 are empty";
+  EXPECT_EQ(cached_of(5, 1, 80), 76u);
+  EXPECT_LT(cached_of(6, 2, 80), 76u);
+}
+
 TEST(Scheduler, prompt_logprobs_need_the_whole_prompt_computed) {
   Bench bench(config());
   bench.add(request(1, 12, 1));
