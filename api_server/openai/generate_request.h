@@ -25,6 +25,7 @@ struct RequestLimits {
   uint32_t choices_max = 128;                       // n
   std::size_t stop_strings_max = 4;
   std::size_t stop_bytes_max = 1024;
+  std::size_t cache_salt_bytes_max = 1024;
   std::size_t messages_max = 4096;
   std::size_t token_list_max = 4096;  // stop_token_ids, allowed_token_ids, logit_bias, bad_words
   int32_t logprobs_max = 20;          // --max-logprobs; -1: no limit

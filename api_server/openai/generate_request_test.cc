@@ -147,6 +147,23 @@ TEST(RequestReader, chat_takes_text_parts_as_one_string_and_refuses_others_by_ty
   EXPECT_EQ(field_of(image.status()), "messages.content");
 }
 
+TEST(RequestReader, a_cache_salt_is_a_string_that_is_neither_empty_nor_endless) {
+  const auto salted = [](const std::string& salt) {
+    return completion(R"({"prompt":"a","cache_salt":)" + salt + "}");
+  };
+  const auto quoted = [](std::size_t bytes) { return '"' + std::string(bytes, 's') + '"'; };
+  const Status empty = salted(R"("")").status();
+  EXPECT_EQ(field_of(empty), "cache_salt");
+  EXPECT_NE(empty.message().find("must be a non-empty string"), empty.message().npos) << empty;
+  EXPECT_EQ(
+      field_of(chat(R"({"messages":[{"role":"user","content":"x"}],"cache_salt":""})").status()),
+      "cache_salt");
+  EXPECT_EQ(field_of(salted(quoted(1025)).status()), "cache_salt");
+  EXPECT_EQ(field_of(salted("7").status()), "cache_salt");
+  EXPECT_EQ(salted(quoted(1024))->cache_salt.size(), 1024u);
+  EXPECT_EQ(salted("null")->cache_salt, "");
+}
+
 TEST(RequestReader, tools_whose_calls_nobody_reads_are_refused_unless_choice_is_none) {
   const auto field = [](const char* rest) {
     return field_of(

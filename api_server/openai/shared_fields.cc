@@ -146,6 +146,17 @@ Status read_truncation(Name field, Value value, Target target) {
   return {};
 }
 
+// The empty one would be that of all who give none.
+Status read_cache_salt(Name field, Value value, Target target) {
+  std::string& salt = target.request.cache_salt;
+  TRIREME_RETURN_IF_ERROR(read_string(field, value, salt));
+  if (salt.empty()) return field_error(field, "must be a non-empty string");
+  const std::size_t bytes_max = target.limits.cache_salt_bytes_max;
+  if (salt.size() <= bytes_max) return {};
+  return field_error(
+      field, absl::StrFormat("has %u bytes, at most %u are allowed", salt.size(), bytes_max));
+}
+
 Status refuse(Name field, Value, Target) { return field_error(field, "is not supported"); }
 
 Status refuse_true(Name field, Value value, Target) {
@@ -225,7 +236,7 @@ constexpr RequestField kSharedFields[] = {
     {"return_tokens_as_token_ids", boolean<&Request::tokens_as_ids>},
     {"truncate_prompt_tokens", read_truncation},
     {"user", string<&Request::user>},
-    {"cache_salt", string<&Request::cache_salt>},
+    {"cache_salt", read_cache_salt},
     {"priority",
      [](Name field, Value value, Target target) {
        return read_int(field, value, std::numeric_limits<int32_t>::min(), kTokensMax,
