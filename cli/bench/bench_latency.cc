@@ -7,6 +7,7 @@
 #include "cli/bench/bench_command.h"
 #include "cli/bench/engine_bench.h"
 #include "cli/bench/serve_report.h"
+#include "common/json_text.h"
 #include "common/options/serve_flags.h"
 
 namespace trireme::bench {
@@ -36,7 +37,7 @@ std::vector<Flag> latency_flags(LatencyOptions& o) {
       flag("n", "N", "answers to each prompt; default 1", o.n),
       flag("num-iters-warmup", "N", "batches before the measured ones; default 10", o.num_iters_warmup),
       flag("num-iters", "N", "measured batches; default 30", o.num_iters),
-      flag("output-json", "FILE", "write avg_latency, std_latency, latencies, percentiles (seconds)", o.output_json),
+      flag("output-json", "FILE", "write model_id, avg_latency, std_latency, latencies, percentiles (seconds)", o.output_json),
       idle_flag("disable-detokenize", "", "no effect: answers are always text"),
       refused_flag("use-beam-search", "", "there is no beam search"),
       refused_flag("profile", "", "use perf on the worker's process"),
@@ -56,14 +57,17 @@ Status check(const LatencyOptions& options) {
   TRIREME_RETURN_IF_ERROR(check_range("batch-size", options.batch_size, kBatchMax));
   TRIREME_RETURN_IF_ERROR(check_range("n", options.n, kChoicesMax));
   TRIREME_RETURN_IF_ERROR(check_range("num-iters", options.num_iters, 1u << 20));
-  return absl::OkStatus();
+  return check_output(options.output_json);
 }
 
 std::string number(double value) { return absl::StrFormat("%.9g", value); }
 
-std::string json_text(const std::vector<double>& latencies, const Distribution& found) {
-  std::string out = absl::StrFormat("{\"avg_latency\": %s, \"std_latency\": %s, \"latencies\": [",
-                                    number(found.mean), number(found.std));
+std::string json_text(const std::string& model, const std::vector<double>& latencies,
+                      const Distribution& found) {
+  std::string out = "{\"model_id\": ";
+  append_json_string(out, model);
+  out += absl::StrFormat(", \"avg_latency\": %s, \"std_latency\": %s, \"latencies\": [",
+                         number(found.mean), number(found.std));
   for (std::size_t i = 0; i < latencies.size(); ++i) {
     out += (i > 0 ? ", " : "") + number(latencies[i]);
   }
@@ -75,7 +79,7 @@ std::string json_text(const std::vector<double>& latencies, const Distribution& 
   return out + "}}";
 }
 
-Status show(const LatencyOptions& options, const LoadOutcome& outcome) {
+Status show(const std::string& model, const LatencyOptions& options, const LoadOutcome& outcome) {
   std::vector<double> latencies;
   for (const Sample& sample : outcome.samples) {
     if (sample.state != SampleState::kCompleted) continue;
@@ -98,7 +102,7 @@ Status show(const LatencyOptions& options, const LoadOutcome& outcome) {
               static_cast<double>(options.sequences() * options.output_len) / found.mean,
               latencies.size(), options.sequences(), options.output_len);
   std::fflush(stdout);
-  return write_output(options.output_json, json_text(latencies, found));
+  return write_output(options.output_json, json_text(model, latencies, found));
 }
 
 StatusOr<bool> measure(const EngineCommand& command, const LatencyOptions& options,
@@ -109,19 +113,24 @@ StatusOr<bool> measure(const EngineCommand& command, const LatencyOptions& optio
                          .input_len = options.input_len,
                          .output_len = options.output_len,
                          .seed = command.serve.model.seed.value_or(0)};
-  TRIREME_ASSIGN_OR_RETURN(EngineBench bench,
-                           EngineBench::start(command, plan, options.n, options.sequences(), stop));
-  if (options.num_iters_warmup > 0) {
-    TRIREME_RETURN_IF_ERROR(
-        bench.run("warming up: batch", 0, options.batch_size, options.num_iters_warmup, 1)
-            .status());
-  }
+  TRIREME_ASSIGN_OR_RETURN(
+      EngineBench bench,
+      EngineBench::start(command,
+                         {.plan = plan, .choices = options.n, .requests_max = options.sequences()},
+                         stop));
+  EngineRun run{.what = "warming up: batch",
+                .batch_size = options.batch_size,
+                .batch_count = options.num_iters_warmup,
+                .max_concurrency = 1};
+  if (options.num_iters_warmup > 0) TRIREME_RETURN_IF_ERROR(bench.run(run).status());
   if (stop.level() != StopSignal::Level::kRun) {
     return error(StatusCode::kCancelled, "interrupted while warming up");
   }
-  TRIREME_ASSIGN_OR_RETURN(const LoadOutcome outcome,
-                           bench.run("batch", warmups, options.batch_size, options.num_iters, 1));
-  TRIREME_RETURN_IF_ERROR(show(options, outcome));
+  run.what = "batch";
+  run.begin = warmups;
+  run.batch_count = options.num_iters;
+  TRIREME_ASSIGN_OR_RETURN(const LoadOutcome outcome, bench.run(run));
+  TRIREME_RETURN_IF_ERROR(show(command.serve.model.model, options, outcome));
   TRIREME_RETURN_IF_ERROR(bench.stop_server());
   return outcome.was_interrupted;
 }

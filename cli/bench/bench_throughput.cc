@@ -1,15 +1,18 @@
 // trireme bench throughput: all prompts at once; requests and tokens per second.
+#include <algorithm>
 #include <cstdio>
 #include <string>
 
 #include "cli/bench/bench_command.h"
 #include "cli/bench/engine_bench.h"
+#include "common/json_text.h"
 #include "common/options/serve_flags.h"
 
 namespace trireme::bench {
 namespace {
 
 constexpr auto kBad = StatusCode::kInvalidArgument;
+constexpr uint32_t kRequestsMax = 1u << 24;
 
 struct ThroughputOptions {
   PlanOptions plan{.num_prompts = 1000, .input_len = 1024, .output_len = 128};
@@ -17,6 +20,11 @@ struct ThroughputOptions {
   std::string dataset_name = "random";
   std::string backend = "vllm";
   std::string output_json;
+  uint32_t num_warmups = 0;
+  bool prequeue_requests = false;
+  bool async_engine = false;
+
+  [[nodiscard]] bool is_chat() const { return backend == "vllm-chat"; }
 };
 
 // clang-format off
@@ -32,11 +40,16 @@ std::vector<Flag> throughput_flags(ThroughputOptions& o) {
       flag("random-range-ratio", "R", "lengths are uniform in [len * (1 - R), len * (1 + R)]; default 0", o.plan.range_ratio),
       flag("random-prefix-len", "N", "tokens before each prompt, the same in all; default 0", o.plan.prefix_len),
       flag("prefix-len", "N", "the same as --random-prefix-len", o.plan.prefix_len),
-      flag("output-json", "FILE", "write elapsed_time, num_requests, total_num_tokens, requests_per_second, tokens_per_second", o.output_json),
-      flag("backend", "vllm", "the one there is", o.backend),
+      flag("num-warmups", "N", "requests before the measured ones; default 0", o.num_warmups),
+      flag("prequeue-requests", "", "begin when the server has all of each request but its last byte", o.prequeue_requests),
+      flag("output-json", "FILE", "write model_id, elapsed_time, num_requests, total_num_tokens, requests_per_second, tokens_per_second", o.output_json),
+      flag("backend", "NAME", "vllm: lists of token ids; vllm-chat: chats of common words; default vllm", o.backend),
+      flag("async-engine", "", "no effect: the engine is always a process of its own", o.async_engine),
       idle_flag("disable-detokenize", "", "no effect: answers are always text"),
       refused_flag("profile", "", "use perf on the worker's process"),
-      refused_flag("async-engine", "", "the engine is always a process of its own"),
+      refused_flag("dataset-path", "FILE", "there are no data sets; prompts are random, of --random-input-len"),
+      refused_flag("hf-max-batch-size", "N", "there is no backend hf; --max-num-seqs bounds a batch"),
+      refused_flag("lora-path", "DIR", "there are no adapters; measure a model with the adapter merged into it"),
   };
 }
 // clang-format on
@@ -46,8 +59,8 @@ Status check(const ThroughputOptions& options) {
   if (options.dataset_name != "random") {
     return error(kBad, "--dataset-name: '%s' is not there; random is", options.dataset_name);
   }
-  if (options.backend != "vllm") {
-    return error(kBad, "--backend: '%s' is not there; vllm stands for this engine",
+  if (options.backend != "vllm" && !options.is_chat()) {
+    return error(kBad, "--backend: '%s' is not there; vllm and vllm-chat stand for this engine",
                  options.backend);
   }
   if (plan.num_prompts == 0) return error(kBad, "--num-prompts: 0 is nothing to send");
@@ -57,10 +70,17 @@ Status check(const ThroughputOptions& options) {
   if (!(plan.range_ratio >= 0 && plan.range_ratio < 1)) {
     return error(kBad, "--random-range-ratio: %g is not in [0, 1)", plan.range_ratio);
   }
-  return absl::OkStatus();
+  if (plan.num_prompts > kRequestsMax) {
+    return error(kBad, "--num-prompts: %d is above %d", plan.num_prompts, kRequestsMax);
+  }
+  if (options.num_warmups > kRequestsMax) {
+    return error(kBad, "--num-warmups: %d is above %d", options.num_warmups, kRequestsMax);
+  }
+  return check_output(options.output_json);
 }
 
-Status show(const ThroughputOptions& options, const LoadOutcome& outcome) {
+Status show(const std::string& model, const ThroughputOptions& options,
+            const LoadOutcome& outcome) {
   uint64_t requests = 0;
   uint64_t prompt_tokens = 0;
   uint64_t output_tokens = 0;
@@ -82,23 +102,39 @@ Status show(const ThroughputOptions& options, const LoadOutcome& outcome) {
   std::printf("Total num prompt tokens:  %lu\nTotal num output tokens:  %lu\n", prompt_tokens,
               output_tokens);
   std::fflush(stdout);
+  std::string model_id;
+  append_json_string(model_id, model);
   return write_output(
       options.output_json,
-      absl::StrFormat(R"({"elapsed_time": %.9g, "num_requests": %d, "total_num_tokens": %d, )"
-                      R"("requests_per_second": %.9g, "tokens_per_second": %.9g})",
-                      elapsed, requests, tokens, rate(requests), rate(tokens)));
+      absl::StrFormat(
+          R"({"model_id": %s, "elapsed_time": %.9g, "num_requests": %d, "total_num_tokens": %d, )"
+          R"("requests_per_second": %.9g, "tokens_per_second": %.9g})",
+          model_id, elapsed, requests, tokens, rate(requests), rate(tokens)));
 }
 
 StatusOr<bool> measure(const EngineCommand& command, const ThroughputOptions& options,
                        StopSignal& stop) {
-  PlanOptions plan = options.plan;
-  plan.seed = command.serve.model.seed.value_or(0);
-  const uint64_t requests_max = uint64_t{plan.num_prompts} * options.n;
-  TRIREME_ASSIGN_OR_RETURN(EngineBench bench,
-                           EngineBench::start(command, plan, options.n, requests_max, stop));
-  TRIREME_ASSIGN_OR_RETURN(const LoadOutcome outcome,
-                           bench.run("requests", 0, 1, plan.num_prompts, std::nullopt));
-  TRIREME_RETURN_IF_ERROR(show(options, outcome));
+  if (options.async_engine) {
+    std::fprintf(stderr, "note: --async-engine: the engine is always a process of its own\n");
+  }
+  const uint32_t measured = options.plan.num_prompts;
+  EngineLoad load{.plan = options.plan, .choices = options.n, .is_chat = options.is_chat()};
+  load.plan.seed = command.serve.model.seed.value_or(0);
+  load.plan.num_prompts += options.num_warmups;  // Other prompts, so that none finds its own.
+  load.requests_max = uint64_t{std::max(measured, options.num_warmups)} * options.n;
+  TRIREME_ASSIGN_OR_RETURN(EngineBench bench, EngineBench::start(command, load, stop));
+  if (options.num_warmups > 0) {
+    TRIREME_RETURN_IF_ERROR(
+        bench.run({.what = "warming up", .begin = measured, .batch_count = options.num_warmups})
+            .status());
+  }
+  if (stop.level() != StopSignal::Level::kRun) {
+    return error(StatusCode::kCancelled, "interrupted while warming up");
+  }
+  TRIREME_ASSIGN_OR_RETURN(
+      const LoadOutcome outcome,
+      bench.run({.batch_count = measured, .is_prequeued = options.prequeue_requests}));
+  TRIREME_RETURN_IF_ERROR(show(command.serve.model.model, options, outcome));
   TRIREME_RETURN_IF_ERROR(bench.stop_server());
   return outcome.was_interrupted;
 }

@@ -1,10 +1,13 @@
 #include "cli/bench/engine_bench.h"
 
 #include <poll.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
+#include <system_error>
 
 #include "cli/bench/progress.h"
 #include "cli/bench/server_facts.h"
@@ -17,6 +20,7 @@ constexpr auto kBad = StatusCode::kInvalidArgument;
 constexpr Duration kEnginesMax = std::chrono::seconds(30);
 constexpr int kPollMilliseconds = 10;
 constexpr char kCompletions[] = "/v1/completions";
+constexpr char kChatCompletions[] = "/v1/chat/completions";
 
 // A name that neither we nor the server know: the nearest of both.
 Status check_names(std::span<const Flag> own, Words rest) {
@@ -60,6 +64,14 @@ Status check_server(const ServeOptions& options) {
   return absl::OkStatus();
 }
 
+// How many a vocabulary makes of a word, and a template adds, is not known: more than any.
+uint64_t prompt_tokens_max(const EngineLoad& load) {
+  constexpr uint64_t kOfWord = 8;
+  constexpr uint64_t kOfTemplate = 4096;
+  const uint64_t words = std::max<uint64_t>(load.plan.prefix_len + 2ULL * load.plan.input_len, 1);
+  return load.is_chat ? words * kOfWord + kOfTemplate : words;
+}
+
 // "Ready" is said of the cluster; its front end may learn of its engines a moment later.
 Status wait_engines(const ServerUrl& url, uint32_t count, StopSignal& stop) {
   const Deadline deadline = Deadline::after(kEnginesMax);
@@ -87,15 +99,13 @@ StatusOr<EngineCommand> parse_engine_command(std::span<const Flag> own, Words wo
   return command;
 }
 
-StatusOr<EngineBench> EngineBench::start(const EngineCommand& command, const PlanOptions& plan,
-                                         uint32_t choices, uint64_t requests_max,
+StatusOr<EngineBench> EngineBench::start(const EngineCommand& command, const EngineLoad& load,
                                          StopSignal& stop) {
   const ServerOptions& server_options = command.serve.server;
   std::vector<const char*> flags = command.flags;
   // All may wait inside: what is refused would not be measured.
-  const std::string requests_text = std::to_string(requests_max);
-  const std::string tokens_text =
-      std::to_string(requests_max * std::max<uint64_t>(plan.prefix_len + 2ULL * plan.input_len, 1));
+  const std::string requests_text = std::to_string(load.requests_max);
+  const std::string tokens_text = std::to_string(load.requests_max * prompt_tokens_max(load));
   if (server_options.queued_requests_max == 0) {
     flags.insert(flags.end(), {"--max-num-queued-reqs", requests_text.c_str()});
   }
@@ -114,32 +124,39 @@ StatusOr<EngineBench> EngineBench::start(const EngineCommand& command, const Pla
       find_vocabulary({command.serve.model.tokenizer, command.serve.model.model, model.root});
   TRIREME_ASSIGN_OR_RETURN(
       RequestBody body, RequestBody::make({.model = model.id,
+                                           .is_chat = load.is_chat,
                                            .is_stream = false,
-                                           .choices = choices,
+                                           .choices = load.choices,
                                            .parameters = {{"temperature", "1"}, {"top_p", "1"}}}));
-  EngineBench bench(std::move(server), RequestPlan(plan), std::move(body), stop);
+  EngineBench bench(std::move(server), load, std::move(body), stop);
   bench.headers_ = std::move(headers);
   bench.vocabulary_ = vocabulary.size;
   return bench;
 }
 
-StatusOr<LoadOutcome> EngineBench::run(const char* what, std::size_t begin, std::size_t batch_size,
-                                       std::size_t batch_count,
-                                       std::optional<uint32_t> max_concurrency) {
+std::string EngineBench::request(std::size_t begin, std::size_t batch_size) const {
+  const uint32_t output_len = plan_.requests()[begin].output_len;
+  if (is_chat_) {
+    return request_text(server_.url(), "POST", kChatCompletions, headers_,
+                        body_.text(plan_.prompt(begin, vocabulary_), output_len));
+  }
+  std::vector<std::vector<uint32_t>> prompts;
+  for (std::size_t i = 0; i < batch_size; ++i) {
+    prompts.push_back(plan_.prompt(begin + i, vocabulary_));
+  }
+  return request_text(server_.url(), "POST", kCompletions, headers_,
+                      body_.batch_text(prompts, output_len));
+}
+
+StatusOr<LoadOutcome> EngineBench::run(const EngineRun& run) {
   const auto request_of = [&](std::size_t index) {
-    const std::size_t first = begin + index * batch_size;
-    std::vector<std::vector<uint32_t>> prompts;
-    for (std::size_t i = 0; i < batch_size; ++i) {
-      prompts.push_back(plan_.prompt(first + i, vocabulary_));
-    }
-    const uint32_t output_len = plan_.requests()[first].output_len;
-    return request_text(server_.url(), "POST", kCompletions, headers_,
-                        body_.batch_text(prompts, output_len));
+    return request(run.begin + index * run.batch_size, run.batch_size);
   };
-  const LoadJob job{.arrivals = std::vector<Duration>(batch_count),
+  const LoadJob job{.arrivals = std::vector<Duration>(run.batch_count),
                     .request_of = request_of,
-                    .max_concurrency = max_concurrency};
-  Progress progress(what, batch_count, true);
+                    .max_concurrency = run.max_concurrency,
+                    .is_prequeued = run.is_prequeued};
+  Progress progress(run.what, run.batch_count, true);
   TRIREME_ASSIGN_OR_RETURN(LoadOutcome outcome, run_load(server_.url(), job, progress, *stop_));
   for (const Sample& sample : outcome.samples) {
     if (sample.state == SampleState::kFailed) {
@@ -148,6 +165,22 @@ StatusOr<LoadOutcome> EngineBench::run(const char* what, std::size_t begin, std:
     }
   }
   return outcome;
+}
+
+Status check_output(const std::string& path) {
+  if (path.empty()) return absl::OkStatus();
+  std::error_code code;
+  const std::filesystem::path file(path);
+  const std::filesystem::path folder = file.has_parent_path() ? file.parent_path() : ".";
+  if (!std::filesystem::is_directory(folder, code)) {
+    return error(kBad, "--output-json: there is no directory '%s'", folder.string());
+  }
+  const bool is_there = std::filesystem::exists(file, code);
+  const std::string written = is_there ? path : folder.string();
+  if (std::filesystem::is_directory(file, code) || ::access(written.c_str(), W_OK) != 0) {
+    return error(kBad, "--output-json: cannot write '%s'", path);
+  }
+  return absl::OkStatus();
 }
 
 Status write_output(const std::string& path, const std::string& json) {

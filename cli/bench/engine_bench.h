@@ -33,33 +33,53 @@ struct EngineCommand {
 // names the flag and the value.
 [[nodiscard]] StatusOr<EngineCommand> parse_engine_command(std::span<const Flag> own, Words words);
 
+struct EngineLoad {
+  PlanOptions plan;           // Prompts and lengths of all requests.
+  uint32_t choices = 1;       // To each.
+  uint64_t requests_max = 0;  // So many may be open at once.
+  bool is_chat = false;
+};
+
+// Prompts [begin, begin + batch_size * batch_count) of the plan, batch_size in each request: one,
+// where it is a chat.
+struct EngineRun {
+  const char* what = "requests";
+  std::size_t begin = 0;
+  std::size_t batch_size = 1;
+  std::size_t batch_count = 0;
+  std::optional<uint32_t> max_concurrency;
+  bool is_prequeued = false;
+};
+
 class EngineBench {
  public:
-  // `plan`: prompts and lengths of all requests; requests_max: how many may be open at once.
   [[nodiscard]] static StatusOr<EngineBench> start(const EngineCommand& command,
-                                                   const PlanOptions& plan, uint32_t choices,
-                                                   uint64_t requests_max, StopSignal& stop);
+                                                   const EngineLoad& load, StopSignal& stop);
 
-  // Prompts [begin, begin + batch_size * batch_count) of the plan, batch_size in each request, at
-  // most `max_concurrency` requests at once.
-  [[nodiscard]] StatusOr<LoadOutcome> run(const char* what, std::size_t begin,
-                                          std::size_t batch_size, std::size_t batch_count,
-                                          std::optional<uint32_t> max_concurrency);
+  [[nodiscard]] StatusOr<LoadOutcome> run(const EngineRun& run);
   // The error: it did not end cleanly.
   [[nodiscard]] Status stop_server() { return server_.stop(); }
 
  private:
-  EngineBench(LocalServer server, RequestPlan plan, RequestBody body, StopSignal& stop)
-      : server_(std::move(server)), plan_(std::move(plan)), body_(std::move(body)), stop_(&stop) {}
+  EngineBench(LocalServer server, const EngineLoad& load, RequestBody body, StopSignal& stop)
+      : server_(std::move(server)),
+        plan_(load.plan),
+        body_(std::move(body)),
+        is_chat_(load.is_chat),
+        stop_(&stop) {}
+  [[nodiscard]] std::string request(std::size_t begin, std::size_t batch_size) const;
 
   LocalServer server_;
   RequestPlan plan_;
   RequestBody body_;
+  bool is_chat_;
   StopSignal* stop_;
   Headers headers_;
   uint32_t vocabulary_ = 0;
 };
 
+// Whether --output-json can be written, before anything is measured for it.
+[[nodiscard]] Status check_output(const std::string& path);
 // Writes `json` to the file of --output-json; nothing where none is given.
 [[nodiscard]] Status write_output(const std::string& path, const std::string& json);
 

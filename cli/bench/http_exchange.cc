@@ -97,6 +97,23 @@ StatusOr<Endpoints> resolve(const ServerUrl& url) {
   return endpoints;
 }
 
+Gate::Gate(asio::io_context& io, std::size_t count, std::function<void()> on_open)
+    : missing_(count),
+      on_open_(std::move(on_open)),
+      opening_(io, asio::steady_timer::time_point::max()) {}
+
+Task<void> Gate::pass() {
+  give_up();
+  ErrorCode cancelled;
+  if (missing_ > 0) co_await opening_.async_wait(asio::redirect_error(kAwait, cancelled));
+}
+
+void Gate::give_up() {
+  if (--missing_ > 0) return;
+  on_open_();
+  opening_.cancel();
+}
+
 HttpConnection::HttpConnection(asio::io_context& io, const Endpoints& endpoints)
     : socket_(io.get_executor()), endpoints_(endpoints), buffer_(kReadBytes) {}
 
@@ -130,15 +147,42 @@ Task<Status> HttpConnection::exchange(const std::string& request, AnswerSink& si
   co_return status;
 }
 
+Task<Status> HttpConnection::exchange(const std::string& request, AnswerSink& sink, Gate& gate) {
+  Status status = co_await connect();
+  const std::string_view bytes(request);
+  if (status.ok()) status = co_await send(bytes.substr(0, bytes.size() - 1));
+  if (status.ok()) {
+    co_await gate.pass();
+    status = co_await send(bytes.substr(bytes.size() - 1));
+  } else {
+    gate.give_up();
+  }
+  bool has_answer = false;
+  if (status.ok()) status = co_await read_answer(sink, has_answer);
+  if (!status.ok()) close();
+  co_return status;
+}
+
 Task<Status> HttpConnection::try_exchange(const std::string& request, AnswerSink& sink,
                                           bool& has_answer) {
   if (!socket_.is_open()) {
     const Status status = co_await connect();
     if (!status.ok()) co_return status;
   }
+  const Status status = co_await send(request);
+  if (!status.ok()) co_return status;
+  co_return co_await read_answer(sink, has_answer);
+}
+
+Task<Status> HttpConnection::send(std::string_view bytes) {
   ErrorCode code;
-  co_await asio::async_write(socket_, asio::buffer(request), asio::redirect_error(kAwait, code));
-  if (code) co_return broken("send the request", code);
+  co_await asio::async_write(socket_, asio::buffer(bytes.data(), bytes.size()),
+                             asio::redirect_error(kAwait, code));
+  co_return code ? broken("send the request", code) : absl::OkStatus();
+}
+
+Task<Status> HttpConnection::read_answer(AnswerSink& sink, bool& has_answer) {
+  ErrorCode code;
   Parsing parsing(sink);
   while (!parsing.is_done()) {
     const std::size_t size =

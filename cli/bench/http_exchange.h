@@ -40,6 +40,23 @@ class AnswerSink {
   virtual Status on_body(std::string_view piece, Instant now) = 0;
 };
 
+// Holds exchanges back before the last byte of their requests until all have come so far, or have
+// failed. Threads: that of its io_context.
+class Gate {
+ public:
+  // `on_open`: before the first of them goes on.
+  Gate(asio::io_context& io, std::size_t count, std::function<void()> on_open);
+  // Of each exchange one of the two: it is at the gate, which is done when the gate opens; or it
+  // will not come.
+  Task<void> pass();
+  void give_up();
+
+ private:
+  std::size_t missing_;
+  std::function<void()> on_open_;
+  asio::steady_timer opening_;
+};
+
 class HttpConnection {
  public:
   // `endpoints` must outlive it; tried in their order.
@@ -48,6 +65,8 @@ class HttpConnection {
   // Sends `request`, a whole HTTP/1.1 request; done when the answer is whole. The error says what
   // broke. Destroying the connection under way is allowed.
   Task<Status> exchange(const std::string& request, AnswerSink& sink);
+  // The same on a new connection, through the gate.
+  Task<Status> exchange(const std::string& request, AnswerSink& sink, Gate& gate);
 
   // Whether the server lets it live on.
   [[nodiscard]] bool is_open() const { return socket_.is_open(); }
@@ -56,6 +75,8 @@ class HttpConnection {
   Task<Status> connect();
   // `has_answer`: whether anything of the answer had come.
   Task<Status> try_exchange(const std::string& request, AnswerSink& sink, bool& has_answer);
+  Task<Status> send(std::string_view bytes);
+  Task<Status> read_answer(AnswerSink& sink, bool& has_answer);
   void close();
 
   asio::basic_stream_socket<Tcp, Executor> socket_;

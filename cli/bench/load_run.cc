@@ -68,6 +68,7 @@ class Load {
         progress_(progress),
         stop_(stop),
         samples_(job.arrivals.size()),
+        gate_(io_, job.arrivals.size(), [this] { begin_anew(); }),
         arrival_timer_(io_),
         progress_timer_(io_),
         stop_fd_(io_, ::dup(stop.fd())) {}
@@ -118,7 +119,12 @@ class Load {
     SampleSink sink(sample, scratch_);
     sample.start = now();
     sample.queue_time = std::max(Duration{}, sample.start - begin_ - job_.arrivals[index]);
-    const Status status = co_await connection->exchange(request, sink);
+    Status status;
+    if (job_.is_prequeued) {
+      status = co_await connection->exchange(request, sink, gate_);
+    } else {
+      status = co_await connection->exchange(request, sink);
+    }
     if (status.ok()) {
       sink.reader().finish(now());
     } else {
@@ -127,6 +133,12 @@ class Load {
     if (connection->is_open()) idle_.push_back(std::move(connection));
     pieces_ += sample.output_tokens;
     on_done();
+  }
+
+  // All requests are there: what was before does not count.
+  void begin_anew() {
+    begin_ = now();
+    for (Sample& sample : samples_) sample.start = begin_;
   }
 
   void on_done() {
@@ -176,6 +188,7 @@ class Load {
 
   // The coroutines that a stop leaves behind end with it, before what they refer to.
   asio::io_context io_{1};
+  Gate gate_;
   asio::steady_timer arrival_timer_;
   asio::steady_timer progress_timer_;
   asio::posix::stream_descriptor stop_fd_;

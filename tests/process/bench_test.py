@@ -157,6 +157,14 @@ def test_stream_that_is_cut_is_a_failed_request():
         (["latency", "m", "--batch-size", "0"], "--batch-size: 0 is not from 1"),
         (["throughput", "m", "--headless"], "--headless"),
         (["throughput", "m", "--num-prompts", "0"], "--num-prompts: 0"),
+        (["throughput", "m", "--backend", "hf"], "--backend: 'hf' is not there; vllm and vllm-chat"),
+        (["throughput", "m", "--dataset-path", "f"], "--dataset-path: not supported: there are no data sets"),
+        (["throughput", "m", "--hf-max-batch-size", "3"], "--hf-max-batch-size: not supported: there is no backend hf; --max-num-seqs"),
+        (["throughput", "m", "--lora-path", "d"], "--lora-path: not supported: there are no adapters"),
+        (["throughput", "m", "--num-warmups", "99999999"], "--num-warmups: 99999999 is above"),
+        (["throughput", "m", "--output-json", "/nowhere/at/all.json"], "--output-json: there is no directory '/nowhere/at'"),
+        (["latency", "m", "--output-json", "/nowhere/at/all.json"], "--output-json: there is no directory '/nowhere/at'"),
+        (["latency", "m", "--output-json", "/tmp"], "--output-json: cannot write '/tmp'"),
         (["sreve"], "did you mean 'serve'?"),
     ],
 )
@@ -178,6 +186,7 @@ def test_latency_measures_whole_batches(tmp_path):
                  "--num-iters", 4, "--output-json", file, "-dp", 2, "--seed", 3)  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads(file.read_text())
+    assert result["model_id"] == str(DEMO)
     assert len(result["latencies"]) == 4 and result["avg_latency"] == pytest.approx(sum(result["latencies"]) / 4)
     assert list(result["percentiles"]) == ["10", "25", "50", "75", "90", "99"] and result["std_latency"] >= 0
     assert f"Avg latency: {result['avg_latency']}" in done.stdout
@@ -189,10 +198,31 @@ def test_throughput_counts_every_request_and_token(tmp_path):
     done = bench("throughput", DEMO, "--num-prompts", 20, "--input-len", 32, "--output-len", 8, "--output-json", file)
     assert done.returncode == 0, done.stderr
     result = json.loads(file.read_text())
+    assert result["model_id"] == str(DEMO)
     assert (result["num_requests"], result["total_num_tokens"]) == (20, 20 * 40)
     assert result["requests_per_second"] == pytest.approx(20 / result["elapsed_time"])
     assert result["tokens_per_second"] == pytest.approx(800 / result["elapsed_time"])
     assert "Total num output tokens:  160" in done.stdout
+
+
+def test_throughput_counts_what_comes_after_the_warm_up_alone(tmp_path):
+    file = tmp_path / "throughput.json"
+    done = bench("throughput", DEMO, "--num-prompts", 12, "--input-len", 32, "--output-len", 8, "--num-warmups", 5,
+                 "--prequeue-requests", "--async-engine", "--output-json", file)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(file.read_text())
+    assert (result["num_requests"], result["total_num_tokens"]) == (12, 12 * 40)
+    assert "note: --async-engine: the engine is always a process of its own" in done.stderr
+
+
+def test_throughput_of_chats_counts_the_servers_tokens(tmp_path):
+    file = tmp_path / "throughput.json"
+    done = bench("throughput", DEMO, "--backend", "vllm-chat", "--num-prompts", 6, "--input-len", 8, "--output-len", 4,
+                 "--output-json", file)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(file.read_text())
+    assert result["num_requests"] == 6 and result["total_num_tokens"] > 6 * 12
+    assert "Total num output tokens:  24" in done.stdout
 
 
 def test_model_that_cannot_be_served_is_said_with_its_reason(tmp_path):
