@@ -87,16 +87,26 @@ uint64_t available_memory(const std::string& root) {
   return std::min(machine, left_in_cgroup(root));
 }
 
+uint32_t weight_copies(uint32_t local_workers, uint32_t sharers) {
+  const uint32_t each = std::max(1U, sharers);
+  return std::max(1U, (local_workers + each - 1) / each);
+}
+
 Status check_weights_fit(const WeightBudget& weights, uint64_t available) {
-  if (weights.are_there || weights.bytes <= available) return absl::OkStatus();
+  const uint64_t wanted = weights.bytes * weights.copies;
+  if (weights.are_there || wanted <= available) return absl::OkStatus();
   const std::string shared =
-      weights.sharers > 1 ? absl::StrFormat(" (shared by %u ranks)", weights.sharers) : "";
+      weights.sharers > 1 ? absl::StrFormat("shared by %u ranks", weights.sharers) : "";
+  std::string whose = "this worker's weights" + (shared.empty() ? "" : " (" + shared + ")");
+  if (weights.copies > 1) {
+    whose = absl::StrFormat("the weights of this node's workers (%u parts or copies%s)",
+                            weights.copies, shared.empty() ? "" : ", each " + shared);
+  }
   return error(StatusCode::kResourceExhausted,
-               "this worker's weights%s need %.2f GiB, %.2f GiB of memory are available: take a "
-               "smaller model or a larger machine, or spread it with --tensor-parallel-size over "
-               "several",
-               shared, static_cast<double>(weights.bytes) / kGib,
-               static_cast<double>(available) / kGib);
+               "%s need %.2f GiB, %.2f GiB of memory are available: take a smaller model or a "
+               "larger machine, or spread it with --tensor-parallel-size and --nnodes over several "
+               "machines",
+               whose, static_cast<double>(wanted) / kGib, static_cast<double>(available) / kGib);
 }
 
 std::string sharing_text(const WeightBudget& weights) {
@@ -106,11 +116,14 @@ std::string sharing_text(const WeightBudget& weights) {
 }
 
 StatusOr<uint64_t> kv_budget(const SchedulerOptions& options, uint64_t available,
-                             uint32_t local_workers) {
-  if (options.kv_bytes > available) {
+                             uint32_t local_workers, bool are_weights_found) {
+  const uint32_t workers = are_weights_found ? 1 : std::max(1U, local_workers);
+  if (options.kv_bytes > available / workers) {
+    const std::string each =
+        workers > 1 ? absl::StrFormat(" for each of this node's %u workers", workers) : "";
     return error(StatusCode::kResourceExhausted,
-                 "--kv-cache-memory-bytes %u, but only %u bytes of memory are available",
-                 options.kv_bytes, available);
+                 "--kv-cache-memory-bytes %u%s, but only %u bytes of memory are available",
+                 options.kv_bytes, each, available);
   }
   if (options.kv_bytes > 0) return options.kv_bytes;
   const double share = options.memory_utilization.value_or(kDefaultKvShare);

@@ -25,20 +25,25 @@ inline constexpr uint64_t kDefaultKvBytesMax = uint64_t{4} << 30;
 // What a worker's weights take of its node's memory. Workers that share them count them once: who
 // makes them takes all, who finds them nothing.
 struct WeightBudget {
-  uint64_t bytes = 0;
-  uint32_t sharers = 1;    // Workers of this node.
+  uint64_t bytes = 0;      // Of one copy.
+  uint32_t copies = 1;     // On this node, this worker's included: of all places in the model here.
+  uint32_t sharers = 1;    // Workers of this node that have the same copy.
   bool are_there = false;  // Made by another worker, or an earlier life of this one.
 };
 
-// kResourceExhausted with both numbers when they are more than `available`.
+// The copies that `local_workers` have, each shared by `sharers` of them.
+[[nodiscard]] uint32_t weight_copies(uint32_t local_workers, uint32_t sharers);
+
+// kResourceExhausted with both numbers when all copies are more than `available`.
 [[nodiscard]] Status check_weights_fit(const WeightBudget& weights, uint64_t available);
 
 // "shared by 2 ranks, made by this one": for the log.
 [[nodiscard]] std::string sharing_text(const WeightBudget& weights);
 
 // KV bytes of one of `local_workers` equal workers, the weights being loaded. Pure.
-// kResourceExhausted when the flag asks for more than there is.
+// kResourceExhausted when the flag asks for more than there is for all of them; for one that finds
+// its weights made, only for itself: what the others have of theirs may be taken already.
 [[nodiscard]] StatusOr<uint64_t> kv_budget(const SchedulerOptions& options, uint64_t available,
-                                           uint32_t local_workers);
+                                           uint32_t local_workers, bool are_weights_found);
 
 }  // namespace trireme::worker

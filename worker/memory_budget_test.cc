@@ -47,27 +47,56 @@ TEST_F(Machine, groups_of_version_1_count_too) {
 }
 
 TEST(MemoryBudget, flag_is_taken_as_it_is_if_there_is_so_much) {
-  EXPECT_EQ(*kv_budget({.kv_bytes = 700}, 1000, 4), 700u);
-  const auto refused = kv_budget({.kv_bytes = 1001}, 1000, 1);
+  EXPECT_EQ(*kv_budget({.kv_bytes = 250}, 1000, 4, false), 250u);
+  const auto refused = kv_budget({.kv_bytes = 1001}, 1000, 1, false);
   EXPECT_EQ(refused.status().code(), StatusCode::kResourceExhausted);
   EXPECT_EQ(std::string(refused.status().message()),
             "--kv-cache-memory-bytes 1001, but only 1000 bytes of memory are available");
 }
 
+TEST(MemoryBudget, flag_counts_for_all_workers_of_the_node) {
+  const auto refused = kv_budget({.kv_bytes = 700}, 1000, 2, false);
+  EXPECT_EQ(std::string(refused.status().message()),
+            "--kv-cache-memory-bytes 700 for each of this node's 2 workers, but only 1000 bytes of "
+            "memory are available");
+  EXPECT_FALSE(kv_budget({.kv_bytes = uint64_t{1} << 63}, 1000, 2, false).ok()) << "no overflow";
+}
+
+TEST(MemoryBudget, who_starts_beside_others_that_run_answers_for_itself) {
+  EXPECT_EQ(*kv_budget({.kv_bytes = 700}, 1000, 2, true), 700u);
+  EXPECT_FALSE(kv_budget({.kv_bytes = 1001}, 1000, 2, true).ok());
+}
+
 TEST(MemoryBudget, default_is_a_share_and_modest) {
-  EXPECT_EQ(*kv_budget({}, 1000, 2), 450u);
-  EXPECT_EQ(*kv_budget({}, uint64_t{1} << 40, 1), kDefaultKvBytesMax);
+  EXPECT_EQ(*kv_budget({}, 1000, 2, false), 450u);
+  EXPECT_EQ(*kv_budget({}, uint64_t{1} << 40, 1, false), kDefaultKvBytesMax);
 }
 
 TEST(MemoryBudget, share_that_is_asked_for_is_obeyed_however_large) {
-  EXPECT_EQ(*kv_budget({.memory_utilization = 0.5}, 1000, 2), 250u);
-  EXPECT_EQ(*kv_budget({.memory_utilization = 0.5}, uint64_t{1} << 40, 1), uint64_t{1} << 39);
+  EXPECT_EQ(*kv_budget({.memory_utilization = 0.5}, 1000, 2, false), 250u);
+  EXPECT_EQ(*kv_budget({.memory_utilization = 0.5}, uint64_t{1} << 40, 1, false),
+            uint64_t{1} << 39);
 }
 
 TEST(MemoryBudget, weights_that_do_not_fit_are_refused_with_both_sizes) {
   EXPECT_TRUE(check_weights_fit({.bytes = 5}, 5).ok());
   const Status status = check_weights_fit({.bytes = uint64_t{3} << 30}, uint64_t{1} << 30);
   EXPECT_NE(std::string(status.message()).find("need 3.00 GiB, 1.00 GiB"), std::string::npos);
+}
+
+TEST(MemoryBudget, weights_of_all_places_on_the_node_count) {
+  EXPECT_EQ(weight_copies(2, 1), 2u) << "two parts of a model, or two ranks with a copy each";
+  EXPECT_EQ(weight_copies(4, 2), 2u) << "two ranks that share each of two parts";
+  EXPECT_EQ(weight_copies(3, 2), 2u);
+  EXPECT_EQ(weight_copies(2, 2), 1u);
+  EXPECT_TRUE(check_weights_fit({.bytes = 5, .copies = 2}, 10).ok());
+  const Status status =
+      check_weights_fit({.bytes = uint64_t{3} << 30, .copies = 2, .sharers = 2}, uint64_t{5} << 30);
+  EXPECT_EQ(
+      std::string(status.message()),
+      "the weights of this node's workers (2 parts or copies, each shared by 2 ranks) need "
+      "6.00 GiB, 5.00 GiB of memory are available: take a smaller model or a larger machine, or "
+      "spread it with --tensor-parallel-size and --nnodes over several machines");
 }
 
 TEST(MemoryBudget, shared_weights_are_counted_by_who_makes_them_alone) {

@@ -58,22 +58,27 @@ StatusOr<std::optional<ModelDirectory>> open_draft(const ServeOptions& options,
 
 // The draft's weights are each worker's own.
 StatusOr<WeightBudget> check_memory(const ServeOptions& options, const WorkerPlace& place,
-                                    const ModelDirectory& directory,
+                                    uint32_t local_workers, const ModelDirectory& directory,
                                     const std::optional<ModelDirectory>& draft,
                                     const std::optional<shm::SharedImage>& image) {
   const uint32_t ranks = place.tp_size * place.pp_size;
+  const uint32_t sharers = image ? image->sharers() : 1;
   const WeightBudget weights{
       .bytes = weight_bytes_to_load(directory, options.model.quantization) / ranks,
-      .sharers = image ? image->sharers() : 1,
+      .copies = weight_copies(local_workers, sharers),
+      .sharers = sharers,
       .are_there = image && image->is_made()};
   const uint64_t available = available_memory("");
   TRIREME_RETURN_IF_ERROR(check_weights_fit(weights, available));
   if (draft) {
+    const uint32_t draft_ranks = options.draft_tensor_parallel_size();
     const uint64_t bytes =
-        weight_bytes_to_load(*draft, options.scheduler.speculation.quantization) /
-        options.draft_tensor_parallel_size();
-    const uint64_t taken = weights.are_there ? 0 : weights.bytes;
-    TRIREME_RETURN_IF_ERROR(check_weights_fit({.bytes = bytes}, available - taken));
+        weight_bytes_to_load(*draft, options.scheduler.speculation.quantization) / draft_ranks;
+    const uint32_t copies =
+        weights.are_there ? 1 : weight_copies(local_workers * draft_ranks, ranks);
+    const uint64_t taken = weights.are_there ? 0 : weights.bytes * weights.copies;
+    TRIREME_RETURN_IF_ERROR(
+        check_weights_fit({.bytes = bytes, .copies = copies}, available - taken));
   }
   return weights;
 }
@@ -204,11 +209,11 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
                            ModelDirectory::open(options.model_directory()));
   auto image = open_weight_image(std::move(links.weights), options, place);
   TRIREME_ASSIGN_OR_RETURN(std::optional<ModelDirectory> draft, open_draft(options, place));
-  TRIREME_ASSIGN_OR_RETURN(const WeightBudget weights,
-                           check_memory(options, place, directory, draft, image));
-
   const LocalWorkers workers =
       local_workers(options, place.tp_rank + place.tp_size * place.pp_rank);
+  TRIREME_ASSIGN_OR_RETURN(const WeightBudget weights,
+                           check_memory(options, place, workers.count, directory, draft, image));
+
   TRIREME_ASSIGN_OR_RETURN(const WorkerCores cores, take_cores(options, place, workers));
   TRIREME_RETURN_IF_ERROR(tell_kernels(options.worker.cpu_kernels));
   auto foundation =
@@ -224,8 +229,9 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
     if (!loaded.ok()) return annotate(loaded.status(), "--speculative-config");
     draft_parts = *std::move(loaded);
   }
-  TRIREME_ASSIGN_OR_RETURN(const uint64_t kv_bytes,
-                           kv_budget(options.scheduler, available_memory(""), workers.count));
+  TRIREME_ASSIGN_OR_RETURN(
+      const uint64_t kv_bytes,
+      kv_budget(options.scheduler, available_memory(""), workers.count, weights.are_there));
   ThreadPool* pool = &foundation->pool;
   return make_worker({.place = place,
                       .links = std::move(links),
