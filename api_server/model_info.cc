@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "api_server/openai/json_fields.h"
+#include "common/log.h"
 
 namespace trireme::api {
 namespace {
@@ -25,13 +26,25 @@ std::optional<JsonValue> find(const JsonValue& root, std::string_view name) {
   return value;
 }
 
-Status read_eos(const JsonValue& root, uint32_t vocabulary_size, std::vector<int32_t>& out) {
+// No model says an id beyond its vocabulary: such a one ends nothing.
+void drop_unknown(uint32_t vocabulary_size, const JsonValue& eos, const std::string& path,
+                  std::vector<int32_t>& ids) {
+  const auto is_unknown = [&](int32_t id) {
+    return vocabulary_size > 0 && static_cast<uint32_t>(id) >= vocabulary_size;
+  };
+  if (std::erase_if(ids, is_unknown) == 0) return;
+  log::warning("eos_ids_dropped", {{"file", path},
+                                   {"eos_token_id", json_text(eos).substr(0, kShownMax)},
+                                   {"vocab_size", vocabulary_size}});
+}
+
+Status read_eos(const JsonValue& root, uint32_t vocabulary_size, const std::string& path,
+                std::vector<int32_t>& out) {
   const auto eos = find(root, "eos_token_id");
   if (!eos) return {};
-  const int64_t last = vocabulary_size > 0 ? int64_t{vocabulary_size} - 1 : kCountMax;
   std::vector<int32_t> ids;
   const auto read_one = [&](const JsonValue& item) {
-    return read_int("", item, 0, last, ids.emplace_back());
+    return read_int("", item, 0, kCountMax, ids.emplace_back());
   };
   Status status;
   if (eos->is_array()) {
@@ -40,8 +53,10 @@ Status read_eos(const JsonValue& root, uint32_t vocabulary_size, std::vector<int
     status = read_one(*eos);
   }
   if (!status.ok()) {
-    return refusal("eos_token_id", *eos, absl::StrFormat("a token id in [0, %d], or a list", last));
+    return refusal("eos_token_id", *eos,
+                   absl::StrFormat("a token id in [0, %d], or a list", kCountMax));
   }
+  drop_unknown(vocabulary_size, *eos, path, ids);
   if (!ids.empty()) out = std::move(ids);
   return {};
 }
@@ -117,14 +132,15 @@ StatusOr<ModelInfo> read_model_info(const std::string& directory,
   read_uint(root, "max_position_embeddings", info.tokens_max);
   read_uint(root, "vocab_size", info.vocabulary_size);
   TRIREME_RETURN_IF_ERROR(
-      annotate(read_eos(root, info.vocabulary_size, info.eos_token_ids), config_path));
+      annotate(read_eos(root, info.vocabulary_size, config_path, info.eos_token_ids), config_path));
   const bool is_elsewhere = generation_config != "auto" && generation_config != "vllm";
   const std::string path =
       (is_elsewhere ? generation_config : directory) + "/generation_config.json";
   if (!is_elsewhere && ::access(path.c_str(), F_OK) != 0) return info;
   TRIREME_RETURN_IF_ERROR(
       annotate(load(parser, path, root), is_elsewhere ? "--generation-config" : "model"));
-  TRIREME_RETURN_IF_ERROR(annotate(read_eos(root, info.vocabulary_size, info.eos_token_ids), path));
+  TRIREME_RETURN_IF_ERROR(
+      annotate(read_eos(root, info.vocabulary_size, path, info.eos_token_ids), path));
   if (generation_config == "vllm") return info;
   TRIREME_RETURN_IF_ERROR(annotate(read_defaults(root, info.defaults), path));
   return info;

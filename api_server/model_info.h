@@ -14,7 +14,9 @@ namespace trireme::api {
 struct ModelInfo {
   uint32_t tokens_max = 0;  // max_position_embeddings; 0: it does not say.
   uint32_t vocabulary_size = 0;
-  std::vector<int32_t> eos_token_ids;  // generation_config's, else config's.
+  // generation_config's, else config's. Without those beyond the vocabulary, which a line in the
+  // log names.
+  std::vector<int32_t> eos_token_ids;
   SamplingDefaults defaults;
 };
 

@@ -84,12 +84,25 @@ TEST_F(ModelInfoTest, value_that_cannot_be_is_refused_with_file_field_and_value)
   EXPECT_EQ(refusal(R"({"top_k":-5})"), begin + "top_k is -5, not a whole number of at least -1");
   EXPECT_EQ(refusal(R"({"max_new_tokens":0})"),
             begin + "max_new_tokens is 0, not a whole number of at least 1");
-  EXPECT_EQ(refusal(R"({"eos_token_id":[1,99999999]})"),
-            begin + "eos_token_id is [1,99999999], not a token id in [0, 8], or a list");
+  EXPECT_EQ(refusal(R"({"eos_token_id":[1,-2]})"),
+            begin + "eos_token_id is [1,-2], not a token id in [0, 2147483647], or a list");
   write("model/config.json", R"({"eos_token_id":"x"})");
   EXPECT_EQ(std::string(read("auto").status().message()),
             (root_ / "model/config.json").string() +
                 ": eos_token_id is \"x\", not a token id in [0, 2147483647], or a list");
+}
+
+TEST_F(ModelInfoTest, eos_beyond_the_vocabulary_is_dropped_and_named) {
+  write("model/generation_config.json", R"({"eos_token_id":[2,9,99999999]})");
+  ::testing::internal::CaptureStderr();
+  const auto some = read("auto");
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  ASSERT_TRUE(some.ok()) << some.status();
+  EXPECT_EQ(some->eos_token_ids, std::vector<int32_t>{2});
+  EXPECT_NE(said.find("[2,9,99999999]"), std::string::npos) << said;
+  write("model/config.json", R"({"vocab_size":9,"eos_token_id":9})");
+  write("model/generation_config.json", "{}");
+  EXPECT_EQ(read("auto")->eos_token_ids, std::vector<int32_t>{});
 }
 
 TEST_F(ModelInfoTest, null_is_absent_and_all_is_a_top_k) {

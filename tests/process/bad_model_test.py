@@ -149,7 +149,7 @@ def test_file_that_is_a_pipe_is_not_waited_for(model, name):
     [
         ("generation_config.json", "temperature", "hot", ['temperature is "hot"', "[0, 2]"]),
         ("generation_config.json", "top_k", -5, ["top_k is -5", "at least -1"]),
-        ("generation_config.json", "eos_token_id", [99999999], ["eos_token_id is [99999999]"]),
+        ("generation_config.json", "eos_token_id", [-2], ["eos_token_id is [-2]"]),
         ("config.json", "eos_token_id", "x", ['eos_token_id is "x"']),
     ],
 )
