@@ -37,7 +37,9 @@ class WeightsWriter {
   std::string data_;
 };
 
-inline void write_tiny_model(const TestDirectory& directory, std::string_view architecture) {
+// `more`: fields that config.json has besides, with a comma before each.
+inline void write_tiny_model(const TestDirectory& directory, std::string_view architecture,
+                             std::string_view more = "") {
   constexpr uint32_t kVocabulary = 40;
   constexpr uint32_t kHidden = 16;
   constexpr uint32_t kQuery = 32;
@@ -48,8 +50,8 @@ inline void write_tiny_model(const TestDirectory& directory, std::string_view ar
       absl::StrFormat(R"({"architectures":["%s"],"vocab_size":%u,"hidden_size":%u,)"
                       R"("intermediate_size":%u,"num_hidden_layers":2,"num_attention_heads":4,)"
                       R"("num_key_value_heads":2,"head_dim":8,"max_position_embeddings":64,)"
-                      R"("rms_norm_eps":1e-5,"tie_word_embeddings":true})",
-                      architecture, kVocabulary, kHidden, kIntermediate));
+                      R"("rms_norm_eps":1e-5,"tie_word_embeddings":true%s})",
+                      architecture, kVocabulary, kHidden, kIntermediate, more));
   WeightsWriter weights;
   weights.add("model.embed_tokens.weight", {kVocabulary, kHidden});
   weights.add("model.norm.weight", {kHidden});

@@ -98,6 +98,7 @@ StatusOr<std::unique_ptr<Model>> load_main(const ServeOptions& options, const Wo
                                            const WorkerLinks& links, Foundation& foundation,
                                            const Progress& progress) {
   LoadOptions load = load_options(options, links.life);
+  load.tokens_max = options.model.model_tokens_max;
   load.weights = &foundation.weights;
   TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Model> model,
                            load_model(foundation.directory, place, load, *links.tensor_parallel,
@@ -120,6 +121,8 @@ StatusOr<DraftParts> load_draft(const ServeOptions& options, const WorkerPlace& 
                            check_draft_config(options, foundation.directory.config(), config));
   LoadOptions load = load_options(options, links.life);
   load.quantization = speculation.quantization;
+  const uint32_t served = options.model.model_tokens_max;
+  load.tokens_max = served > 0 ? std::min(parts.tokens_max, served) : parts.tokens_max;
   TRIREME_ASSIGN_OR_RETURN(
       parts.model,
       load_model(*foundation.draft, {.tp_rank = place.tp_rank, .tp_size = ranks}, load,

@@ -120,6 +120,24 @@ TEST_F(WorkerLoad, bad_directories_are_told_what_is_wrong) {
   EXPECT_EQ(load(too_much).status().code(), StatusCode::kResourceExhausted);
 }
 
+TEST_F(WorkerLoad, a_short_length_is_served_by_the_short_factors_of_the_original_context) {
+  auto plain = load();
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  const std::vector<int32_t> tokens = greedy_tokens(**plain);
+  write_tiny_model(directory_, "LlamaForCausalLM",
+                   R"(,"rope_scaling":{"rope_type":"longrope","attention_factor":1,)"
+                   R"("original_max_position_embeddings":16,"short_factor":[1,1,1,1],)"
+                   R"("long_factor":[2]})");
+  const Status long_served = load().status();
+  EXPECT_NE(std::string(long_served.message()).find("long_factor has 1 factors"), std::string::npos)
+      << "the model's own length turns by the long ones: " << long_served;
+  ServeOptions options;
+  options.model.model_tokens_max = 16;
+  auto short_served = load(options);
+  ASSERT_TRUE(short_served.ok()) << short_served.status();
+  EXPECT_EQ(greedy_tokens(**short_served), tokens);
+}
+
 TEST_F(WorkerLoad, shared_weights_of_every_form_answer_as_own_ones_do) {
   for (const char* quantization : {"", "int8", "int4"}) {
     const auto image = shm::SharedImage::create(kImageName, 2);

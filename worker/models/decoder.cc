@@ -34,7 +34,7 @@ StatusOr<std::unique_ptr<Model>> DecoderModel::load(DecoderConfig config, ModelS
   const ModelConfig& sizes = config.sizes;
   TRIREME_ASSIGN_OR_RETURN(const Activation activation, activation_of(sizes));
   TRIREME_ASSIGN_OR_RETURN(DecoderShare share, DecoderShare::of(sizes, source.place));
-  TRIREME_ASSIGN_OR_RETURN(Ropes ropes, make_ropes(config));
+  TRIREME_ASSIGN_OR_RETURN(Ropes ropes, make_ropes(config, source.tokens_max));
   TRIREME_ASSIGN_OR_RETURN(DecoderWeights weights,
                            load_decoder_weights(config, share, source.directory.weights(),
                                                 *source.device, source.progress));
@@ -48,13 +48,14 @@ StatusOr<std::unique_ptr<Model>> DecoderModel::load(DecoderConfig config, ModelS
                                                  std::move(source.device), source.life));
 }
 
-StatusOr<DecoderModel::Ropes> DecoderModel::make_ropes(const DecoderConfig& config) {
+StatusOr<DecoderModel::Ropes> DecoderModel::make_ropes(const DecoderConfig& config,
+                                                       uint32_t tokens_max) {
   const ModelConfig& sizes = config.sizes;
   const bool has_rope =
       std::ranges::any_of(config.ropes, [](LayerRope rope) { return rope != LayerRope::kNone; });
   const auto rotary_size =
       static_cast<uint32_t>(sizes.head_dim * sizes.partial_rotary_factor.value_or(1.0));
-  TRIREME_ASSIGN_OR_RETURN(Rope global, Rope::make(sizes, has_rope ? rotary_size : 0));
+  TRIREME_ASSIGN_OR_RETURN(Rope global, Rope::make(sizes, has_rope ? rotary_size : 0, tokens_max));
   if (std::ranges::find(config.ropes, LayerRope::kLocal) == config.ropes.end()) {
     return Ropes{std::move(global), std::nullopt};
   }

@@ -41,7 +41,7 @@ class DecoderModel final : public Model {
   };
   DecoderModel(DecoderConfig config, DecoderShare share, Activation activation, Ropes ropes,
                DecoderWeights weights, KvLayout kv, std::unique_ptr<Device> device, LifeSigns life);
-  [[nodiscard]] static StatusOr<Ropes> make_ropes(const DecoderConfig& config);
+  [[nodiscard]] static StatusOr<Ropes> make_ropes(const DecoderConfig& config, uint32_t tokens_max);
   [[nodiscard]] const ModelConfig& sizes() const { return config_.sizes; }
   [[nodiscard]] Status check(const ForwardBatch& batch, std::span<const float> hidden_in,
                              std::span<float> hidden_out, std::span<float> logits) const;

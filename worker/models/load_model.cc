@@ -97,7 +97,8 @@ StatusOr<std::unique_ptr<Model>> load_model(const ModelDirectory& directory,
                                                              *kernels, on_load, options.weights),
                   .progress = progress,
                   .life = options.life,
-                  .wants_logits = options.wants_logits});
+                  .wants_logits = options.wants_logits,
+                  .tokens_max = options.tokens_max});
 }
 
 }  // namespace trireme::worker

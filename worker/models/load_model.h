@@ -30,6 +30,9 @@ struct LoadOptions {
   uint32_t block_tokens = 16;
   LifeSigns life;            // Where forwards say what they are at.
   bool wants_logits = true;  // False: served for its hidden states only.
+  // The longest sequence that is served (--max-model-len), on all workers alike; 0: what the model
+  // allows. Some turn by other angles where that is short (worker/models/rope.h).
+  uint32_t tokens_max = 0;
   // Where the weights are kept; outlives the model. Null: in memory of the model's own.
   cpu::HostArena* weights = nullptr;
 };

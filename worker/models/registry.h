@@ -25,6 +25,7 @@ struct ModelSource {
   const Progress& progress;
   LifeSigns life;
   bool wants_logits = true;  // False: hidden states only, the head is not loaded.
+  uint32_t tokens_max = 0;   // Of a sequence; 0: what the model allows.
 };
 
 using ModelFactory = StatusOr<std::unique_ptr<Model>> (*)(ModelSource source);

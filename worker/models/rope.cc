@@ -96,7 +96,7 @@ double yarn_attention_factor(const RopeScaling& scaling) {
 
 }  // namespace
 
-StatusOr<Rope> Rope::make(const ModelConfig& config, uint32_t rotary_size) {
+StatusOr<Rope> Rope::make(const ModelConfig& config, uint32_t rotary_size, uint32_t tokens_max) {
   const RopeScaling& scaling = config.rope_scaling;
   const uint32_t original =
       scaling.original_positions_max > 0 ? scaling.original_positions_max : config.positions_max;
@@ -122,8 +122,8 @@ StatusOr<Rope> Rope::make(const ModelConfig& config, uint32_t rotary_size) {
     scale_yarn(scaling, config.rope_theta, original, rotary_size, rope.inverse_frequencies_);
     rope.attention_factor_ = static_cast<float>(yarn_attention_factor(scaling));
   } else if (scaling.type == "longrope") {
-    TRIREME_RETURN_IF_ERROR(
-        scale_longrope(scaling, config.positions_max > original, rope.inverse_frequencies_));
+    const uint32_t longest = tokens_max > 0 ? tokens_max : config.positions_max;
+    TRIREME_RETURN_IF_ERROR(scale_longrope(scaling, longest > original, rope.inverse_frequencies_));
     rope.attention_factor_ =
         static_cast<float>(longrope_attention_factor(scaling, config.positions_max, original));
   } else if (scaling.type != "default") {

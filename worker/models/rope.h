@@ -5,8 +5,8 @@
 // length of the sequence so far; here a token at position p always gets those of length p + 1,
 // which is what transformers gives when it decodes token by token. For `longrope`, transformers
 // changes from the short to the long factors for a whole sequence when it outgrows the original
-// context; here, as in vLLM, a model whose max_position_embeddings lie beyond that context always
-// turns by the long ones.
+// context; here, as in vLLM, all sequences turn by the long ones where the longest that is served
+// (`tokens_max`) lies beyond that context, and by the short ones where it does not.
 //
 // Threads: one. Cosines and sines are kept for all positions seen so far.
 #pragma once
@@ -22,8 +22,10 @@ namespace trireme::worker {
 
 class Rope {
  public:
-  // rotary_size: the leading part of a head that turns; even, 0 for none.
-  [[nodiscard]] static StatusOr<Rope> make(const ModelConfig& config, uint32_t rotary_size);
+  // rotary_size: the leading part of a head that turns; even, 0 for none. tokens_max: of a
+  // sequence; 0: the model's max_position_embeddings.
+  [[nodiscard]] static StatusOr<Rope> make(const ModelConfig& config, uint32_t rotary_size,
+                                           uint32_t tokens_max = 0);
 
   // Valid until the next call.
   [[nodiscard]] RotaryAngles angles(std::span<const int32_t> positions);

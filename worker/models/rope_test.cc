@@ -20,8 +20,8 @@ ModelConfig longrope(uint32_t positions_max) {
   return config;
 }
 
-float first_angle(const ModelConfig& config) {
-  auto rope = Rope::make(config, 4);
+float first_angle(const ModelConfig& config, uint32_t tokens_max = 0) {
+  auto rope = Rope::make(config, 4, tokens_max);
   EXPECT_TRUE(rope.ok()) << rope.status();
   const int32_t position = 1;
   const RotaryAngles angles = rope->angles(std::span(&position, 1));
@@ -35,6 +35,19 @@ std::string refusal(const ModelConfig& config, uint32_t rotary_size) {
 TEST(Rope, a_longrope_model_turns_by_its_long_factors_at_every_position) {
   EXPECT_NEAR(first_angle(longrope(16)), 1.0, 1e-6);
   EXPECT_NEAR(first_angle(longrope(64)), 0.25, 1e-6);
+}
+
+TEST(Rope, a_longrope_model_that_is_served_short_turns_by_its_short_factors) {
+  EXPECT_NEAR(first_angle(longrope(64), 16), 1.0, 1e-6);
+  EXPECT_NEAR(first_angle(longrope(64), 17), 0.25, 1e-6);
+}
+
+TEST(Rope, what_longrope_is_stretched_by_is_the_models_matter) {
+  auto rope = Rope::make(longrope(64), 4, 16);
+  ASSERT_TRUE(rope.ok()) << rope.status();
+  const int32_t position = 0;
+  const double stretch = std::sqrt(1 + std::log(4.0) / std::log(16.0));
+  EXPECT_NEAR(rope->angles(std::span(&position, 1)).cosines[0], stretch, 1e-6);
 }
 
 TEST(Rope, longrope_without_a_factor_for_each_pair_is_refused) {
