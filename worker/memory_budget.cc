@@ -116,7 +116,8 @@ std::string sharing_text(const WeightBudget& weights) {
 }
 
 StatusOr<uint64_t> kv_budget(const SchedulerOptions& options, uint64_t available,
-                             uint32_t local_workers, bool are_weights_found) {
+                             uint64_t scratch_bytes, uint32_t local_workers,
+                             bool are_weights_found) {
   const uint32_t workers = are_weights_found ? 1 : std::max(1U, local_workers);
   if (options.kv_bytes > available / workers) {
     const std::string each =
@@ -127,7 +128,9 @@ StatusOr<uint64_t> kv_budget(const SchedulerOptions& options, uint64_t available
   }
   if (options.kv_bytes > 0) return options.kv_bytes;
   const double share = options.memory_utilization.value_or(kDefaultKvShare);
-  const auto all = static_cast<uint64_t>(static_cast<double>(available) * share);
+  const uint64_t scratch = scratch_bytes * std::max(1U, local_workers);
+  const uint64_t left = available - std::min(available, scratch);
+  const auto all = static_cast<uint64_t>(static_cast<double>(left) * share);
   const uint64_t mine = all / std::max(1U, local_workers);
   return options.memory_utilization ? mine : std::min(mine, kDefaultKvBytesMax);
 }

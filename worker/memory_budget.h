@@ -40,10 +40,12 @@ struct WeightBudget {
 // "shared by 2 ranks, made by this one": for the log.
 [[nodiscard]] std::string sharing_text(const WeightBudget& weights);
 
-// KV bytes of one of `local_workers` equal workers, the weights being loaded. Pure.
+// KV bytes of one of `local_workers` equal workers, the weights being loaded: what the flag says,
+// or a share of what is available beside `scratch_bytes` for each worker's steps. Pure.
 // kResourceExhausted when the flag asks for more than there is for all of them; for one that finds
 // its weights made, only for itself: what the others have of theirs may be taken already.
 [[nodiscard]] StatusOr<uint64_t> kv_budget(const SchedulerOptions& options, uint64_t available,
-                                           uint32_t local_workers, bool are_weights_found);
+                                           uint64_t scratch_bytes, uint32_t local_workers,
+                                           bool are_weights_found);
 
 }  // namespace trireme::worker

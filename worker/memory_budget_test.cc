@@ -47,35 +47,41 @@ TEST_F(Machine, groups_of_version_1_count_too) {
 }
 
 TEST(MemoryBudget, flag_is_taken_as_it_is_if_there_is_so_much) {
-  EXPECT_EQ(*kv_budget({.kv_bytes = 250}, 1000, 4, false), 250u);
-  const auto refused = kv_budget({.kv_bytes = 1001}, 1000, 1, false);
+  EXPECT_EQ(*kv_budget({.kv_bytes = 250}, 1000, 0, 4, false), 250u);
+  const auto refused = kv_budget({.kv_bytes = 1001}, 1000, 0, 1, false);
   EXPECT_EQ(refused.status().code(), StatusCode::kResourceExhausted);
   EXPECT_EQ(std::string(refused.status().message()),
             "--kv-cache-memory-bytes 1001, but only 1000 bytes of memory are available");
 }
 
 TEST(MemoryBudget, flag_counts_for_all_workers_of_the_node) {
-  const auto refused = kv_budget({.kv_bytes = 700}, 1000, 2, false);
+  const auto refused = kv_budget({.kv_bytes = 700}, 1000, 0, 2, false);
   EXPECT_EQ(std::string(refused.status().message()),
             "--kv-cache-memory-bytes 700 for each of this node's 2 workers, but only 1000 bytes of "
             "memory are available");
-  EXPECT_FALSE(kv_budget({.kv_bytes = uint64_t{1} << 63}, 1000, 2, false).ok()) << "no overflow";
+  EXPECT_FALSE(kv_budget({.kv_bytes = uint64_t{1} << 63}, 1000, 0, 2, false).ok()) << "no overflow";
 }
 
 TEST(MemoryBudget, who_starts_beside_others_that_run_answers_for_itself) {
-  EXPECT_EQ(*kv_budget({.kv_bytes = 700}, 1000, 2, true), 700u);
-  EXPECT_FALSE(kv_budget({.kv_bytes = 1001}, 1000, 2, true).ok());
+  EXPECT_EQ(*kv_budget({.kv_bytes = 700}, 1000, 0, 2, true), 700u);
+  EXPECT_FALSE(kv_budget({.kv_bytes = 1001}, 1000, 0, 2, true).ok());
 }
 
 TEST(MemoryBudget, default_is_a_share_and_modest) {
-  EXPECT_EQ(*kv_budget({}, 1000, 2, false), 450u);
-  EXPECT_EQ(*kv_budget({}, uint64_t{1} << 40, 1, false), kDefaultKvBytesMax);
+  EXPECT_EQ(*kv_budget({}, 1000, 0, 2, false), 450u);
+  EXPECT_EQ(*kv_budget({}, uint64_t{1} << 40, 0, 1, false), kDefaultKvBytesMax);
 }
 
 TEST(MemoryBudget, share_that_is_asked_for_is_obeyed_however_large) {
-  EXPECT_EQ(*kv_budget({.memory_utilization = 0.5}, 1000, 2, false), 250u);
-  EXPECT_EQ(*kv_budget({.memory_utilization = 0.5}, uint64_t{1} << 40, 1, false),
+  EXPECT_EQ(*kv_budget({.memory_utilization = 0.5}, 1000, 0, 2, false), 250u);
+  EXPECT_EQ(*kv_budget({.memory_utilization = 0.5}, uint64_t{1} << 40, 0, 1, false),
             uint64_t{1} << 39);
+}
+
+TEST(MemoryBudget, scratch_of_all_workers_is_left_free) {
+  EXPECT_EQ(*kv_budget({.memory_utilization = 0.5}, 1000, 100, 2, false), 200u);
+  EXPECT_EQ(*kv_budget({}, 1000, 600, 2, false), 0u) << "there is none left";
+  EXPECT_EQ(*kv_budget({.kv_bytes = 450}, 1000, 100, 2, false), 450u) << "the flag knows";
 }
 
 TEST(MemoryBudget, weights_that_do_not_fit_are_refused_with_both_sizes) {

@@ -13,6 +13,7 @@
 #include "worker/kernels/cpu/kernel_choice.h"
 #include "worker/memory_budget.h"
 #include "worker/models/load_model.h"
+#include "worker/scratch_budget.h"
 #include "worker/thread_pool.h"
 #include "worker/weight_image.h"
 #include "worker/weights/draft_config.h"
@@ -159,6 +160,37 @@ StatusOr<WorkerCores> take_cores(const ServeOptions& options, const WorkerPlace&
   return cores;
 }
 
+// The draft model guesses before or after the model's own forward: each keeps its scratch.
+uint64_t scratch_of(const ServeOptions& options, const WorkerPlace& place,
+                    const Foundation& foundation) {
+  const uint32_t logits_rows_max = WorkerParts{}.logits_rows_max;
+  uint64_t bytes =
+      scratch_bytes(foundation.directory.config(), place, options.scheduler, logits_rows_max);
+  if (foundation.draft) {
+    const WorkerPlace draft{.tp_size = options.draft_tensor_parallel_size()};
+    bytes += scratch_bytes(foundation.draft->config(), draft, options.scheduler, logits_rows_max);
+  }
+  return bytes;
+}
+
+struct MemoryClaim {
+  uint64_t scratch_bytes = 0;
+  uint32_t workers = 1;
+  bool are_weights_found = false;
+};
+
+StatusOr<uint64_t> share_memory(const ServeOptions& options, const MemoryClaim& memory) {
+  const uint64_t available = available_memory("");
+  TRIREME_ASSIGN_OR_RETURN(const uint64_t kv_bytes,
+                           kv_budget(options.scheduler, available, memory.scratch_bytes,
+                                     memory.workers, memory.are_weights_found));
+  log::info("memory_budget", {{"available_bytes", available},
+                              {"workers", memory.workers},
+                              {"scratch_bytes", memory.scratch_bytes},
+                              {"kv_bytes_max", kv_bytes}});
+  return kv_bytes;
+}
+
 // The KV memory of this node's workers is promised, but none of it has been touched yet.
 WorkerParts::OpenStore store_opener(const SchedulerOptions& options, uint32_t local_workers) {
   return [directory = options.kv_offloading_path, local_workers](
@@ -232,9 +264,10 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
     if (!loaded.ok()) return annotate(loaded.status(), "--speculative-config");
     draft_parts = *std::move(loaded);
   }
-  TRIREME_ASSIGN_OR_RETURN(
-      const uint64_t kv_bytes,
-      kv_budget(options.scheduler, available_memory(""), workers.count, weights.are_there));
+  const MemoryClaim memory{.scratch_bytes = scratch_of(options, place, *foundation),
+                           .workers = workers.count,
+                           .are_weights_found = weights.are_there};
+  TRIREME_ASSIGN_OR_RETURN(const uint64_t kv_bytes, share_memory(options, memory));
   ThreadPool* pool = &foundation->pool;
   return make_worker({.place = place,
                       .links = std::move(links),

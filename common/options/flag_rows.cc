@@ -84,7 +84,7 @@ const FlagRow kRows[] = {
     {"kv-cache-memory-bytes", "", kScheduler, "BYTES", "KV memory per worker, instead of a share", kWorks, STORE(scheduler.kv_bytes)},
     {"kv-offloading-size", "", kScheduler, "GIB", "KV blocks that the cache has no room for are kept in so much host memory of each engine, in all its workers together", kWorks, STORE(scheduler.kv_offloading_gib)},
     {"kv-offloading-path", "", kScheduler, "DIR", "or on this disk: a file without a name for each worker", kWorks, STORE(scheduler.kv_offloading_path)},
-    {"gpu-memory-utilization", "", kScheduler, "SHARE", "KV memory of this node's workers, as a share of what the loaded weights left free; default: 0.9, but at most 4 GiB a worker", kWorks, STORE(scheduler.memory_utilization)},
+    {"gpu-memory-utilization", "", kScheduler, "SHARE", "KV memory of this node's workers, as a share of what the loaded weights and the scratch of full steps leave free; default: 0.9, but at most 4 GiB a worker", kWorks, STORE(scheduler.memory_utilization)},
 
     {"device", "", kDevice, "KIND", "auto or cpu: workers compute on the CPU", kWorks, store_device},
     {"cpu-threads-bind", "", kDevice, "auto|nobind|LIST", "cores per worker: \"0-3|4-7\"; auto divides the node's", kWorks, STORE(worker.cpu_threads_bind)},

@@ -92,7 +92,7 @@ struct SchedulerOptions {
   uint64_t kv_bytes = 0;           // --kv-cache-memory-bytes; 0: from the memory share.
   double kv_offloading_gib = 0;    // --kv-offloading-size, of an engine; 0: nothing is offloaded
   std::string kv_offloading_path;  // --kv-offloading-path: a directory; empty: memory
-  // --gpu-memory-utilization: of what the weights left free; none: the worker's modest default
+  // --gpu-memory-utilization: of what weights and scratch leave; none: the worker's modest default
   std::optional<double> memory_utilization;
 };
 

@@ -1,0 +1,48 @@
+#include "worker/scratch_budget.h"
+
+#include <gtest/gtest.h>
+
+namespace trireme::worker {
+namespace {
+
+ModelConfig eight_billion() {
+  ModelConfig config;
+  config.vocabulary_size = 128256;
+  config.hidden_size = 4096;
+  config.intermediate_size = 14336;
+  config.head_count = 32;
+  config.kv_head_count = 8;
+  config.head_dim = 128;
+  return config;
+}
+
+constexpr uint64_t kMib = uint64_t{1} << 20;
+
+TEST(ScratchBudget, follows_tokens_and_rows_of_logits) {
+  const SchedulerOptions options{.sequences_max = 256, .batched_tokens_max = 2048};
+  const uint64_t all = scratch_bytes(eight_billion(), {}, options, 64);
+  const uint64_t logits = uint64_t{3} * 4 * 320 * 128256;
+  EXPECT_EQ(all, 4 * uint64_t{2048} * (10 * 4096 + 2 * 1024 + 3 * 14336 + 2 * 14336) + logits);
+  EXPECT_GT(all, 1200 * kMib);
+  const SchedulerOptions twice{.sequences_max = 256, .batched_tokens_max = 4096};
+  EXPECT_EQ(scratch_bytes(eight_billion(), {}, twice, 64), 2 * (all - logits) + logits);
+}
+
+TEST(ScratchBudget, is_divided_over_ranks_and_only_the_last_stage_has_logits) {
+  const SchedulerOptions options{.sequences_max = 256, .batched_tokens_max = 2048};
+  const uint64_t alone = scratch_bytes(eight_billion(), {}, options, 64);
+  EXPECT_LT(scratch_bytes(eight_billion(), {.tp_size = 4}, options, 64), alone);
+  EXPECT_EQ(scratch_bytes(eight_billion(), {.pp_rank = 1, .pp_size = 2}, options, 64), alone);
+  EXPECT_LT(scratch_bytes(eight_billion(), {.pp_size = 2}, options, 64), alone);
+}
+
+TEST(ScratchBudget, a_step_has_no_more_rows_of_logits_than_tokens) {
+  ModelConfig wide = eight_billion();
+  const SchedulerOptions options{.sequences_max = 256, .batched_tokens_max = 8};
+  const uint64_t before = scratch_bytes(wide, {}, options, 64);
+  wide.vocabulary_size += 1000;
+  EXPECT_EQ(scratch_bytes(wide, {}, options, 64), before + uint64_t{3} * 4 * 8 * 1000);
+}
+
+}  // namespace
+}  // namespace trireme::worker
