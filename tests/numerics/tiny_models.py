@@ -35,7 +35,14 @@ LONG_FACTORS = [1.0, 2.0, 4.0, 6.0, 9.0, 13.0, 20.0, 32.0]
 OTHER_NAMES = dict(intermediate_size=None, num_key_value_heads=None)
 LONGROPE = dict(rope_type="longrope", short_factor=SHORT_FACTORS, long_factor=LONG_FACTORS)
 
-# name: (configuration class, what differs from SHARED)
+LEFT_OUT = object()
+
+
+def without(*names):
+    return dict.fromkeys(names, LEFT_OUT)
+
+
+# name: (configuration class, what differs from SHARED, what config.json is then made to say)
 CASES = {
     "falcon_7b": ("FalconConfig", dict(**OTHER_NAMES, alibi=False, bias=False)),
     "falcon_40b": ("FalconConfig", dict(**OTHER_NAMES, new_decoder_architecture=True, num_kv_heads=2)),
@@ -47,6 +54,13 @@ CASES = {
     "gemma2": ("Gemma2Config", dict(
         head_dim=16, sliding_window=7, query_pre_attn_scalar=24, attn_logit_softcapping=2.0,
         final_logit_softcapping=10.0, tie_word_embeddings=True)),
+    "gemma2_uncapped_scores": ("Gemma2Config", dict(
+        head_dim=16, query_pre_attn_scalar=96, attn_logit_softcapping=None, final_logit_softcapping=10.0)),
+    "gemma2_uncapped_logits": ("Gemma2Config", dict(
+        head_dim=16, query_pre_attn_scalar=24, attn_logit_softcapping=2.0, final_logit_softcapping=None)),
+    "gemma3_caps": ("Gemma3TextConfig", dict(
+        head_dim=16, query_pre_attn_scalar=24, layer_types=["sliding_attention", "full_attention"],
+        attn_logit_softcapping=2.0, final_logit_softcapping=10.0)),
     "gemma3": ("Gemma3TextConfig", dict(
         head_dim=16, sliding_window=7, query_pre_attn_scalar=24, tie_word_embeddings=True,
         layer_types=["sliding_attention", "full_attention"],
@@ -76,6 +90,8 @@ CASES = {
     "llama_llama3": ("LlamaConfig", dict(rope_scaling=dict(
         rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
         original_max_position_embeddings=16))),
+    "llama_partial": ("LlamaConfig", dict(rope_parameters=dict(
+        rope_type="default", rope_theta=1e4, partial_rotary_factor=0.5))),
     "llama_longrope": ("LlamaConfig", dict(rope_scaling=dict(
         LONGROPE, factor=4.0, original_max_position_embeddings=16))),
     "llama_yarn": ("LlamaConfig", dict(rope_scaling=dict(
@@ -85,7 +101,10 @@ CASES = {
     # no such token.
     "mixtral": ("MixtralConfig", dict(
         num_local_experts=4, num_experts_per_tok=2, intermediate_size=32, sliding_window=11)),
+    "mixtral_defaults": ("MixtralConfig", dict(num_local_experts=4, intermediate_size=32), without(
+        "rope_theta", "rope_parameters", "rms_norm_eps", "num_experts_per_tok")),
     "olmo2": ("Olmo2Config", {}),
+    "olmo2_defaults": ("Olmo2Config", {}, without("rms_norm_eps")),
     "phi3": ("Phi3Config", dict(
         sliding_window=9, rope_parameters=dict(rope_type="default", partial_rotary_factor=0.75))),
     # A prompt beyond the original context and one within it.
@@ -94,9 +113,19 @@ CASES = {
         original_max_position_embeddings=64, rope_scaling=dict(LONGROPE, attention_factor=1.25))),
     "qwen2": ("Qwen2Config", dict(num_attention_heads=7, num_key_value_heads=1, hidden_size=56)),
     "qwen2_window": ("Qwen2Config", dict(use_sliding_window=True, sliding_window=9, max_window_layers=1)),
+    "qwen2_no_window": ("Qwen2Config", {}, dict(
+        sliding_window=9, max_window_layers=0, **without("use_sliding_window", "layer_types"))),
+    "qwen2_late_window": ("Qwen2Config", {}, dict(
+        use_sliding_window=True, sliding_window=9, **without("max_window_layers", "layer_types"))),
+    "qwen3_no_window": ("Qwen3Config", dict(head_dim=16), dict(
+        sliding_window=9, max_window_layers=0, **without("use_sliding_window", "layer_types"))),
     "qwen3": ("Qwen3Config", dict(head_dim=32)),
     "qwen3_bias": ("Qwen3Config", dict(head_dim=16, attention_bias=True, tie_word_embeddings=True)),
     "smollm3": ("SmolLM3Config", dict(no_rope_layers=[1, 0], tie_word_embeddings=True)),
+    "smollm3_defaults": ("SmolLM3Config", dict(num_hidden_layers=4), without(
+        "rope_theta", "rope_parameters", "no_rope_layers", "layer_types")),
+    "smollm3_window": ("SmolLM3Config", dict(no_rope_layers=[1, 0]), dict(
+        use_sliding_window=True, sliding_window=9, **without("layer_types"))),
     "stablelm": ("StableLmConfig", dict(use_qkv_bias=True, partial_rotary_factor=0.5)),
     "stablelm_12b": ("StableLmConfig", dict(qk_layernorm=True, use_parallel_residual=True)),
 }
@@ -165,11 +194,17 @@ def save_model(name, directory):
     safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
     pathlib.Path(directory, "generation_config.json").unlink(missing_ok=True)
     if name in EMBEDDING_CASES:
-        config_path = pathlib.Path(directory, "config.json")
-        written = json.loads(config_path.read_text())
-        written["architectures"] = [EMBEDDING_CASES[name][2]]
-        config_path.write_text(json.dumps(written, indent=2) + "\n")
+        write_config(directory, dict(architectures=[EMBEDDING_CASES[name][2]]))
+    elif len(CASES[name]) > 2:
+        write_config(directory, CASES[name][2])
     return tensors
+
+
+def write_config(directory, changes):
+    path = pathlib.Path(directory, "config.json")
+    written = json.loads(path.read_text()) | changes
+    kept = {key: value for key, value in written.items() if value is not LEFT_OUT}
+    path.write_text(json.dumps(kept, indent=2) + "\n")
 
 
 def load_model(directory, dtype=torch.float32, name=None):

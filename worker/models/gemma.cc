@@ -22,15 +22,13 @@ DecoderConfig gemma_decoder(const ModelConfig& config, Element element) {
   return decoder;
 }
 
-Status make_gemma2_like(float attention_cap, float logits_cap, DecoderConfig& decoder) {
+Status make_gemma2_like(float logits_cap, DecoderConfig& decoder) {
   decoder.names.attention_post_norm = "post_attention_layernorm";
   decoder.names.mlp_norm = "pre_feedforward_layernorm";
   decoder.names.mlp_post_norm = "post_feedforward_layernorm";
-  decoder.attention_soft_cap = attention_cap;
   decoder.logits_soft_cap = logits_cap;
   ConfigFields fields = decoder.sizes.fields();
-  fields.read("attn_logit_softcapping", decoder.attention_soft_cap);
-  fields.read("final_logit_softcapping", decoder.logits_soft_cap);
+  fields.read_or_none("final_logit_softcapping", decoder.logits_soft_cap);
   double scalar = 256;
   fields.read("query_pre_attn_scalar", scalar);
   if (scalar <= 0) {

@@ -1,5 +1,6 @@
-// Gemma 3 (text): Gemma 2 without caps, with normalised queries and keys, and a rope of its own for
-// the layers with a window. Of the models that see images, the language model.
+// Gemma 3 (text): Gemma 2 without caps of scores (transformers reads one and uses none), with
+// normalised queries and keys, and a rope of its own for the layers with a window. Of the models
+// that see images, the language model.
 #include "worker/models/gemma.h"
 
 namespace trireme::worker {
@@ -18,7 +19,7 @@ std::string prefix_in(const Safetensors& weights) {
 StatusOr<std::unique_ptr<Model>> make_gemma3(ModelSource source) {
   constexpr double kLocalTheta = 10000;
   DecoderConfig decoder = gemma_decoder(source.directory.config(), source.element);
-  TRIREME_RETURN_IF_ERROR(make_gemma2_like(0, 0, decoder));
+  TRIREME_RETURN_IF_ERROR(make_gemma2_like(0, decoder));
   decoder.names.prefix = prefix_in(source.directory.weights());
   ConfigFields fields = decoder.sizes.fields();
   uint32_t period = 6;

@@ -1,4 +1,4 @@
-// SmolLM3: Llama whose every fourth layer does not turn its heads.
+// SmolLM3: Llama whose every fourth layer does not turn its heads; a window is on those alone.
 #include "worker/models/decoder.h"
 #include "worker/models/registry.h"
 
@@ -33,6 +33,10 @@ StatusOr<std::unique_ptr<Model>> make_smollm3(ModelSource source) {
                         .mlp_bias = config.mlp_bias,
                         .window_tokens = windows_of(config)};
   TRIREME_ASSIGN_OR_RETURN(decoder.ropes, read_ropes(config));
+  for (uint32_t layer = 0; layer < config.layer_count; ++layer) {
+    const bool turns = decoder.ropes[layer] != LayerRope::kNone;
+    if (turns && !config.has_layer_types) decoder.window_tokens[layer] = 0;
+  }
   return DecoderModel::load(std::move(decoder), std::move(source));
 }
 

@@ -26,6 +26,8 @@ bool is_count(const Json& value, uint32_t least) {
 
 bool ConfigFields::has(const char* name) const { return object_->find(name) != nullptr; }
 
+bool ConfigFields::is_null(const char* name) const { return object_->is_null(name); }
+
 void ConfigFields::read(const char* name, uint32_t& out, uint32_t least) {
   const Json* value = object_->find(name);
   if (value == nullptr) return;

@@ -1,6 +1,6 @@
 // ConfigFields: typed fields of one JSON object of config.json, for what only some architectures
-// have. A null counts as absent, as transformers writes it. The first thing wrong is kept in
-// status(), names the field and the value, and ends nothing: read on, then ask once.
+// have. A null counts as absent but where it means none (read_or_none). The first thing wrong is
+// kept in status(), names the field and the value, and ends nothing: read on, then ask once.
 // Threads: one.
 #pragma once
 
@@ -27,6 +27,7 @@ class ConfigFields {
   [[nodiscard]] const ConfigJson& object() const { return *object_; }
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] bool has(const char* name) const;
+  [[nodiscard]] bool is_null(const char* name) const;
 
   // `out` keeps its value where the field is absent.
   void read(const char* name, uint32_t& out, uint32_t least = 1);
@@ -39,6 +40,12 @@ class ConfigFields {
   template <typename Value>
   void read(const char* name, std::optional<Value>& out) {
     if (has(name)) read(name, out.emplace());
+  }
+  // A null is a value of its own there: none, whatever the architecture assumes.
+  template <typename Value>
+  void read_or_none(const char* name, Value& out) {
+    if (is_null(name)) out = Value{};
+    read(name, out);
   }
   // One field that several architectures spell differently; the last spelling present wins.
   template <typename Value>

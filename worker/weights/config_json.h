@@ -13,6 +13,10 @@ struct ConfigJson {
     const auto it = value.find(name);
     return it == value.end() || it->is_null() ? nullptr : &*it;
   }
+  [[nodiscard]] bool is_null(const char* name) const {
+    const auto it = value.find(name);
+    return it != value.end() && it->is_null();
+  }
 };
 
 }  // namespace trireme::worker

@@ -1,5 +1,6 @@
 #include "worker/weights/model_config.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -134,15 +135,22 @@ Status read_all_rope(ConfigFields& fields, ModelConfig& config) {
   if (part <= 0 || part > 1) {
     fields.fail(absl::StrFormat("partial_rotary_factor is %g, not in (0, 1]", part));
   }
+  // Of the others transformers turns whole heads, whatever is written.
+  constexpr std::array<std::string_view, 3> kTurnParts = {"gpt_neox", "phi3", "stablelm"};
+  if (config.rope_scaling.type == "default" &&
+      std::ranges::find(kTurnParts, config.model_type) == kTurnParts.end()) {
+    config.partial_rotary_factor.reset();
+  }
   return fields.status();
 }
 
 // Which layers use the window: the list if there is one; else all, from max_window_layers on.
 void read_window(ConfigFields& fields, ModelConfig& config) {
   config.layer_is_sliding.assign(config.layer_count, 0);
-  bool is_used = true;
+  const bool is_qwen = config.model_type == "qwen2" || config.model_type == "qwen3";
+  bool is_used = !is_qwen && config.model_type != "smollm3";
   fields.read("use_sliding_window", is_used);
-  fields.read("sliding_window", config.sliding_window);
+  fields.read_or_none("sliding_window", config.sliding_window);
   if (!is_used) config.sliding_window = 0;
   if (config.sliding_window == 0) return;
   config.has_layer_types = fields.has("layer_types");
@@ -161,8 +169,8 @@ void read_window(ConfigFields& fields, ModelConfig& config) {
     }
     return;
   }
-  uint32_t first = 0;
-  // Qwen2 alone has this; there the first layers keep full attention.
+  // Qwen alone has this; there the first layers keep full attention.
+  uint32_t first = is_qwen ? 28 : 0;
   fields.read("max_window_layers", first, 0);
   for (uint32_t layer = first; layer < config.layer_count; ++layer) {
     config.layer_is_sliding[layer] = 1;
@@ -242,13 +250,26 @@ void require(ConfigFields& fields, std::initializer_list<const char*> names, Mod
 struct TypeDefaults {
   std::string_view model_type;
   const char* hidden_act;
-  float norm_eps;
+  float norm_eps = 1e-6F;
+  double rope_theta = 10000;
+  uint32_t sliding_window = 0;
 };
 
 constexpr std::array kTypeDefaults = {
-    TypeDefaults{"bert", "gelu", 1e-12F},    TypeDefaults{"falcon", "gelu", 1e-5F},
-    TypeDefaults{"gpt2", "gelu_new", 1e-5F}, TypeDefaults{"gpt_neox", "gelu", 1e-5F},
-    TypeDefaults{"phi3", "silu", 1e-5F},     TypeDefaults{"stablelm", "silu", 1e-5F},
+    TypeDefaults{"bert", "gelu", 1e-12F},
+    TypeDefaults{"falcon", "gelu", 1e-5F},
+    TypeDefaults{"gemma2", "silu", 1e-6F, 1e4, 4096},
+    TypeDefaults{"gemma3_text", "silu", 1e-6F, 1e6, 4096},
+    TypeDefaults{"gpt2", "gelu_new", 1e-5F},
+    TypeDefaults{"gpt_neox", "gelu", 1e-5F},
+    TypeDefaults{"mistral", "silu", 1e-6F, 1e4, 4096},
+    TypeDefaults{"mixtral", "silu", 1e-5F, 1e6},
+    TypeDefaults{"olmo2", "silu", 1e-5F},
+    TypeDefaults{"phi3", "silu", 1e-5F},
+    TypeDefaults{"qwen2", "silu", 1e-6F, 1e4, 4096},
+    TypeDefaults{"qwen3", "silu", 1e-6F, 1e4, 4096},
+    TypeDefaults{"smollm3", "silu", 1e-6F, 2e6},
+    TypeDefaults{"stablelm", "silu", 1e-5F},
 };
 
 // What transformers assumes where published directories leave it out.
@@ -257,15 +278,20 @@ void assume_defaults(ModelConfig& config) {
     if (defaults.model_type != config.model_type) continue;
     config.hidden_act = defaults.hidden_act;
     config.norm_eps = defaults.norm_eps;
+    config.rope_theta = defaults.rope_theta;
+    config.sliding_window = defaults.sliding_window;
   }
   if (config.model_type == "falcon") config.positions_max = 2048;
+  if (config.model_type == "mixtral") {
+    config.expert_count = 8;
+    config.experts_per_token = 2;
+  }
   if (config.model_type != "gemma3_text") return;
   config.vocabulary_size = 262208;
   config.head_count = 8;
   config.kv_head_count = 4;
   config.head_dim = 256;
   config.positions_max = 131072;
-  config.rope_theta = 1e6;
 }
 
 // A multimodal model keeps its language model's fields in an object of their own.

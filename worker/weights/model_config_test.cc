@@ -98,6 +98,50 @@ TEST(ModelConfig, qwen_window_begins_after_its_full_layers) {
   EXPECT_EQ(config->window_of_layer(2), 64u);
 }
 
+StatusOr<ModelConfig> parse_as(std::string_view model_type, std::string_view more) {
+  std::string text = config_with(more);
+  constexpr std::string_view kLlama = R"("model_type":"llama")";
+  text.replace(text.find(kLlama), kLlama.size(),
+               absl::StrFormat(R"("model_type":"%s")", model_type));
+  return parse_model_config(text, "config.json");
+}
+
+TEST(ModelConfig, qwen_has_no_window_unless_it_says_so) {
+  for (const char* type : {"qwen2", "qwen3", "smollm3"}) {
+    EXPECT_EQ(parse_as(type, R"("sliding_window":64)")->sliding_window, 0u) << type;
+  }
+  const StatusOr<ModelConfig> used =
+      parse_as("qwen2", R"("use_sliding_window":true,"sliding_window":64)");
+  EXPECT_EQ(used->layer_is_sliding, std::vector<uint8_t>(4, 0)) << "28 layers come first";
+  EXPECT_EQ(parse_as("qwen3", R"("use_sliding_window":true)")->sliding_window, 4096u);
+}
+
+TEST(ModelConfig, a_window_that_is_left_out_is_assumed_and_null_is_none) {
+  for (const char* type : {"mistral", "gemma2", "gemma3_text"}) {
+    EXPECT_EQ(parse_as(type, "")->sliding_window, 4096u) << type;
+    EXPECT_EQ(parse_as(type, R"("sliding_window":null)")->sliding_window, 0u) << type;
+  }
+  EXPECT_EQ(parse_as("mixtral", "")->sliding_window, 0u);
+}
+
+TEST(ModelConfig, each_type_assumes_what_transformers_does) {
+  const StatusOr<ModelConfig> mixtral = parse_as("mixtral", "");
+  ASSERT_TRUE(mixtral.ok()) << mixtral.status();
+  EXPECT_EQ(mixtral->rope_theta, 1e6);
+  EXPECT_EQ(mixtral->norm_eps, 1e-5F);
+  EXPECT_EQ(mixtral->expert_count, 8u);
+  EXPECT_EQ(mixtral->experts_per_token, 2u);
+  EXPECT_EQ(parse_as("smollm3", "")->rope_theta, 2e6);
+  EXPECT_EQ(parse_as("olmo2", "")->norm_eps, 1e-5F);
+}
+
+TEST(ModelConfig, part_of_a_head_turns_where_transformers_turns_a_part) {
+  constexpr std::string_view kHalf =
+      R"("rope_parameters":{"rope_type":"default","partial_rotary_factor":0.5})";
+  EXPECT_FALSE(parse(kHalf)->partial_rotary_factor.has_value());
+  EXPECT_EQ(parse_as("phi3", kHalf)->partial_rotary_factor, 0.5);
+}
+
 TEST(ModelConfig, layer_types_decide_the_window) {
   const StatusOr<ModelConfig> config =
       parse(R"("sliding_window":64,"layer_types":["full_attention","sliding_attention",)"
