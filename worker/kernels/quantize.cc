@@ -13,16 +13,6 @@ namespace {
 
 constexpr float kRoundingMagic = 12582912.0F;  // 1.5 · 2^23: adding it rounds to an integer.
 
-// Of all values, the sign apart; NaN where one is no finite number.
-float largest_magnitude(std::span<const float> values) {
-  constexpr uint32_t kInfinity = 0x7f800000U;
-  uint32_t largest = 0;
-  for (const float value : values) {
-    largest = std::max(largest, std::bit_cast<uint32_t>(value) & 0x7fffffffU);
-  }
-  return largest < kInfinity ? std::bit_cast<float>(largest) : NAN;
-}
-
 // With its sign.
 float largest_of(std::span<const float> values) {
   float largest = 0;
@@ -33,6 +23,15 @@ float largest_of(std::span<const float> values) {
 }
 
 }  // namespace
+
+float largest_magnitude(std::span<const float> values) {
+  constexpr uint32_t kInfinity = 0x7f800000U;
+  uint32_t largest = 0;
+  for (const float value : values) {
+    largest = std::max(largest, std::bit_cast<uint32_t>(value) & 0x7fffffffU);
+  }
+  return largest < kInfinity ? std::bit_cast<float>(largest) : NAN;
+}
 
 float quantize_int8(std::span<const float> values, std::span<uint8_t> codes) {
   constexpr float kCodeMax = 127.0F;

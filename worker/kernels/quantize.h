@@ -7,6 +7,9 @@
 
 namespace trireme::worker {
 
+// Of all values; NaN where one is no finite number.
+[[nodiscard]] float largest_magnitude(std::span<const float> values);
+
 // codes[i] = values[i] / scale + 128, to the nearest; gives the scale, by which the largest
 // magnitude becomes 127.
 [[nodiscard]] float quantize_int8(std::span<const float> values, std::span<uint8_t> codes);

@@ -1,11 +1,10 @@
 #include "worker/kernels/cpu/source_rows.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstring>
 
 #include "worker/kernels/element.h"
+#include "worker/kernels/quantize.h"
 #include "worker/weights/quantized_matrix.h"
 
 namespace trireme::worker::cpu {
@@ -59,11 +58,7 @@ float largest_magnitude(const SourceRow& row) {
   }
   std::vector<float> values(part.column_count);
   read_row(row, values);
-  uint32_t largest = 0;
-  for (const float value : values) {
-    largest = std::max(largest, std::bit_cast<uint32_t>(value) & 0x7fffffffU);
-  }
-  return std::bit_cast<float>(largest);
+  return worker::largest_magnitude(values);
 }
 
 }  // namespace trireme::worker::cpu

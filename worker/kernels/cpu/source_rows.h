@@ -20,7 +20,7 @@ struct SourceRow {
 // All columns of the part. Rows of the padding are zeros.
 void read_row(const SourceRow& row, std::span<float> out);
 
-// At least the largest magnitude of a row, and at most a little more.
+// The largest of a row; no finite number where one of its values is none.
 [[nodiscard]] float largest_magnitude(const SourceRow& row);
 
 }  // namespace trireme::worker::cpu
