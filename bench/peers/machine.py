@@ -69,11 +69,11 @@ def signal_tree(root: int, number: signal.Signals):
 
 
 def proportional_memory(root: int) -> list[dict]:
-    """Of every process below and with root: its name and its share (PSS) in bytes."""
+    """Of every process below and with root: its program and its share (PSS) in bytes."""
     found = []
     for process in process_tree(root):
         try:
-            name = Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ").strip()[:60]
+            name = Path(Path(f"/proc/{process}/cmdline").read_text().split("\0")[0]).name
             lines = Path(f"/proc/{process}/smaps_rollup").read_text().split("\n")
         except OSError:
             continue
