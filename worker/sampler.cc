@@ -134,9 +134,12 @@ int32_t Sampler::draw_any(std::span<const float> logits, const Peak& peak, float
   }
   candidates_.clear();
   const std::size_t begin = chosen * kScanBlock;
-  for (std::size_t i = begin; i < std::min(begin + kScanBlock, logits.size()); ++i) {
-    candidates_.push_back(
-        {exp_negative((logits[i] - peak.value) * scale), static_cast<int32_t>(i)});
+  const std::span<const float> block =
+      logits.subspan(begin, std::min(kScanBlock, logits.size() - begin));
+  weights_.resize(block.size());
+  exp_weights(block, peak.value, scale, weights_);
+  for (std::size_t i = 0; i < block.size(); ++i) {
+    candidates_.push_back({weights_[i], static_cast<int32_t>(begin + i)});
   }
   return pick(candidates_, target);
 }

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -11,6 +12,7 @@
 #include <set>
 
 #include "common/random.h"
+#include "worker/vocabulary_passes.h"
 
 namespace trireme::worker {
 namespace {
@@ -338,6 +340,36 @@ TEST(VocabularyScan, exponential_is_exact_to_float_precision) {
   EXPECT_EQ(exp_negative(0), 1);
   EXPECT_EQ(exp_negative(-200), 0);
   EXPECT_EQ(exp_negative(-kInfinity), 0);
+}
+
+TEST(VocabularyScan, every_instruction_set_gives_the_same_bits) {
+  const VocabularyPasses& plain = *vocabulary_passes().front();
+  for (const VocabularyPasses* set : vocabulary_passes()) {
+    SCOPED_TRACE(set->name);
+    for (const std::size_t size : {1U, 15U, 16U, 17U, 31U, 33U, 100U, 255U, 256U}) {
+      std::vector<float> row = random_logits(size, 9, size);
+      if (size > 1) row[size / 2] = -kInfinity;
+      const float peak = *std::max_element(row.begin(), row.end());
+      std::vector<float> weights(size);
+      std::vector<float> plain_weights(size);
+      EXPECT_EQ(set->exp_block(row.data(), size, peak, 0.7F, weights.data()),
+                plain.exp_block(row.data(), size, peak, 0.7F, plain_weights.data()));
+      EXPECT_EQ(weights, plain_weights);
+      bool has_nan = true;
+      EXPECT_EQ(set->largest(row.data(), size, &has_nan), peak);
+      EXPECT_FALSE(has_nan);
+      EXPECT_EQ(set->count_above(row.data(), size, row[0]),
+                plain.count_above(row.data(), size, row[0]));
+      EXPECT_EQ(set->next_at_least(row.data(), 0, size, peak),
+                plain.next_at_least(row.data(), 0, size, peak));
+      for (const std::size_t at : {std::size_t{0}, size / 2, size - 1}) {
+        std::vector<float> broken = row;
+        broken[at] = kNan;
+        set->largest(broken.data(), size, &has_nan);
+        EXPECT_TRUE(has_nan) << size << " " << at;
+      }
+    }
+  }
 }
 
 TEST(VocabularyScan, largest_come_in_order_for_every_k) {
