@@ -9,21 +9,13 @@ namespace {
 
 constexpr float kLowest = -__builtin_inff();
 
-inline bool is_any(VecBits mask) {
-  uint64_t words[kLanes / 2];
-  __builtin_memcpy(words, &mask, sizeof(words));
-  uint64_t any = 0;
-  for (const uint64_t word : words) any |= word;
-  return any != 0;
-}
-
 inline float largest(const float* row, std::size_t count, bool* has_nan) {
   // Two chains hide the latency of one.
   Vec best[2] = {splat(kLowest), splat(kLowest)};
-  VecBits nan = {};
-  const auto take = [&](Vec x, Vec& chain) {
+  Vec::Mask nan = {};
+  const auto take = [&](const Vec& x, Vec& chain) {
     chain = max(x, chain);
-    nan |= reinterpret_cast<VecBits>(x != x);
+    nan |= is_nan(x);
   };
   std::size_t i = 0;
   for (; i + 2 * kLanes <= count; i += 2 * kLanes) {
@@ -38,7 +30,7 @@ inline float largest(const float* row, std::size_t count, bool* has_nan) {
   return max_lanes(max(best[0], best[1]));
 }
 
-inline double sum_in_double(Vec value) {
+inline double sum_in_double(const Vec& value) {
   float lanes[kLanes];
   store(lanes, value);
   double quarters[4];
@@ -69,19 +61,19 @@ inline std::size_t next_at_least(const float* row, std::size_t begin, std::size_
                                  float threshold) {
   std::size_t i = begin;
   for (; i + kLanes <= count; i += kLanes) {
-    if (is_any(reinterpret_cast<VecBits>(load(row + i) >= threshold))) break;
+    if (is_any(load(row + i) >= splat(threshold))) break;
   }
   return i;
 }
 
 inline std::size_t count_above(const float* row, std::size_t count, float value) {
-  VecBits counts = {};
+  VecInt counts = {};
   std::size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
-    counts -= reinterpret_cast<VecBits>(load(row + i) > value);
+    counts -= load(row + i) > splat(value);
   }
   std::size_t sum = 0;
-  for (uint32_t lane = 0; lane < kLanes; ++lane) sum += counts[lane];
+  for (uint32_t lane = 0; lane < kLanes; ++lane) sum += static_cast<uint32_t>(counts[lane]);
   for (; i < count; ++i) sum += row[i] > value ? 1 : 0;
   return sum;
 }

@@ -25,8 +25,8 @@ TRIREME_INLINE Vec erf_complement(Vec z) {
 
 TRIREME_INLINE Vec gelu_of(Vec x) {
   const Vec z = x * 0.70710678F;
-  const Vec tail = erf_complement(z < splat(0.0F) ? -z : z) * 0.5F;
-  return x * (x < splat(0.0F) ? tail : 1.0F - tail);
+  const Vec tail = erf_complement(select(splat(0.0F) > z, -z, z)) * 0.5F;
+  return x * select(splat(0.0F) > x, tail, 1.0F - tail);
 }
 
 // x · (1 + tanh(u)) / 2 is x / (1 + e^-2u), which does not cancel.

@@ -40,8 +40,8 @@ class Int4Panel {
     for (uint32_t pair = 0; pair < pair_count; ++pair) {
       for (uint32_t half = 0; half < kPanelColumns; half += kLanes) {
         const VecBits both = load_bits(from + half);
-        *reinterpret_cast<VecBits*>(to + half) = both & kLowHalf;
-        *reinterpret_cast<VecBits*>(to + kPanelColumns + half) = (both >> 4) & kLowHalf;
+        store_bits(to + half, both & kLowHalf);
+        store_bits(to + kPanelColumns + half, (both >> 4) & kLowHalf);
         // The groups unpacked next.
         _mm_prefetch(from + half + kUnpackedUnits / 2 * kPanelColumns, _MM_HINT_T0);
       }
@@ -94,7 +94,7 @@ class Int4Panel {
       scales[half] = from_fp16(piece_.group_scales + at + half * kLanes);
       zeros[half] = piece_.group_zeros == nullptr
                         ? splat(8.0F)
-                        : from_bytes(piece_.group_zeros + at + half * kLanes);
+                        : to_floats(widen(piece_.group_zeros + at + half * kLanes));
     }
     for (uint32_t tile = 0; tile < 2; ++tile) {
       const uint32_t row_count = tile == 0 ? pair.shape.first_rows : pair.shape.second_rows;
@@ -105,8 +105,7 @@ class Int4Panel {
         const Vec row_sum = splat(static_cast<float>(rows[i].sum));
         const Vec row_scale = splat(rows[i].scale * piece_.scale_unit);
         for (uint32_t half = 0; half < 2; ++half) {
-          const Vec sum = __builtin_convertvector(
-              reinterpret_cast<VecInt>(load_bits(sums.row(tile, i, half))), Vec);
+          const Vec sum = to_floats(bits_as<VecInt>(load_bits(sums.row(tile, i, half))));
           const Vec centred = sum - zeros[half] * row_sum;
           float* total = totals + i * kPanelColumns + half * kLanes;
           store(total, load(total) + centred * (scales[half] * row_scale));

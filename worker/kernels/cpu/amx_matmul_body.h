@@ -77,7 +77,7 @@ struct Int8Tiles {
   static TRIREME_INLINE Vec result(const MatmulPiece& piece, const uint32_t* sums, uint32_t row,
                                    uint32_t column) {
     const RowScale& scale = piece.row_scales[row];
-    return Int8Product::scaled(reinterpret_cast<VecInt>(load_bits(sums)), scale,
+    return Int8Product::scaled(bits_as<VecInt>(load_bits(sums)), scale,
                                piece.column_scales + column);
   }
 };

@@ -22,6 +22,11 @@ using cpu::kAttentionSpanTokens;
 
 inline constexpr uint32_t kSpanChunks = kAttentionSpanTokens / kKvChunkTokens;
 inline constexpr uint32_t kQueryRowsMax = 4;  // That share each load of K and V.
+// Vectors of K or V that go at once: half of the registers hold their sums.
+template <uint32_t row_count>
+inline constexpr uint32_t kPartsAtOnce = row_count * 4 * Vec::kParts <= kRegisterCount / 2   ? 4
+                                         : row_count * 2 * Vec::kParts <= kRegisterCount / 2 ? 2
+                                                                                             : 1;
 inline constexpr float kMinusInfinity = -__builtin_inff();
 
 // One span as some query rows see it.
@@ -94,8 +99,9 @@ template <typename Kv, uint32_t head_count>
 void score_span(const Span<Kv>& span, const typename Kv::Unit* q, float* scores) {
   uint32_t chunk = (span.first - span.begin) / kKvChunkTokens;
   const uint32_t chunk_end = (span.last - span.begin) / kKvChunkTokens + 1;
-  for (; chunk + 4 <= chunk_end; chunk += 4) {
-    score_chunks<Kv, head_count, 4>(span, q, chunk, scores);
+  constexpr uint32_t at_once = kPartsAtOnce<head_count>;
+  for (; chunk + at_once <= chunk_end; chunk += at_once) {
+    score_chunks<Kv, head_count, at_once>(span, q, chunk, scores);
   }
   for (; chunk < chunk_end; ++chunk) score_chunks<Kv, head_count, 1>(span, q, chunk, scores);
 }
@@ -219,11 +225,14 @@ void weigh_values(const Span<Kv>& span, Seen seen, bool continues, const RowWeig
                   float* sums) {
   const uint32_t columns = round_to_lanes(span.item.head_size);
   uint32_t column = 0;
-  for (; column + 4 * kLanes <= columns; column += 4 * kLanes) {
-    weigh_columns<Kv, row_count, 4>(span, seen, continues, weights, column, sums);
+  constexpr uint32_t at_once = kPartsAtOnce<row_count>;
+  for (; column + at_once * kLanes <= columns; column += at_once * kLanes) {
+    weigh_columns<Kv, row_count, at_once>(span, seen, continues, weights, column, sums);
   }
-  for (; column + 2 * kLanes <= columns; column += 2 * kLanes) {
-    weigh_columns<Kv, row_count, 2>(span, seen, continues, weights, column, sums);
+  if constexpr (at_once > 2) {
+    for (; column + 2 * kLanes <= columns; column += 2 * kLanes) {
+      weigh_columns<Kv, row_count, 2>(span, seen, continues, weights, column, sums);
+    }
   }
   for (; column < columns; column += kLanes) {
     weigh_columns<Kv, row_count, 1>(span, seen, continues, weights, column, sums);

@@ -16,7 +16,7 @@ float int4_error(const float* values, uint32_t count, float scale) {
     const Vec value = load(values + i);
     Vec code = (value * inverse + kRoundingMagic) - kRoundingMagic;
     code = max(code, splat(-8.0F));
-    code = code < splat(7.0F) ? code : splat(7.0F);
+    code = min(code, splat(7.0F));
     const Vec difference = value - code * splat(scale);
     errors += difference * difference;
   }

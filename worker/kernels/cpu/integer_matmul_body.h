@@ -69,7 +69,7 @@ struct Int8Product {
   }
 
   static TRIREME_INLINE Vec scaled(VecInt sum, const RowScale& row, const float* scales) {
-    const Vec exact = __builtin_convertvector(sum - kInt8Zero * row.sum, Vec);
+    const Vec exact = to_floats(sum - kInt8Zero * row.sum);
     return exact * (load(scales) * splat(row.scale));
   }
 };
@@ -133,10 +133,10 @@ struct Int4ProductOf {
             half % 2 * kLanes;
         const Vec scales = from_fp16(piece.group_scales + at);
         const Vec zeros =
-            piece.group_zeros == nullptr ? splat(8.0F) : from_bytes(piece.group_zeros + at);
+            piece.group_zeros == nullptr ? splat(8.0F) : to_floats(widen(piece.group_zeros + at));
 #pragma GCC unroll 12
         for (uint32_t row = 0; row < row_count; ++row) {
-          const Vec sum = __builtin_convertvector(sums[row][half], Vec);
+          const Vec sum = to_floats(sums[row][half]);
           // Whole numbers below 2^24: exact.
           const Vec centred = sum - zeros * splat(static_cast<float>(rows[row].sum));
           totals[row][half] += centred * (scales * splat(rows[row].scale * piece.scale_unit));

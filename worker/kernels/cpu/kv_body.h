@@ -10,10 +10,6 @@
 #include "worker/kernels/cpu/kernel_table.h"
 #include "worker/kernels/cpu/product_body.h"
 
-#ifdef __AVX2__
-#include <immintrin.h>
-#endif
-
 namespace trireme::worker {
 namespace {
 
@@ -24,30 +20,6 @@ static_assert(kKvChunkTokens == kLanes);
 
 TRIREME_INLINE uint32_t round_to_lanes(uint32_t count) {
   return (count + kLanes - 1) / kLanes * kLanes;
-}
-
-using KvBytes = int8_t __attribute__((vector_size(16)));
-using UnalignedKvBytes = int8_t __attribute__((vector_size(16), aligned(1), may_alias));
-using KvIntegers = int32_t __attribute__((vector_size(64)));
-
-// By hand: the compiler takes a vector conversion from bytes apart into lanes.
-TRIREME_INLINE Vec from_int8(const int8_t* from) {
-#if defined(__AVX512F__)
-  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-  // The unmasked forms make gcc 12 warn of what its own header leaves uninitialised.
-  constexpr __mmask16 kAll = 0xffff;
-  return reinterpret_cast<Vec>(
-      _mm512_maskz_cvtepi32_ps(kAll, _mm512_maskz_cvtepi8_epi32(kAll, bytes)));
-#elif defined(__AVX2__)
-  const __m128i low = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
-  const __m128i high = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + 8));
-  return __builtin_shufflevector(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(low)),
-                                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)), 0, 1, 2, 3, 4, 5,
-                                 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-#else
-  const KvBytes bytes = *reinterpret_cast<const UnalignedKvBytes*>(from);
-  return __builtin_convertvector(__builtin_convertvector(bytes, KvIntegers), Vec);
-#endif
 }
 
 TRIREME_INLINE void put_values(float* to, Vec values) { store(to, values); }
@@ -77,7 +49,7 @@ struct Int8Kv {
   static constexpr uint32_t kUnitColumns = 1;
   static constexpr bool kIsScaled = true;
   static TRIREME_INLINE Vec multiply_add(Vec sum, Unit a, const KeyUnit* b) {
-    return sum + splat(a) * from_int8(b);
+    return sum + splat(a) * to_floats(widen(b));
   }
   static TRIREME_INLINE Unit pack(const float* x, uint32_t) { return x[0]; }
 };

@@ -18,20 +18,21 @@ using cpu::RowsToPack;
 // Lane l of the first becomes lane `row` of the l-th, as in a matrix: pairs of vectors swap parts
 // of 1, 2, 4 and 8 lanes.
 TRIREME_INLINE void transpose(VecBits (&rows)[kLanes]) {
-  VecBits lane;
+  using Register = VecBits::Register;
+  Register lane;
   for (uint32_t i = 0; i < kLanes; ++i) lane[i] = i;
 #pragma GCC unroll 4
   for (uint32_t width = 1; width < kLanes; width *= 2) {
-    const VecBits is_right = lane & width;
-    const VecBits left = is_right == width ? lane - width + kLanes : lane;
-    const VecBits right = is_right == width ? lane + kLanes : lane + width;
+    const Register is_right = lane & width;
+    const Register left = is_right == width ? lane - width + kLanes : lane;
+    const Register right = is_right == width ? lane + kLanes : lane + width;
 #pragma GCC unroll 16
     for (uint32_t i = 0; i < kLanes; ++i) {
       if ((i & width) != 0) continue;
-      const VecBits upper = rows[i];
-      const VecBits lower = rows[i + width];
-      rows[i] = __builtin_shuffle(upper, lower, left);
-      rows[i + width] = __builtin_shuffle(upper, lower, right);
+      const Register upper = rows[i].parts[0];
+      const Register lower = rows[i + width].parts[0];
+      rows[i].parts[0] = __builtin_shuffle(upper, lower, left);
+      rows[i + width].parts[0] = __builtin_shuffle(upper, lower, right);
     }
   }
 }
@@ -54,7 +55,7 @@ uint32_t pack_blocks(const RowsToPack& rows) {
                static_cast<uint64_t>(column / Product::kUnitColumns) * rows.row_count;
 #pragma GCC unroll 16
     for (uint32_t i = 0; i < kLanes; ++i) {
-      *reinterpret_cast<UnalignedBits*>(to + static_cast<uint64_t>(i) * rows.row_count) = units[i];
+      store_bits(to + static_cast<uint64_t>(i) * rows.row_count, units[i]);
     }
   }
   return column;
@@ -163,12 +164,13 @@ TRIREME_INLINE void multiply_tile_of(const MatmulPiece& piece, const typename Pr
   }
 }
 
-// With few rows several panels go at once: one alone would leave the CPU waiting for its two
-// chains of additions.
+// With few rows several panels go at once, as many as leave registers for the operands: one alone
+// would leave the CPU waiting for its two chains of additions.
+inline constexpr uint32_t kSumsMax = kRegisterCount * 3 / 4 / Vec::kParts;
 template <uint32_t row_count>
-inline constexpr uint32_t kPanelsAtOnce = row_count == 1   ? 4
-                                          : row_count <= 3 ? 2
-                                                           : 1;
+inline constexpr uint32_t kPanelsAtOnce = 8 * row_count <= kSumsMax   ? 4
+                                          : 4 * row_count <= kSumsMax ? 2
+                                                                      : 1;
 
 template <typename Product, uint32_t row_count>
 void multiply_rows(const MatmulPiece& piece, const typename Product::Unit* a, uint32_t panel_begin,

@@ -3,10 +3,6 @@
 
 #include "worker/kernels/cpu/vec.h"
 
-#ifdef __AVX512BF16__
-#include <immintrin.h>
-#endif
-
 namespace trireme::worker {
 namespace {
 
@@ -15,7 +11,7 @@ struct Fp32Product {
   static constexpr uint32_t kUnitColumns = 1;
   static TRIREME_INLINE Vec multiply_add(Vec sum, Unit a, const Unit* b) {
 #ifdef __AVX512F__
-    return reinterpret_cast<Vec>(_mm512_fmadd_ps(_mm512_set1_ps(a), _mm512_loadu_ps(b), sum));
+    return {{_mm512_fmadd_ps(_mm512_set1_ps(a), _mm512_loadu_ps(b), sum.parts[0])}};
 #else
     return sum + splat(a) * load(b);
 #endif
@@ -30,16 +26,15 @@ struct Bf16Product {
   static constexpr uint32_t kUnitColumns = 2;
   static TRIREME_INLINE Vec multiply_add(Vec sum, Unit a, const Unit* b) {
 #ifdef __AVX512BF16__
-    return reinterpret_cast<Vec>(
-        _mm512_dpbf16_ps(reinterpret_cast<__m512>(sum),
-                         reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a))),
-                         reinterpret_cast<__m512bh>(_mm512_loadu_si512(b))));
+    return {{_mm512_dpbf16_ps(sum.parts[0],
+                              reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a))),
+                              reinterpret_cast<__m512bh>(_mm512_loadu_si512(b)))}};
 #else
     const VecBits pairs = load_bits(b);
     const float low = __builtin_bit_cast(float, a << 16);
     const float high = __builtin_bit_cast(float, a & 0xffff0000U);
-    sum = sum + splat(low) * reinterpret_cast<Vec>(pairs << 16);
-    return sum + splat(high) * reinterpret_cast<Vec>(pairs & 0xffff0000U);
+    sum = sum + splat(low) * bits_as<Vec>(pairs << 16);
+    return sum + splat(high) * bits_as<Vec>(pairs & 0xffff0000U);
 #endif
   }
   static TRIREME_INLINE Unit pack(const float* x, uint32_t count) {

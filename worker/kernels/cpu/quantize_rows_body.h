@@ -12,32 +12,27 @@ namespace {
 using cpu::RowScale;
 using cpu::RowsToPack;
 
-using VecInt = int32_t __attribute__((vector_size(64)));
-
 inline constexpr uint32_t kCodesPerUnit = 4;
 
 // Infinity and NaN are larger than all numbers.
 TRIREME_INLINE uint32_t largest_magnitude(const float* x, uint32_t count) {
-  VecBits largest = {};
+  VecInt largest = {};
+  const auto take = [&largest](const Vec& values) {
+    const VecInt bits = bits_as<VecInt>(values) & 0x7fffffff;
+    largest = select(bits > largest, bits, largest);
+  };
   uint32_t column = 0;
-  for (; column + kLanes <= count; column += kLanes) {
-    const VecBits bits = reinterpret_cast<VecBits>(load(x + column)) & 0x7fffffffU;
-    largest = bits > largest ? bits : largest;
-  }
-  if (column < count) {
-    const Vec rest = load_part(x + column, count - column, 0.0F);
-    const VecBits bits = reinterpret_cast<VecBits>(rest) & 0x7fffffffU;
-    largest = bits > largest ? bits : largest;
-  }
-  uint32_t best = 0;
+  for (; column + kLanes <= count; column += kLanes) take(load(x + column));
+  if (column < count) take(load_part(x + column, count - column, 0.0F));
+  int32_t best = 0;
   for (uint32_t i = 0; i < kLanes; ++i) best = largest[i] > best ? largest[i] : best;
-  return best;
+  return static_cast<uint32_t>(best);
 }
 
 // The nearest whole numbers, halves to even; for magnitudes below 2^22.
-TRIREME_INLINE VecInt to_nearest(Vec x) {
+TRIREME_INLINE VecInt to_nearest(const Vec& x) {
   constexpr float kRoundingMagic = 12582912.0F;  // 1.5 · 2^23
-  return reinterpret_cast<VecInt>(x + kRoundingMagic) - __builtin_bit_cast(int32_t, kRoundingMagic);
+  return bits_as<VecInt>(x + kRoundingMagic) - __builtin_bit_cast(int32_t, kRoundingMagic);
 }
 
 // Where the units of one row of a tile lie.
@@ -87,17 +82,14 @@ TRIREME_INLINE RowScale quantize_group(const float* x, uint32_t count, uint32_t 
   VecInt sums = {};
   for (uint32_t unit = 0; unit < unit_count; unit += kLanes / kCodesPerUnit) {
     const uint32_t column = unit * kCodesPerUnit;
-    using Codes = int8_t __attribute__((vector_size(kLanes)));
-    Codes codes = {};
+    uint32_t units[kLanes / kCodesPerUnit] = {};
     if (has_codes && column < count) {
       const Vec values =
           column + kLanes <= count ? load(x + column) : load_part(x + column, count - column, 0.0F);
       const VecInt wide = to_nearest(values * inverse);
       sums += wide;
-      codes = __builtin_convertvector(wide, Codes);
+      store_bytes(units, wide);
     }
-    uint32_t units[kLanes / kCodesPerUnit];
-    __builtin_memcpy(units, &codes, sizeof(units));
     const uint32_t left = unit_count - unit;
     const uint32_t here = left < kLanes / kCodesPerUnit ? left : kLanes / kCodesPerUnit;
     for (uint32_t i = 0; i < here; ++i) to.unit(unit_begin + unit + i) = units[i];
