@@ -1,6 +1,7 @@
 // Paged attention over K and V in bf16 by tiles of AMX. See vec.h for who may include it,
-// amx_tiles.h for tiles and attention_body.h for the algorithm, which is the same: spans of
-// positions, each with its own maximum, combined in order.
+// amx_tiles.h for tiles and attention_body.h for the algorithm, which is the same but for this:
+// weights are powers of two against the largest score so far, not that of the span, and what the
+// spans before gave is scaled to it.
 //
 // Up to 16 query rows make a tile. K of a chunk of 16 positions is a tile for each 32 columns of
 // the head, V of a chunk is half a tile for each 16 columns. All rows of a tile are multiplied with
@@ -12,17 +13,21 @@
 
 #include "worker/kernels/cpu/amx_tiles.h"
 #include "worker/kernels/cpu/attention_body.h"
+#include "worker/kernels/cpu/transpose_body.h"
 
 namespace trireme::worker {
 namespace {
 
 inline constexpr uint32_t kChunkUnits = kKvChunkTokens / Bf16Kv::kUnitColumns;
 
-// A query row of up to 16, and what it has so far.
+inline constexpr float kLog2E = 1.44269504F;
+
+// Query rows, and what they have so far: sums = Σ 2^(score · log2 e - maximum) · V.
 struct TileRows {
   uint32_t count = 0;
   QueryRow rows[kTileRowsMax];
-  HeadState states[kTileRowsMax];
+  Vec maximum = splat(kMinusInfinity);  // Of each row.
+  Vec total = splat(0.0F);
   alignas(64) uint16_t q[kTileRowsMax][kAttentionHeadSizeMax];
   alignas(64) float sums[kTileRowsMax * kAttentionHeadSizeMax];
 };
@@ -30,7 +35,6 @@ struct TileRows {
 // Of one span.
 struct TileSpan {
   Seen seen[kTileRowsMax];
-  SpanSum totals[kTileRowsMax];
   alignas(64) float scores[kTileRowsMax][kAttentionSpanTokens];
   RowWeights<Bf16Kv> weights[kTileRowsMax];
   alignas(64) float sums[kTileRowsMax * kAttentionHeadSizeMax];
@@ -41,7 +45,10 @@ class ScoreTiles {
  public:
   ScoreTiles(TileScope& scope, uint32_t row_count, uint32_t head_size)
       : whole_(head_size / 2 / kTileUnits), rest_(head_size / 2 % kTileUnits) {
-    scope.configure({.first_rows = row_count, .second_rows = row_count, .other_units = rest_});
+    // Half a tile is what multiply_values needs too.
+    scope.configure({.first_rows = row_count,
+                     .second_rows = row_count,
+                     .other_units = rest_ > 0 ? rest_ : kChunkUnits});
   }
 
   template <uint32_t chunk_count>
@@ -99,35 +106,120 @@ class ScoreTiles {
   uint32_t rest_;
 };
 
-// Scores of the row become weights; those that it does not see, up to whole chunks of `all`, zeros.
-TRIREME_INLINE void weigh_scores(const AttentionItem& item, Seen all, uint32_t row,
-                                 TileSpan& span) {
-  const Seen seen = span.seen[row];
-  float* scores = span.scores[row];
-  uint16_t* weights = span.weights[row].values;
-  const uint32_t begin = seen.first / kLanes * kLanes;
-  const uint32_t end = seen.last / kLanes * kLanes + kLanes;
-  for (uint32_t i = begin; i < end; i += kLanes) store(scores + i, load(scores + i) * item.scale);
-  if (item.soft_cap > 0.0F) soft_cap(scores + begin, item.soft_cap, seen.last + 1 - begin);
-  span.totals[row] = exponentiate(scores, seen.first, seen.last);
-  for (uint32_t i = all.first / kLanes * kLanes; i < begin; i += kLanes) {
-    put_values(weights + i, splat(0.0F));
-  }
-  for (uint32_t i = begin; i < end; i += kLanes) put_values(weights + i, load(scores + i));
-  for (uint32_t i = end; i <= all.last; i += kLanes) put_values(weights + i, splat(0.0F));
+// 2^x for x <= 0 within 4e-6 of it, a thousandth of what rounding to bf16 loses; 1 of 0, and 0 of
+// -127 and below. NaN stays NaN.
+TRIREME_INLINE Vec coarse_exp2(const Vec& x) {
+  constexpr float kRoundingMagic = 12582912.0F;  // 1.5 · 2^23: adding it rounds to an integer.
+  const Vec bounded = max(splat(-127.0F), x);
+  const Vec shifted = bounded + kRoundingMagic;
+  const Vec rest = bounded - (shifted - kRoundingMagic);
+  // The least relative error over [-0.5, 0.5].
+  Vec series = rest * 0.009582853F + 0.055906426F;
+  series = series * rest + 0.24024099F;
+  series = series * rest + 0.6931242F;
+  series = series * rest + 1.0F;
+  return bits_as<Vec>(bits_as<VecBits>(series) + (bits_as<VecBits>(shifted) << 23));
 }
 
-// V of one chunk: where it lies, or a copy in which positions that are not seen are zeros.
-struct ChunkValues {
-  const uint16_t* at;
-  alignas(64) uint32_t copy[kChunkUnits * kAttentionHeadSizeMax];
+// One number of each row, in its lane: the tree of sum_lanes() over the row's lanes.
+template <typename Operation>
+TRIREME_INLINE Vec reduce_rows(const Vec (&rows)[kTileRowsMax], const Operation& operation) {
+  VecBits bits[kTileRowsMax];
+  for (uint32_t i = 0; i < kTileRowsMax; ++i) bits[i] = bits_as<VecBits>(rows[i]);
+  transpose(bits);
+  Vec lanes[kLanes];
+  for (uint32_t i = 0; i < kLanes; ++i) lanes[i] = bits_as<Vec>(bits[i]);
+#pragma GCC unroll 4
+  for (uint32_t width = kLanes / 2; width > 0; width /= 2) {
+    for (uint32_t i = 0; i < width; ++i) lanes[i] = operation(lanes[i], lanes[i + width]);
+  }
+  return lanes[0];
+}
 
-  TRIREME_INLINE void set(const Span<Bf16Kv>& span, Seen seen, uint32_t chunk) {
-    at = span.v(chunk);
-    const uint32_t begin = chunk * kKvChunkTokens;
-    if (seen.first <= begin && begin + kKvChunkTokens - 1 <= seen.last) return;
+// Positions of a span in whole vectors.
+struct SpanLanes {
+  uint32_t begin;
+  uint32_t end;
+};
+
+// What the row does not see cannot be the largest, and weighs nothing.
+TRIREME_INLINE void hide_unseen(float* scores, Seen seen, SpanLanes lanes) {
+  if (is_blind(seen)) seen = {lanes.end, lanes.end};
+  for (uint32_t i = lanes.begin; i < seen.first; ++i) scores[i] = kMinusInfinity;
+  for (uint32_t i = seen.last + 1; i < lanes.end; ++i) scores[i] = kMinusInfinity;
+}
+
+// Scores become weights. Gives what the sums so far are worth now, for each row.
+TRIREME_INLINE Vec weigh_scores(const AttentionItem& item, TileRows& tile, SpanLanes lanes,
+                                TileSpan& span) {
+  const bool is_capped = item.soft_cap > 0.0F;
+  Vec best[kTileRowsMax];
+  for (uint32_t row = 0; row < kTileRowsMax; ++row) {
+    best[row] = splat(kMinusInfinity);
+    if (row >= tile.count) continue;
+    float* scores = span.scores[row];
+    if (is_capped) {
+      for (uint32_t i = lanes.begin; i < lanes.end; i += kLanes) {
+        store(scores + i, tanh(load(scores + i) * (item.scale / item.soft_cap)) * item.soft_cap);
+      }
+    }
+    hide_unseen(scores, span.seen[row], lanes);
+    for (uint32_t i = lanes.begin; i < lanes.end; i += kLanes) {
+      best[row] = max(load(scores + i), best[row]);
+    }
+  }
+  const float factor = is_capped ? kLog2E : item.scale * kLog2E;
+  const Vec here = reduce_rows(best, [](const Vec& a, const Vec& b) { return max(a, b); }) * factor;
+  const Vec before = tile.maximum;
+  tile.maximum = max(here, before);
+  // A row that has seen nothing yet: its weights are 2^-inf, not 2^(-inf + inf).
+  const Vec largest = select(tile.maximum > splat(kMinusInfinity), tile.maximum, splat(0.0F));
+  alignas(64) float offsets[kTileRowsMax];
+  store(offsets, -largest);
+  Vec totals[kTileRowsMax];
+  for (uint32_t row = 0; row < kTileRowsMax; ++row) {
+    totals[row] = splat(0.0F);
+    if (row >= tile.count) continue;
+    const float* scores = span.scores[row];
+    uint16_t* weights = span.weights[row].values;
+    for (uint32_t i = lanes.begin; i < lanes.end; i += kLanes) {
+      const Vec weight = coarse_exp2(load(scores + i) * factor + offsets[row]);
+      totals[row] += weight;
+      put_values(weights + i, weight);
+    }
+  }
+  const Vec kept = coarse_exp2(before - largest);
+  const Vec total = reduce_rows(totals, [](const Vec& a, const Vec& b) { return a + b; });
+  tile.total = tile.total * kept + total;
+  return kept;
+}
+
+// V of a span's chunks: where it lies, or a copy in which positions that are not seen are zeros.
+struct SpanValues {
+  uint32_t begin;  // Chunks.
+  uint32_t end;
+  const uint16_t* chunks[kSpanChunks];
+  alignas(64) uint32_t copies[2][kChunkUnits * kAttentionHeadSizeMax];
+
+  SpanValues(const Span<Bf16Kv>& span, Seen seen)
+      : begin(seen.first / kKvChunkTokens), end(seen.last / kKvChunkTokens + 1) {
     const uint32_t stride = round_to_lanes(span.item.head_size);
-    const auto* from = reinterpret_cast<const uint32_t*>(at);
+    for (uint32_t chunk = begin; chunk < end; ++chunk) {
+      chunks[chunk] = span.v(chunk);
+      const uint32_t position = chunk * kKvChunkTokens;
+      if (seen.first <= position && position + kKvChunkTokens - 1 <= seen.last) continue;
+      // The first or the last.
+      uint32_t* copy = copies[chunk == begin ? 0 : 1];
+      copy_seen(chunks[chunk], seen, position, stride, copy);
+      chunks[chunk] = reinterpret_cast<const uint16_t*>(copy);
+    }
+    finish_stores();
+  }
+
+ private:
+  static TRIREME_INLINE void copy_seen(const uint16_t* values, Seen seen, uint32_t begin,
+                                       uint32_t stride, uint32_t* copy) {
+    const auto* from = reinterpret_cast<const uint32_t*>(values);
     for (uint32_t unit = 0; unit < kChunkUnits; ++unit) {
       const uint32_t position = begin + 2 * unit;
       const bool is_seen = position + 1 >= seen.first && position <= seen.last;
@@ -135,34 +227,62 @@ struct ChunkValues {
       for (uint32_t i = 0; i < stride; ++i)
         copy[unit * stride + i] = from[unit * stride + i] & mask;
     }
-    at = reinterpret_cast<const uint16_t*>(copy);
-    finish_stores();
   }
 };
 
-// out = Σ weight · V over `seen`, for the rows whose weights these are.
-void multiply_values(TileScope& scope, const Span<Bf16Kv>& span, Seen seen, uint32_t row_count,
-                     const RowWeights<Bf16Kv>* weights, float* out) {
-  scope.configure({.first_rows = row_count, .unit_count = kChunkUnits, .other_units = kChunkUnits});
-  const uint32_t columns = round_to_lanes(span.item.head_size);
+// 16 columns for each of the tiles 0 to 3: as many chains, for each product of one waits for the
+// one before.
+template <uint32_t tile_count>
+TRIREME_INLINE void multiply_columns(const SpanValues& values, const uint16_t* weights,
+                                     uint32_t columns, uint32_t column, float* out) {
   constexpr uint32_t out_stride = kAttentionHeadSizeMax * sizeof(float);
-  ChunkValues values;
-  for (uint32_t column = 0; column < columns; column += 2 * kLanes) {
-    const bool has_right = column + kLanes < columns;
-    clear_tiles(false);
-    for (uint32_t chunk = seen.first / kKvChunkTokens; chunk <= seen.last / kKvChunkTokens;
-         ++chunk) {
-      values.set(span, seen, chunk);
-      const uint16_t* v = values.at + 2 * column;
-      _tile_loadd(4, weights[0].values + chunk * kKvChunkTokens, sizeof(*weights));
-      _tile_loadd(6, v, columns * 4);
-      _tile_dpbf16ps(0, 4, 6);
-      if (!has_right) continue;
+  _tile_zero(0);
+  if constexpr (tile_count > 1) _tile_zero(1);
+  if constexpr (tile_count > 2) _tile_zero(2);
+  if constexpr (tile_count > 3) _tile_zero(3);
+  for (uint32_t chunk = values.begin; chunk < values.end; ++chunk) {
+    const uint16_t* v = values.chunks[chunk] + 2 * column;
+    _tile_loadd(5, weights + chunk * kKvChunkTokens, sizeof(RowWeights<Bf16Kv>));
+    _tile_loadd(7, v, columns * 4);
+    _tile_dpbf16ps(0, 5, 7);
+    if constexpr (tile_count > 1) {
       _tile_loadd(7, v + 2 * kLanes, columns * 4);
-      _tile_dpbf16ps(1, 4, 7);
+      _tile_dpbf16ps(1, 5, 7);
     }
-    _tile_stored(0, out + column, out_stride);
-    if (has_right) _tile_stored(1, out + column + kLanes, out_stride);
+    if constexpr (tile_count > 2) {
+      _tile_loadd(7, v + 4 * kLanes, columns * 4);
+      _tile_dpbf16ps(2, 5, 7);
+    }
+    if constexpr (tile_count > 3) {
+      _tile_loadd(7, v + 6 * kLanes, columns * 4);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+  _tile_stored(0, out + column, out_stride);
+  if constexpr (tile_count > 1) _tile_stored(1, out + column + kLanes, out_stride);
+  if constexpr (tile_count > 2) _tile_stored(2, out + column + 2 * kLanes, out_stride);
+  if constexpr (tile_count > 3) _tile_stored(3, out + column + 3 * kLanes, out_stride);
+}
+
+// out = Σ weight · V, for the rows whose weights these are.
+void multiply_values(TileScope& scope, const SpanValues& values, uint32_t head_size,
+                     uint32_t row_count, const RowWeights<Bf16Kv>* rows, float* out) {
+  scope.configure({.first_rows = row_count, .second_rows = row_count, .other_units = kChunkUnits});
+  const uint32_t columns = round_to_lanes(head_size);
+  const uint16_t* weights = rows[0].values;
+  uint32_t column = 0;
+  for (; column + 4 * kLanes <= columns; column += 4 * kLanes) {
+    multiply_columns<4>(values, weights, columns, column, out);
+  }
+  switch ((columns - column) / kLanes) {
+    case 3:
+      return multiply_columns<3>(values, weights, columns, column, out);
+    case 2:
+      return multiply_columns<2>(values, weights, columns, column, out);
+    case 1:
+      return multiply_columns<1>(values, weights, columns, column, out);
+    default:
+      return;
   }
 }
 
@@ -190,26 +310,26 @@ void attend_tile_span(TileScope& scope, const AttentionItem& item, TileRows& til
   for (; chunk <= all.last / kKvChunkTokens; ++chunk) scores.run<1>(tile, span, chunk, work);
   for (uint32_t row = 0; row < tile.count; ++row) {
     work.seen[row] = seen_in_span(tile.rows[row], begin);
-    if (is_blind(work.seen[row])) {
-      for (uint32_t i = all.first / kLanes * kLanes; i <= all.last; i += kLanes) {
-        put_values(work.weights[row].values + i, splat(0.0F));
-      }
-    } else {
-      weigh_scores(item, all, row, work);
-    }
   }
+  const SpanLanes lanes{all.first / kLanes * kLanes, all.last / kLanes * kLanes + kLanes};
+  alignas(64) float kept[kTileRowsMax];
+  store(kept, weigh_scores(item, tile, lanes, work));
   finish_stores();
-  multiply_values(scope, span, all, tile.count, work.weights, work.sums);
+  multiply_values(scope, SpanValues(span, all), item.head_size, tile.count, work.weights,
+                  work.sums);
   for (uint32_t row = 0; row < tile.count; ++row) {
     const Seen seen = work.seen[row];
     if (is_blind(seen)) continue;
-    float* sums = work.sums + row * kAttentionHeadSizeMax;
+    const float* here = work.sums + row * kAttentionHeadSizeMax;
     const bool sees_all = seen.first == all.first && seen.last == all.last;
-    if (!sees_all && has_nan(sums, columns)) {
-      multiply_values(scope, span, seen, 1, work.weights + row, sums);
+    if (!sees_all && has_nan(here, columns)) {
+      multiply_values(scope, SpanValues(span, seen), item.head_size, 1, work.weights + row,
+                      work.sums + row * kAttentionHeadSizeMax);
     }
-    combine(tile.states[row], tile.sums + row * kAttentionHeadSizeMax, work.totals[row], sums,
-            columns);
+    float* sums = tile.sums + row * kAttentionHeadSizeMax;
+    for (uint32_t i = 0; i < columns; i += kLanes) {
+      store(sums + i, load(sums + i) * kept[row] + load(here + i));
+    }
   }
 }
 
@@ -220,7 +340,9 @@ void attend_tile(TileScope& scope, const AttentionItem& item, uint32_t row_begin
   tile.count = row_count;
   for (uint32_t row = 0; row < row_count; ++row) {
     tile.rows[row] = query_row(item, row_begin + row);
+    float* sums = tile.sums + row * kAttentionHeadSizeMax;
     for (uint32_t i = 0; i < item.head_size; i += kLanes) {
+      store(sums + i, splat(0.0F));
       const uint32_t left = item.head_size - i;
       const float* q = tile.rows[row].q + i;
       put_values(tile.q[row] + i, left < kLanes ? load_part(q, left, 0.0F) : load(q));
@@ -231,8 +353,10 @@ void attend_tile(TileScope& scope, const AttentionItem& item, uint32_t row_begin
   for (; begin <= tile.rows[row_count - 1].last; begin += kAttentionSpanTokens) {
     attend_tile_span(scope, item, tile, begin, work);
   }
+  alignas(64) float totals[kTileRowsMax];
+  store(totals, tile.total);
   for (uint32_t row = 0; row < row_count; ++row) {
-    store_attended(item, tile.rows[row], tile.states[row], tile.sums + row * kAttentionHeadSizeMax);
+    store_attended(item, tile.rows[row], totals[row], tile.sums + row * kAttentionHeadSizeMax);
   }
 }
 

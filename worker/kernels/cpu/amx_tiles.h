@@ -4,11 +4,11 @@
 //
 // Who multiplies what, as TileShape has it:
 //            matmul                          scores of attention         values of attention
-//   0 1      sums of the first rows:         chunks of positions         left and right columns
+//   0 1      sums of the first rows:         chunks of positions         columns
 //            left and right half of a panel
-//   2 3      sums of the second rows         more chunks
-//   4 5      first and second rows           q: whole tiles, the rest    weights of a chunk
-//   6 7      left and right half             K: whole tiles, the rest    V: left and right columns
+//   2 3      sums of the second rows         more chunks                 more columns
+//   4 5      first and second rows           q: whole tiles, the rest    - and weights of a chunk
+//   6 7      left and right half             K: whole tiles, the rest    - and V of a chunk
 //
 // tdpbf16ps adds, for each element, the products of even and of odd columns along the 32 columns of
 // a tile in two chains, then both to the sum, subnormal numbers being zeros: an order that depends

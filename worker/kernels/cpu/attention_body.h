@@ -317,9 +317,9 @@ TRIREME_INLINE Seen seen_in_span(const QueryRow& row, uint32_t begin) {
 TRIREME_INLINE bool is_blind(Seen seen) { return seen.first > seen.last; }
 
 // The weighted sum of V, divided by the sum of the weights.
-TRIREME_INLINE void store_attended(const AttentionItem& item, const QueryRow& row,
-                                   const HeadState& state, const float* sum) {
-  const float factor = 1.0F / state.total;
+TRIREME_INLINE void store_attended(const AttentionItem& item, const QueryRow& row, float total,
+                                   const float* sum) {
+  const float factor = 1.0F / total;
   uint32_t i = 0;
   for (; i + kLanes <= item.head_size; i += kLanes) store(row.out + i, load(sum + i) * factor);
   if (i < item.head_size) {
@@ -379,7 +379,7 @@ void attend_rows(const AttentionItem& item, uint32_t row_begin) {
     attend_span<Kv, row_count>(item, rows, begin, q, states, sums);
   }
   for (uint32_t row = 0; row < row_count; ++row) {
-    store_attended(item, rows[row], states[row], sums + row * kAttentionHeadSizeMax);
+    store_attended(item, rows[row], states[row].total, sums + row * kAttentionHeadSizeMax);
   }
 }
 

@@ -6,6 +6,9 @@
 
 #include "worker/kernels/cpu/kernel_table.h"
 #include "worker/kernels/cpu/product_body.h"
+#ifdef __AVX512F__
+#include "worker/kernels/cpu/transpose_body.h"
+#endif
 
 namespace trireme::worker {
 namespace {
@@ -15,28 +18,6 @@ using cpu::MatmulPiece;
 using cpu::RowsToPack;
 
 #ifdef __AVX512F__
-// Lane l of the first becomes lane `row` of the l-th, as in a matrix: pairs of vectors swap parts
-// of 1, 2, 4 and 8 lanes.
-TRIREME_INLINE void transpose(VecBits (&rows)[kLanes]) {
-  using Register = VecBits::Register;
-  Register lane;
-  for (uint32_t i = 0; i < kLanes; ++i) lane[i] = i;
-#pragma GCC unroll 4
-  for (uint32_t width = 1; width < kLanes; width *= 2) {
-    const Register is_right = lane & width;
-    const Register left = is_right == width ? lane - width + kLanes : lane;
-    const Register right = is_right == width ? lane + kLanes : lane + width;
-#pragma GCC unroll 16
-    for (uint32_t i = 0; i < kLanes; ++i) {
-      if ((i & width) != 0) continue;
-      const Register upper = rows[i].parts[0];
-      const Register lower = rows[i + width].parts[0];
-      rows[i].parts[0] = __builtin_shuffle(upper, lower, left);
-      rows[i + width].parts[0] = __builtin_shuffle(upper, lower, right);
-    }
-  }
-}
-
 // Packs all but the last 16 units and gives the number of columns done. A store of 16 units writes
 // over those that come next; the next store puts them right.
 template <typename Product>
