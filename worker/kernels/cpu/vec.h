@@ -309,9 +309,15 @@ TRIREME_INLINE uint16_t to_bf16(float value) {
   return static_cast<uint16_t>((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16);
 }
 TRIREME_INLINE void store_bf16(uint16_t* to, const Vec& value) {
+#ifdef __AVX512BF16__
+  // Makes zeros of subnormal numbers, as the product would.
+  _mm256_storeu_si256(reinterpret_cast<__m256i_u*>(to),
+                      reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(value.parts[0])));
+#else
   const VecBits bits = bits_as<VecBits>(value);
   const VecBits rounded = (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16;
   store_halves(to, select(is_nan(value), (bits >> 16) | 0x40U, rounded));
+#endif
 }
 
 // Always the same tree, whatever the instruction set.
