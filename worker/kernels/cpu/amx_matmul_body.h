@@ -60,6 +60,7 @@ TRIREME_INLINE void store_sums(TileSums& sums, bool has_second) {
 }
 
 struct Bf16Tiles {
+  static constexpr bool kSumsAreResults = true;
   static TRIREME_INLINE void multiply_first_left() { _tile_dpbf16ps(0, 4, 6); }
   static TRIREME_INLINE void multiply_first_right() { _tile_dpbf16ps(1, 4, 7); }
   static TRIREME_INLINE void multiply_second_left() { _tile_dpbf16ps(2, 5, 6); }
@@ -70,6 +71,7 @@ struct Bf16Tiles {
 };
 
 struct Int8Tiles {
+  static constexpr bool kSumsAreResults = false;
   static TRIREME_INLINE void multiply_first_left() { _tile_dpbsud(0, 4, 6); }
   static TRIREME_INLINE void multiply_first_right() { _tile_dpbsud(1, 4, 7); }
   static TRIREME_INLINE void multiply_second_left() { _tile_dpbsud(2, 5, 6); }
@@ -136,6 +138,19 @@ void store_result(const MatmulPiece& piece, const TilePair& pair, uint32_t panel
                   Tiles::result(piece, sums.row(tile, index, 1), row, column + kLanes));
     }
   }
+}
+
+// From the tiles to where they belong.
+TRIREME_INLINE void store_tiles(const MatmulPiece& piece, const TilePair& pair, uint32_t panel) {
+  float* out = piece.out + static_cast<uint64_t>(pair.row) * piece.out_stride +
+               static_cast<uint64_t>(panel) * kPanelColumns;
+  const uint64_t stride = piece.out_stride * sizeof(float);
+  _tile_stored(0, out, stride);
+  _tile_stored(1, out + kLanes, stride);
+  if (pair.shape.second_rows == 0) return;
+  out += static_cast<uint64_t>(pair.shape.first_rows) * piece.out_stride;
+  _tile_stored(2, out, stride);
+  _tile_stored(3, out + kLanes, stride);
 }
 
 // Unit blocks that panel and rows of a pair share the first-level cache with.
@@ -257,10 +272,15 @@ void multiply_panels(const MatmulPiece& piece, uint32_t row_begin, uint32_t row_
           multiply_blocks<Tiles, false>(first, second, pair.shape, b, left, next);
         }
         next.lines += static_cast<uint64_t>(left) * share * kTileUnits;
-        in_tiles.hold(*kept);
-        if (block + count < blocks) continue;
-        in_tiles.store();
-        store_result<Tiles>(piece, pair, panel, *kept);
+        if (block + count < blocks) {
+          in_tiles.hold(*kept);
+        } else if (Tiles::kSumsAreResults && piece.bias == nullptr &&
+                   (panel + 1) * kPanelColumns <= piece.out_columns) {
+          store_tiles(piece, pair, panel);
+        } else {
+          store_sums(*kept, has_second);
+          store_result<Tiles>(piece, pair, panel, *kept);
+        }
       }
     }
   }
