@@ -101,8 +101,9 @@ class VectorWeight {
   [[nodiscard]] virtual uint64_t bytes() const = 0;
 };
 
-// A table of rows that tokens pick. The CPU reads the checkpoint's own pages, shared by all
-// processes that map the file, so the checkpoint must stay mapped as long as the table lives.
+// A table of rows that tokens pick. The CPU reads the rows of a packed matrix, or the checkpoint's
+// own pages, shared by all processes that map the file: then the checkpoint must stay mapped as
+// long as the table lives.
 class EmbeddingWeight {
  public:
   virtual ~EmbeddingWeight() = default;
@@ -158,6 +159,10 @@ class Device {
   }
   [[nodiscard]] virtual StatusOr<std::unique_ptr<EmbeddingWeight>> load_embedding(
       const MatrixSlice& table) = 0;
+  // The rows of a matrix that is loaded, with not a bit changed: an embedding that is the head too
+  // takes no memory of its own. Null where the device's form of the matrix does not allow it.
+  [[nodiscard]] virtual std::unique_ptr<EmbeddingWeight> embedding_of(
+      const LinearWeight& matrix) const = 0;
   [[nodiscard]] virtual uint64_t kv_block_bytes(const KvLayout& layout) const = 0;
   [[nodiscard]] virtual Status allocate_kv(const KvLayout& layout, uint32_t block_count) = 0;
   // Between steps: kv_block_bytes() of a block, in the device's own form.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <fstream>
 
 #include "common/shm/shared_image.h"
@@ -22,6 +23,23 @@ uint32_t images_mapped() {
     if (line.find(kImageName) != std::string::npos) ++count;
   }
   return count;
+}
+
+// Of the mapped checkpoint, what counts as this process's memory.
+uint64_t checkpoint_kilobytes() {
+  std::ifstream smaps("/proc/self/smaps");
+  uint64_t total = 0;
+  bool is_checkpoint = false;
+  for (std::string line; std::getline(smaps, line);) {
+    unsigned long kilobytes = 0;
+    if (line.find('/') != std::string::npos) {
+      is_checkpoint = line.ends_with("model.safetensors");
+    } else if (is_checkpoint && std::sscanf(line.c_str(), "Rss: %lu kB", &kilobytes) == 1) {
+      total += kilobytes;
+      is_checkpoint = false;
+    }
+  }
+  return total;
 }
 
 std::vector<int32_t> greedy_tokens(Worker& worker) {
@@ -91,6 +109,13 @@ TEST_F(WorkerLoad, decodes_the_same_alone_and_in_company) {
     one = StepForTest().row(0, position, 1);
     many = StepForTest().row(7, position - 2, 1).row(2, position, 1);
   }
+}
+
+TEST_F(WorkerLoad, the_file_of_a_tied_model_is_not_read_again) {
+  auto worker = load();
+  ASSERT_TRUE(worker.ok()) << worker.status();
+  EXPECT_EQ(greedy_tokens(**worker).size(), 9u);
+  EXPECT_EQ(checkpoint_kilobytes(), 0u);
 }
 
 TEST_F(WorkerLoad, a_draft_model_is_counted_and_guesses) {

@@ -230,18 +230,27 @@ class EndsLoader : public TensorLoader {
   using TensorLoader::TensorLoader;
 
   [[nodiscard]] Status load(DecoderWeights& weights) {
+    if (share_.is_first_stage) TRIREME_RETURN_IF_ERROR(load_first(weights));
+    if (share_.is_last_stage) TRIREME_RETURN_IF_ERROR(load_last(weights));
+    return absl::OkStatus();
+  }
+
+ private:
+  [[nodiscard]] Status load_first(DecoderWeights& weights) {
     const DecoderNames& names = config_.names;
-    if (share_.is_first_stage) {
-      TRIREME_ASSIGN_OR_RETURN(weights.embedding, table(names.embedding, sizes_.vocabulary_size));
-      if (!names.positions.empty()) {
-        TRIREME_ASSIGN_OR_RETURN(weights.positions, table(names.positions, sizes_.positions_max));
-      }
-      if (!names.token_types.empty()) {
-        TRIREME_ASSIGN_OR_RETURN(weights.token_types, first_token_type());
-      }
-      TRIREME_ASSIGN_OR_RETURN(weights.embedding_norm, norm(names.embedding_norm));
+    TRIREME_ASSIGN_OR_RETURN(weights.embedding, table(names.embedding, sizes_.vocabulary_size));
+    if (!names.positions.empty()) {
+      TRIREME_ASSIGN_OR_RETURN(weights.positions, table(names.positions, sizes_.positions_max));
     }
-    if (!share_.is_last_stage) return absl::OkStatus();
+    if (!names.token_types.empty()) {
+      TRIREME_ASSIGN_OR_RETURN(weights.token_types, first_token_type());
+    }
+    TRIREME_ASSIGN_OR_RETURN(weights.embedding_norm, norm(names.embedding_norm));
+    return absl::OkStatus();
+  }
+
+  [[nodiscard]] Status load_last(DecoderWeights& weights) {
+    const DecoderNames& names = config_.names;
     TRIREME_ASSIGN_OR_RETURN(weights.final_norm, norm(names.final_norm));
     if (names.head.empty()) return absl::OkStatus();
     const std::string own_head = names.head + ".weight";
@@ -254,10 +263,18 @@ class EndsLoader : public TensorLoader {
                              device_.load_linear({.parts = {rows_of(head, share_.vocabulary)},
                                                   .row_count = share_.vocabulary_per_rank,
                                                   .keeps_precision = true}));
+    if (is_tied && weights.embedding != nullptr) share_rows_of_head(weights);
     return absl::OkStatus();
   }
 
- private:
+  // Every rank embeds every token, but with tensor parallelism has only a part of the head: then
+  // rows keep coming from the file.
+  void share_rows_of_head(DecoderWeights& weights) const {
+    if (share_.vocabulary.count != sizes_.vocabulary_size) return;
+    auto rows = device_.embedding_of(*weights.head);
+    if (rows != nullptr) weights.embedding = std::move(rows);
+  }
+
   [[nodiscard]] StatusOr<std::unique_ptr<EmbeddingWeight>> table(const std::string& name,
                                                                  uint32_t row_count) {
     TRIREME_ASSIGN_OR_RETURN(const MatrixSlice rows, reader_.matrix(prefix_ + name + ".weight",

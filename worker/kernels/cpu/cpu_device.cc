@@ -69,6 +69,13 @@ StatusOr<std::unique_ptr<EmbeddingWeight>> CpuDevice::load_embedding(const Matri
   return std::unique_ptr<EmbeddingWeight>(std::make_unique<MappedEmbedding>(table, element_));
 }
 
+std::unique_ptr<EmbeddingWeight> CpuDevice::embedding_of(const LinearWeight& matrix) const {
+  const PackedMatrix& packed = matrix_of(matrix);
+  // Codes of int8 and int4 are not the numbers of the checkpoint.
+  const bool is_exact = packed.form == MatrixForm::kFloat32 || packed.form == MatrixForm::kBfloat16;
+  return is_exact ? std::make_unique<PackedEmbedding>(packed) : nullptr;
+}
+
 uint64_t CpuDevice::kv_block_bytes(const KvLayout& layout) const {
   return KvMemory::block_bytes(layout);
 }
@@ -141,7 +148,7 @@ void CpuDevice::read_back(const View& from, std::span<float> host) {
 }
 
 void CpuDevice::embed(const EmbeddingWeight& table, const View& out) {
-  const auto& rows = static_cast<const MappedEmbedding&>(table);
+  const auto& rows = static_cast<const EmbeddingRows&>(table);
   for_ranges(out.row_count, out.column_count / kElementsPerNanosecond,
              [&](uint32_t begin, uint32_t end) {
                for (uint32_t i = begin; i < end; ++i) {

@@ -46,6 +46,8 @@ class CpuDevice final : public Device {
   using Device::load_vector;
   [[nodiscard]] StatusOr<std::unique_ptr<EmbeddingWeight>> load_embedding(
       const MatrixSlice& table) override;
+  [[nodiscard]] std::unique_ptr<EmbeddingWeight> embedding_of(
+      const LinearWeight& matrix) const override;
   [[nodiscard]] uint64_t kv_block_bytes(const KvLayout& layout) const override;
   [[nodiscard]] Status allocate_kv(const KvLayout& layout, uint32_t block_count) override;
   void copy_kv_block_out(uint32_t block, std::span<std::byte> to) const override {

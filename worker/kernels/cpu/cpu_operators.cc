@@ -91,7 +91,7 @@ void CpuDevice::scale(const View& x, float factor) {
 }
 
 void CpuDevice::add_positions(const EmbeddingWeight& table, const View& x) {
-  const auto& rows = static_cast<const MappedEmbedding&>(table);
+  const auto& rows = static_cast<const EmbeddingRows&>(table);
   for (uint32_t row = 0; row < x.row_count; ++row) {
     position_row_.resize(x.column_count);
     rows.read_row(static_cast<uint32_t>(batch_->positions[row]), position_row_.data());

@@ -15,12 +15,35 @@ float in_precision(float value, Element element) {
   return element == Element::kBfloat16 ? rounded_to_bfloat16(value) : value;
 }
 
+// In a panel of Values: column k of the row that is in this lane.
 template <typename Value>
-void pack_row(std::span<const float> row, Value* panel, uint32_t lane, uint32_t step,
-              Value (*convert)(float)) {
+constexpr std::size_t place_in_panel(uint32_t lane, uint32_t k) {
+  constexpr uint32_t kPerUnit = 4 / sizeof(Value);
+  return std::size_t{k / kPerUnit * kPanelColumns + lane} * kPerUnit + k % kPerUnit;
+}
+
+template <typename Value>
+void pack_row(std::span<const float> row, Value* panel, uint32_t lane, Value (*convert)(float)) {
   for (uint32_t k = 0; k < row.size(); ++k) {
-    panel[(k / step * kPanelColumns + lane) * step + k % step] = convert(row[k]);
+    panel[place_in_panel<Value>(lane, k)] = convert(row[k]);
   }
+}
+
+float value_of(uint16_t stored) { return float_of_bfloat16(stored); }
+float value_of(float stored) { return stored; }
+
+// Unit by unit: each lies in a cache line of its own.
+template <typename Value>
+void unpack_row(const std::byte* panel, uint32_t lane, std::span<float> row) {
+  const auto* values = reinterpret_cast<const Value*>(panel);
+  constexpr uint32_t kPerUnit = 4 / sizeof(Value);
+  uint32_t k = 0;
+  for (; k + kPerUnit <= row.size(); k += kPerUnit) {
+    Value unit[kPerUnit];
+    std::memcpy(unit, values + place_in_panel<Value>(lane, k), sizeof(unit));
+    for (uint32_t i = 0; i < kPerUnit; ++i) row[k + i] = value_of(unit[i]);
+  }
+  for (; k < row.size(); ++k) row[k] = value_of(values[place_in_panel<Value>(lane, k)]);
 }
 
 // The usual case at the speed of memory: a checkpoint in bf16 whose pairs become units as they are.
@@ -60,9 +83,9 @@ void pack_panel(const LinearSource& source, const PackedMatrix& matrix, uint32_t
     if (row.part == nullptr) continue;
     read_row(row, values);
     if (is_bf16) {
-      pack_row<uint16_t>(values, reinterpret_cast<uint16_t*>(to), lane, 2, bfloat16_of);
+      pack_row<uint16_t>(values, reinterpret_cast<uint16_t*>(to), lane, bfloat16_of);
     } else {
-      pack_row<float>(values, reinterpret_cast<float*>(to), lane, 1,
+      pack_row<float>(values, reinterpret_cast<float*>(to), lane,
                       [](float value) { return value; });
     }
   }
@@ -126,6 +149,21 @@ void MappedEmbedding::read_row(uint32_t row, float* out) const {
   const uint64_t begin = row * table_.row_stride;
   for (uint32_t i = 0; i < table_.column_count; ++i) {
     out[i] = in_precision(read_element(table_.data, begin + i, table_.element), element_);
+  }
+}
+
+void PackedEmbedding::read_row(uint32_t row, float* out) const {
+  const std::span<float> values(out, matrix_.in_features);
+  if (row >= matrix_.out_features) {
+    std::ranges::fill(values, 0.0F);
+    return;
+  }
+  const std::byte* panel = matrix_.panels + matrix_.panel_bytes * (row / kPanelColumns);
+  const uint32_t lane = row % kPanelColumns;
+  if (matrix_.form == MatrixForm::kBfloat16) {
+    unpack_row<uint16_t>(panel, lane, values);
+  } else {
+    unpack_row<float>(panel, lane, values);
   }
 }
 

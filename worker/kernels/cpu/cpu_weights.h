@@ -1,5 +1,5 @@
 // The CPU's forms of weights: matrices packed into panels, vectors as fp32, the embedding table as
-// it lies in the checkpoint. Threads: const after loading.
+// rows of the packed head or as it lies in the checkpoint. Threads: const after loading.
 #pragma once
 
 #include <span>
@@ -35,17 +35,35 @@ class FloatVector final : public VectorWeight {
   std::span<const float> values_;
 };
 
-class MappedEmbedding final : public EmbeddingWeight {
+// Every table of a CpuDevice.
+class EmbeddingRows : public EmbeddingWeight {
+ public:
+  // A row out of range gives zeros.
+  virtual void read_row(uint32_t row, float* out) const = 0;
+};
+
+class MappedEmbedding final : public EmbeddingRows {
  public:
   MappedEmbedding(const MatrixSlice& table, Element element) : table_(table), element_(element) {}
   [[nodiscard]] uint64_t bytes() const override { return 0; }  // The page cache's, not ours.
-  [[nodiscard]] uint32_t row_count() const { return table_.row_count; }
-  // A row out of range gives zeros.
-  void read_row(uint32_t row, float* out) const;
+  void read_row(uint32_t row, float* out) const override;
 
  private:
   MatrixSlice table_;
   Element element_;
+};
+
+// The rows of a matrix that pack_linear() made, bit for bit those of the MappedEmbedding of its
+// source.
+class PackedEmbedding final : public EmbeddingRows {
+ public:
+  // Of the memory of the matrix, not of the LinearWeight.
+  explicit PackedEmbedding(const PackedMatrix& matrix) : matrix_(matrix) {}
+  [[nodiscard]] uint64_t bytes() const override { return 0; }  // The matrix counts them.
+  void read_row(uint32_t row, float* out) const override;
+
+ private:
+  PackedMatrix matrix_;
 };
 
 }  // namespace trireme::worker::cpu

@@ -2,12 +2,15 @@
 // this CPU runs. Method: the formula in double beside the kernel, for lengths that fit no vector.
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <vector>
 
 #include "common/random.h"
 #include "worker/kernels/cpu/cpu_device.h"
+#include "worker/kernels/element.h"
 
 namespace trireme::worker::cpu {
 namespace {
@@ -190,6 +193,67 @@ TEST_P(Operators, a_transposed_matrix_is_packed_as_its_transpose) {
       sum += static_cast<double>(x[k]) * stored[k * 5 + row];
     }
     EXPECT_NEAR(out[row], sum, 1e-5);
+  }
+}
+
+// A table as a checkpoint has it, in any element.
+std::vector<std::byte> stored_as(Element element, const std::vector<float>& values) {
+  std::vector<std::byte> stored(element_bytes(element) * values.size());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const uint16_t half =
+        element == Element::kBfloat16 ? bfloat16_of(values[i]) : float16_of(values[i]);
+    const void* from = element == Element::kFloat32 ? static_cast<const void*>(&values[i]) : &half;
+    std::memcpy(stored.data() + element_bytes(element) * i, from, element_bytes(element));
+  }
+  return stored;
+}
+
+std::vector<uint32_t> embedded_bits(CpuDevice& device, const EmbeddingWeight& table,
+                                    uint32_t columns, const std::vector<int32_t>& tokens) {
+  std::vector<float> out(columns * tokens.size(), 7.0F);
+  device.begin_step({.tokens = tokens}, {});
+  device.embed(table, view_of(out, static_cast<uint32_t>(tokens.size())));
+  EXPECT_TRUE(device.end_step().ok());
+  std::vector<uint32_t> bits;
+  for (const float value : out) bits.push_back(std::bit_cast<uint32_t>(value));
+  return bits;
+}
+
+TEST_P(Operators, rows_of_a_packed_head_are_those_of_the_checkpoint_bit_for_bit) {
+  constexpr uint32_t vocabulary = 2 * kPanelColumns + 5;
+  std::vector<int32_t> tokens = {-1, vocabulary, 1 << 30};
+  for (int32_t token = 0; token < static_cast<int32_t>(vocabulary); ++token) {
+    tokens.push_back(token);
+  }
+  for (const uint32_t columns : {kColumns, 48U}) {
+    const auto values = random_values(std::size_t{vocabulary} * columns, 3, 11);
+    for (const Element stored : {Element::kBfloat16, Element::kFloat16, Element::kFloat32}) {
+      const auto bytes = stored_as(stored, values);
+      const MatrixSlice table{bytes.data(), stored, columns, vocabulary, columns};
+      for (const Element computed : {Element::kBfloat16, Element::kFloat32}) {
+        CpuDevice device(computed, pool_, solo_, *GetParam());
+        const auto of_file = device.load_embedding(table);
+        const auto head = device.load_linear({.parts = {table}, .keeps_precision = true});
+        ASSERT_TRUE(of_file.ok() && head.ok());
+        const auto of_head = device.embedding_of(**head);
+        ASSERT_NE(of_head, nullptr);
+        EXPECT_EQ(of_head->bytes(), 0u) << "the head counts them";
+        EXPECT_EQ(embedded_bits(device, *of_head, columns, tokens),
+                  embedded_bits(device, **of_file, columns, tokens))
+            << columns << " columns";
+      }
+    }
+  }
+}
+
+TEST_P(Operators, codes_of_a_quantised_matrix_are_no_embedding) {
+  const auto values = random_values(std::size_t{kPanelColumns} * 64, 1, 12);
+  const MatrixSlice matrix{values.data(), Element::kFloat32, 64, kPanelColumns, 64};
+  for (const OnLoad on_load : {OnLoad::kInt8, OnLoad::kInt4}) {
+    CpuDevice device(Element::kFloat32, pool_, solo_, *GetParam(), on_load);
+    const auto codes = device.load_linear({.parts = {matrix}});
+    ASSERT_TRUE(codes.ok());
+    EXPECT_EQ(device.embedding_of(**codes), nullptr);
   }
 }
 
