@@ -1,5 +1,7 @@
 #include "text/tokenizer.h"
 
+#include <malloc.h>
+
 #include "text/c_interface.h"
 #include "text/utf8_joiner.h"
 
@@ -49,6 +51,8 @@ StatusOr<Tokenizer> Tokenizer::load(const std::string& directory) {
   OwnedBytes message;
   const int32_t code = trireme_text_tokenizer_load(to_view(directory), &tokenizer, message.out());
   TRIREME_RETURN_IF_ERROR(to_status(code, message));
+  // Half of the heap is what reading the vocabulary needed, between pages of what stays.
+  (void)::malloc_trim(0);
   return Tokenizer(tokenizer);
 }
 
