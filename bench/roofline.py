@@ -62,10 +62,10 @@ def step_seconds(shape: Shape, limits: Limits, sequences: int, context: int, tok
     kv_bytes = shape.kv_bytes_per_token * sequences * (context + tokens)
     reading = (weight_bytes + kv_bytes) / limits.read_gb_s / 1e9
     # Products of int8 codes go at twice the rate of bf16.
-    linear = 2 * shape.layer_weights * sequences * tokens / (2 if weight_bits < 16 else 1)
+    products = 2 * sequences * (shape.layer_weights * tokens + shape.head_weights) / (2 if weight_bits < 16 else 1)
     pairs = sequences * (tokens * context + tokens * (tokens + 1) / 2)
     attention = 4 * shape.layers * shape.heads * shape.head_size * pairs
-    operations = linear + attention + 2 * shape.head_weights * sequences
+    operations = products + attention
     return max(reading, operations / limits.bf16_gflop_s / 1e9) if limits.bf16_gflop_s else reading
 
 

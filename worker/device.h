@@ -59,6 +59,13 @@ struct VectorSource {
   float added = 0.0F;  // To each value, in fp32: some norms store weight - 1.
 };
 
+// How far quantising on load may go: it is what the answer hangs on most that stays wider.
+enum class Narrowest {
+  kInt4,
+  kInt8,  // The head.
+  kAsIs,  // A router.
+};
+
 // What a linear layer is made of: `parts` stacked by rows (q, k and v make one matrix), one bias
 // per part or none at all.
 struct LinearSource {
@@ -66,8 +73,7 @@ struct LinearSource {
   std::vector<MatrixSlice> biases;  // Each [1][rows of its part].
   // Rows, padded with zeros: for a vocabulary that does not divide evenly. 0: as many as the parts.
   uint32_t row_count = 0;
-  // Not quantised on load: the head, a router.
-  bool keeps_precision = false;
+  Narrowest narrowest = Narrowest::kInt4;
 };
 
 // A row-major matrix of activations in device memory, fp32 on the CPU.

@@ -14,10 +14,11 @@ Work work_of(const ModelShape& shape, const Case& test, uint64_t weight_bytes,
   const double pairs = sequences * (tokens * start + tokens * (tokens + 1) / 2);
   const double attention = 4.0 * shape.layers * shape.heads * shape.head_size() * pairs;
   const double head = 2 * static_cast<double>(shape.head_weights()) * sequences;
+  const double products = linear + head;
   return {.weight_bytes = static_cast<double>(weight_bytes),
           .kv_bytes = kv_bytes_per_token * sequences * (start + tokens),
-          .operations = attention + head + (is_integer ? 0 : linear),
-          .integer_operations = is_integer ? linear : 0};
+          .operations = attention + (is_integer ? 0 : products),
+          .integer_operations = is_integer ? products : 0};
 }
 
 double seconds_at(const Limits& limits, const Work& work) {

@@ -194,7 +194,7 @@ class LayerLoader : public TensorLoader {
   }
 
   [[nodiscard]] Status load_mixture(DecoderLayer& layer) {
-    LinearSource router{.keeps_precision = true};
+    LinearSource router{.narrowest = Narrowest::kAsIs};
     const Range all{0, config_.expert_count};
     TRIREME_RETURN_IF_ERROR(
         add_rows("block_sparse_moe.gate", config_.expert_count, {all}, false, router));
@@ -262,7 +262,7 @@ class EndsLoader : public TensorLoader {
     TRIREME_ASSIGN_OR_RETURN(weights.head,
                              device_.load_linear({.parts = {rows_of(head, share_.vocabulary)},
                                                   .row_count = share_.vocabulary_per_rank,
-                                                  .keeps_precision = true}));
+                                                  .narrowest = Narrowest::kInt8}));
     if (is_tied && weights.embedding != nullptr) share_rows_of_head(weights);
     return absl::OkStatus();
   }

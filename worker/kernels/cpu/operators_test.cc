@@ -233,7 +233,7 @@ TEST_P(Operators, rows_of_a_packed_head_are_those_of_the_checkpoint_bit_for_bit)
       for (const Element computed : {Element::kBfloat16, Element::kFloat32}) {
         CpuDevice device(computed, pool_, solo_, *GetParam());
         const auto of_file = device.load_embedding(table);
-        const auto head = device.load_linear({.parts = {table}, .keeps_precision = true});
+        const auto head = device.load_linear({.parts = {table}});
         ASSERT_TRUE(of_file.ok() && head.ok());
         const auto of_head = device.embedding_of(**head);
         ASSERT_NE(of_head, nullptr);

@@ -329,14 +329,22 @@ TEST_P(QuantizedKernels, a_weight_that_is_no_number_is_seen_in_what_is_computed_
   }
 }
 
-TEST_P(QuantizedKernels, a_layer_that_keeps_its_precision_is_not_rounded) {
+TEST_P(QuantizedKernels, a_layer_that_stays_as_it_is_is_not_rounded) {
   const auto weight = random_values(std::size_t{40} * 50, 1);
   auto linear =
-      device_.load_linear({.parts = {slice_of_floats(weight, 40)}, .keeps_precision = true});
+      device_.load_linear({.parts = {slice_of_floats(weight, 40)}, .narrowest = Narrowest::kAsIs});
   ASSERT_TRUE(linear.ok());
   const auto x = random_values(50, 2);
   expect_close(run_linear(**linear, x, 1), reference::linear(x, weight, {}, 1, 50));
   EXPECT_EQ((*linear)->bytes(), 64U * 50 * 4);
+}
+
+TEST_P(QuantizedKernels, a_head_has_eight_bits_at_least) {
+  const auto weight = random_values(std::size_t{64} * 256, 1);
+  auto linear =
+      device_.load_linear({.parts = {slice_of_floats(weight, 64)}, .narrowest = Narrowest::kInt8});
+  ASSERT_TRUE(linear.ok());
+  EXPECT_EQ((*linear)->bytes(), 64U * 256 + 64 * 4);
 }
 
 TEST_P(QuantizedKernels, bytes_are_those_of_codes_scales_and_bias) {

@@ -184,8 +184,9 @@ MatrixForm form_of(const LinearSource& source, Element element, OnLoad on_load) 
     if (all_are(source, Kind::kInt8Rows)) return MatrixForm::kInt8;
     return all_are(source, Kind::kInt4Groups) ? MatrixForm::kInt4 : wide;
   }
-  if (source.keeps_precision || on_load == OnLoad::kKeep) return wide;
-  return on_load == OnLoad::kInt8 ? MatrixForm::kInt8 : MatrixForm::kInt4;
+  if (source.narrowest == Narrowest::kAsIs || on_load == OnLoad::kKeep) return wide;
+  const bool is_int4 = on_load == OnLoad::kInt4 && source.narrowest == Narrowest::kInt4;
+  return is_int4 ? MatrixForm::kInt4 : MatrixForm::kInt8;
 }
 
 StatusOr<std::unique_ptr<PackedLinear>> pack_int8(const LinearSource& source, Element element,
