@@ -56,14 +56,15 @@ struct MatrixSlice {
 // What a vector is made of: parts of one row each, one after the other.
 struct VectorSource {
   std::vector<MatrixSlice> parts;
-  float added = 0.0F;  // To each value, in fp32: some norms store weight - 1.
+  float added = 0.0F;            // To each value, in fp32: some norms store weight - 1.
+  bool keeps_precision = false;  // As stored, whatever the model computes in.
 };
 
 // How far quantising on load may go: it is what the answer hangs on most that stays wider.
 enum class Narrowest {
   kInt4,
   kInt8,  // The head.
-  kAsIs,  // A router.
+  kAsIs,  // A router, what takes a latent cache apart.
 };
 
 // What a linear layer is made of: `parts` stacked by rows (q, k and v make one matrix), one bias
@@ -122,6 +123,8 @@ struct KvLayout {
   uint32_t kv_head_count = 0;
   uint32_t head_size = 0;
   uint32_t block_tokens = 16;
+  // Not 0: a latent cache, of one head: K alone is kept, V being its first columns, so many.
+  uint32_t value_size = 0;
 };
 
 // Angle of pair i at position p: p · inverse_frequency[i]. A function of the position alone, so
@@ -145,10 +148,36 @@ struct AttentionShape {
 
 enum class Activation : uint8_t { kSilu, kGelu, kGeluTanh };
 
-// One expert of a mixture: down(silu(gate) · up).
+// One expert of a mixture: down(activation(gate) · up).
 struct ExpertWeights {
   std::unique_ptr<LinearWeight> gate_up;
   std::unique_ptr<LinearWeight> down;
+};
+
+inline constexpr uint32_t kExpertsMax = 1024;
+
+enum class ExpertScore : uint8_t { kSoftmax, kSigmoid };  // Softmax over all experts.
+enum class GroupScore : uint8_t { kLargest, kTopTwo };    // Its largest, or the sum of two.
+
+// How router logits choose the experts of a token: those of the largest scores. A bias per expert,
+// where there is one, is added to the scores for the choice, but not to the weights.
+struct Routing {
+  uint32_t experts_per_token = 0;
+  ExpertScore score = ExpertScore::kSoftmax;
+  bool renormalises = false;  // The scores of those chosen are made to sum to 1,
+  float scale = 1.0F;         // and then all become weights times this.
+  // Equal groups of neighbouring experts; only those of the best groups can be chosen.
+  uint32_t group_count = 1;
+  uint32_t groups_per_token = 1;
+  GroupScore group_score = GroupScore::kLargest;
+};
+
+// Which experts each token goes through, `per_token` entries each, in the order of the experts. In
+// device memory, valid until the next ones are chosen.
+struct ExpertChoices {
+  uint32_t per_token = 0;
+  std::span<const uint32_t> experts;
+  std::span<const float> weights;
 };
 
 class Device {
@@ -220,15 +249,31 @@ class Device {
   // Each token over all positions of its row up to its own, or to the row's last one.
   virtual void attention(uint32_t layer, const AttentionShape& shape, const View& q,
                          const View& out) = 0;
+  // Of a latent cache: what it keeps of a token is [value | rest].
+  virtual void append_latent(uint32_t layer, const View& value, const View& rest) = 0;
+  // Each token over all positions of its row up to its own: the score of a head is that of
+  // [q | q_rest] with what is kept, its output the weighted sum of the values. out may be q.
+  virtual void attend_latent(uint32_t layer, uint32_t head_count, float scale, const View& q,
+                             const View& q_rest, const View& out) = 0;
+  // Each head's columns of x through a layer of its own, all of the same shape, without biases,
+  // whose precision was kept.
+  virtual void linear_by_head(std::span<const std::unique_ptr<LinearWeight>> heads, const View& x,
+                              const View& out) = 0;
   // out = down(activation(gate) · up) with gate_up = [gate | up]; a gate_up as wide as what down
   // takes has no gate.
   virtual void feed_forward(Activation activation, const LinearWeight& gate_up,
                             const LinearWeight& down, const View& x, const View& out) = 0;
   virtual void activate(Activation activation, const View& x) = 0;  // In place.
-  // Each row of x goes through the experts_per_token experts of its largest router logits; out is
-  // their sum, weighted by the softmax over those, taken in the order of the experts.
-  virtual void mixture(std::span<const ExpertWeights> experts, const View& router_logits,
-                       uint32_t experts_per_token, const View& x, const View& out) = 0;
+  // bias: one value per expert, or null. Each row by itself.
+  [[nodiscard]] virtual ExpertChoices choose_experts(const Routing& routing,
+                                                     const VectorWeight* bias,
+                                                     const View& router_logits) = 0;
+  // Each row of x goes through the experts chosen for it; out is their weighted sum, taken in the
+  // order of the experts.
+  virtual void run_experts(Activation activation, std::span<const ExpertWeights> experts,
+                           const ExpertChoices& choices, const View& x, const View& out) = 0;
+  // x += sigmoid(gate) · delta; gate has one column.
+  virtual void add_gated(const View& x, const View& gate, const View& delta) = 0;
   virtual void gather_rows(const View& x, std::span<const uint32_t> row_indices,
                            const View& out) = 0;
   // Sum over the tensor-parallel ranks, in rank order; nothing to do in a group of one.

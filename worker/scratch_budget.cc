@@ -12,20 +12,39 @@ constexpr uint64_t kLogitsCopies = 3;
 
 uint64_t part(uint64_t count, uint32_t ranks) { return (count + ranks - 1) / ranks; }
 
+// q, k, v and what was attended, and the widest rows that are packed of them.
+struct AttentionColumns {
+  uint64_t all;
+  uint64_t widest;
+};
+
+AttentionColumns attention_columns(const ModelConfig& config, uint32_t ranks) {
+  const uint64_t heads = part(config.head_count, ranks);
+  if (const auto& latent = config.latent) {
+    const uint64_t q = heads * (latent->plain_size + latent->rope_size);
+    const uint64_t attended = heads * latent->value_size;
+    const uint64_t down = latent->q_rank + latent->kv_rank + latent->rope_size;
+    return {down + q + heads * latent->kv_rank + attended, std::max<uint64_t>(down, attended)};
+  }
+  const uint64_t q = heads * config.head_dim;
+  return {2 * q + 2 * part(config.kv_head_count, ranks) * config.head_dim, q};
+}
+
 }  // namespace
 
 uint64_t scratch_bytes(const ModelConfig& config, const WorkerPlace& place,
                        const SchedulerOptions& options, uint32_t logits_rows_max) {
   const uint32_t ranks = place.tp_size;
   const uint64_t hidden = config.hidden_size;
-  const uint64_t q = part(config.head_count, ranks) * config.head_dim;
-  const uint64_t kv = part(config.kv_head_count, ranks) * config.head_dim;
+  const AttentionColumns attention = attention_columns(config, ranks);
   // Each expert in turn takes the memory of the last one, so all tokens of one are the most.
-  const uint64_t inner =
-      part(std::max(config.intermediate_size, config.expert_intermediate_size), ranks);
-  const uint64_t widest = std::max({hidden, q, inner});
+  const uint64_t inner = part(std::max({config.intermediate_size, config.expert_intermediate_size,
+                                        config.shared_expert_size}),
+                              ranks);
+  const uint64_t widest = std::max({hidden, attention.widest, inner});
+  const uint64_t shared = config.shared_expert_size > 0 ? hidden : 0;
   const uint64_t per_token =
-      kHiddenRows * hidden + 2 * q + 2 * kv + 3 * inner + 2 * widest + config.expert_count;
+      kHiddenRows * hidden + attention.all + 3 * inner + 2 * widest + config.expert_count + shared;
   const uint64_t tokens = options.batched_tokens_max;
   const uint64_t guesses = options.speculation.tokens_max > 0 ? kDraftLogitsRows : 0;
   const uint64_t logits_rows = std::min(tokens, options.sequences_max + logits_rows_max + guesses);

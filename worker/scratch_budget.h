@@ -3,7 +3,8 @@
 //
 //   per token of --max-num-batched-tokens, in fp32:
 //     hidden states   residual, deltas, normed and reordered rows, what goes to the next stage
-//     attention       q, k, v and what was attended, of this rank's heads
+//     attention       q, k, v and what was attended, of this rank's heads; with a latent cache,
+//                     q in the latent's space too
 //     feed forward    gate, up and activated columns of this rank; with experts, of each chosen one
 //     packed rows     of the widest matrix and of the one behind the activation
 //   per row of logits: this rank's part, the gathered and the returned one

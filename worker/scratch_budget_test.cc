@@ -44,5 +44,17 @@ TEST(ScratchBudget, a_step_has_no_more_rows_of_logits_than_tokens) {
   EXPECT_EQ(scratch_bytes(wide, {}, options, 64), before + uint64_t{3} * 4 * 8 * 1000);
 }
 
+TEST(ScratchBudget, queries_in_the_space_of_a_latent_cache_are_counted) {
+  ModelConfig config = eight_billion();
+  config.latent = LatentSizes{
+      .q_rank = 1536, .kv_rank = 512, .plain_size = 128, .rope_size = 64, .value_size = 128};
+  const SchedulerOptions options{.sequences_max = 1, .batched_tokens_max = 100};
+  const uint64_t grown = scratch_bytes(config, {.pp_size = 2}, options, 0);
+  const uint64_t without = scratch_bytes(eight_billion(), {.pp_size = 2}, options, 0);
+  EXPECT_EQ(
+      grown - without,
+      uint64_t{4} * 100 * (1536 + 512 + 64 + 32 * (128 + 64 + 512 + 128) - 2 * (32 + 8) * 128));
+}
+
 }  // namespace
 }  // namespace trireme::worker

@@ -15,8 +15,14 @@ enum Slot : uint32_t {
   kDelta,
   kAttentionDelta,
   kPicked,
-  kRouted
+  kRouted,
+  kShared,
+  kQueries,
+  kLatentQueries
 };
+
+// Of the norms of latents, whatever the model's is.
+constexpr float kLatentNormEpsilon = 1e-6F;
 
 // Saved by itself, without its head, a network's tensors lack the prefix.
 void drop_absent_prefix(const Safetensors& weights, DecoderNames& names) {
@@ -29,11 +35,12 @@ void drop_absent_prefix(const Safetensors& weights, DecoderNames& names) {
 
 StatusOr<std::unique_ptr<Model>> DecoderModel::load(DecoderConfig config, ModelSource source) {
   if (config.ropes.empty()) config.ropes = ropes_of(config.sizes);
+  if (config.mixture) TRIREME_RETURN_IF_ERROR(check_mixture(*config.mixture));
   if (!source.wants_logits) config.names.head.clear();
   drop_absent_prefix(source.directory.weights(), config.names);
   const ModelConfig& sizes = config.sizes;
   TRIREME_ASSIGN_OR_RETURN(const Activation activation, activation_of(sizes));
-  TRIREME_ASSIGN_OR_RETURN(DecoderShare share, DecoderShare::of(sizes, source.place));
+  TRIREME_ASSIGN_OR_RETURN(DecoderShare share, DecoderShare::of(config, source.place));
   TRIREME_ASSIGN_OR_RETURN(Ropes ropes, make_ropes(config, source.tokens_max));
   TRIREME_ASSIGN_OR_RETURN(DecoderWeights weights,
                            load_decoder_weights(config, share, source.directory.weights(),
@@ -42,7 +49,8 @@ StatusOr<std::unique_ptr<Model>> DecoderModel::load(DecoderConfig config, ModelS
                     .layer_count = share.layers.count,
                     .kv_head_count = share.kv_heads.count,
                     .head_size = sizes.head_dim,
-                    .block_tokens = source.block_tokens};
+                    .block_tokens = source.block_tokens,
+                    .value_size = sizes.latent ? sizes.latent->kv_rank : 0};
   return std::unique_ptr<Model>(new DecoderModel(std::move(config), share, activation,
                                                  std::move(ropes), std::move(weights), kv,
                                                  std::move(source.device), source.life));
@@ -53,8 +61,9 @@ StatusOr<DecoderModel::Ropes> DecoderModel::make_ropes(const DecoderConfig& conf
   const ModelConfig& sizes = config.sizes;
   const bool has_rope =
       std::ranges::any_of(config.ropes, [](LayerRope rope) { return rope != LayerRope::kNone; });
+  const uint32_t turning_size = sizes.latent ? sizes.latent->rope_size : sizes.head_dim;
   const auto rotary_size =
-      static_cast<uint32_t>(sizes.head_dim * sizes.partial_rotary_factor.value_or(1.0));
+      static_cast<uint32_t>(turning_size * sizes.partial_rotary_factor.value_or(1.0));
   TRIREME_ASSIGN_OR_RETURN(Rope global, Rope::make(sizes, has_rope ? rotary_size : 0, tokens_max));
   if (std::ranges::find(config.ropes, LayerRope::kLocal) == config.ropes.end()) {
     return Ropes{std::move(global), std::nullopt};
@@ -251,6 +260,7 @@ void DecoderModel::append_turned(uint32_t layer, const View& q_and_k, const View
 }
 
 void DecoderModel::attend(uint32_t layer, const View& x, const View& out) {
+  if (sizes().latent) return attend_latent(layer, x, out);
   const DecoderLayer& weights = weights_.layers[layer];
   const uint32_t head_size = sizes().head_dim;
   const uint32_t q_columns = share_.query_heads.count * head_size;
@@ -277,15 +287,56 @@ void DecoderModel::attend(uint32_t layer, const View& x, const View& out) {
   device_->linear(*weights.output, attended, out);
 }
 
+void DecoderModel::attend_latent(uint32_t layer, const View& x, const View& out) {
+  const LatentSizes& latent = *sizes().latent;
+  const LatentWeights& weights = weights_.layers[layer].latent;
+  const uint32_t heads = share_.query_heads.count;
+  const uint32_t q_columns = heads * (latent.plain_size + latent.rope_size);
+  const uint32_t q_down_columns = latent.q_rank > 0 ? latent.q_rank : q_columns;
+  const View down =
+      device_->scratch(kQkv, x.row_count, q_down_columns + latent.kv_rank + latent.rope_size);
+  device_->linear(*weights.down, x, down);
+  View q = down.columns(0, q_down_columns);
+  if (latent.q_rank > 0) {
+    device_->rms_norm(q, *weights.q_norm, kLatentNormEpsilon, q);
+    const View up = device_->scratch(kQueries, x.row_count, q_columns);
+    device_->linear(*weights.q_up, q, up);
+    q = up;
+  }
+  const View q_rope = q.columns(heads * latent.plain_size, heads * latent.rope_size);
+  const View kv = down.columns(q_down_columns, latent.kv_rank);
+  const View k_rope = down.columns(q_down_columns + latent.kv_rank, latent.rope_size);
+  device_->rms_norm(kv, *weights.kv_norm, kLatentNormEpsilon, kv);
+  device_->rotary(q_rope, latent.rope_size);
+  device_->rotary(k_rope, latent.rope_size);
+  device_->append_latent(layer, kv, k_rope);
+  const View in_latent = device_->scratch(kLatentQueries, x.row_count, heads * latent.kv_rank);
+  device_->linear_by_head(weights.key_up, q.columns(0, heads * latent.plain_size), in_latent);
+  device_->attend_latent(layer, heads, config_.attention_scale, in_latent, q_rope, in_latent);
+  const View attended = device_->scratch(kAttended, x.row_count, heads * latent.value_size);
+  device_->linear_by_head(weights.value_up, in_latent, attended);
+  device_->linear(*weights_.layers[layer].output, attended, out);
+}
+
 void DecoderModel::feed_forward(uint32_t layer, const View& x, const View& out) {
   const DecoderLayer& weights = weights_.layers[layer];
-  if (!weights.experts.empty()) {
-    const View routed = device_->scratch(kRouted, x.row_count, config_.expert_count);
-    device_->linear(*weights.router, x, routed);
-    device_->mixture(weights.experts, routed, config_.experts_per_token, x, out);
-    return;
-  }
-  device_->feed_forward(activation_, *weights.gate_up, *weights.down, x, out);
+  const auto run_mlp = [&](const View& to) {
+    device_->feed_forward(activation_, *weights.mlp.gate_up, *weights.mlp.down, x, to);
+  };
+  if (weights.experts.empty()) return run_mlp(out);
+  const MixtureConfig& mixture = *config_.mixture;
+  const View routed = device_->scratch(kRouted, x.row_count, mixture.expert_count);
+  device_->linear(*weights.router, x, routed);
+  const ExpertChoices choices =
+      device_->choose_experts(mixture.routing, weights.router_bias.get(), routed);
+  device_->run_experts(activation_, weights.experts, choices, x, out);
+  if (mixture.shared_size == 0) return;
+  const View shared = device_->scratch(kShared, x.row_count, x.column_count);
+  run_mlp(shared);
+  if (weights.shared_gate == nullptr) return device_->add(out, shared);
+  const View gate = device_->scratch(kRouted, x.row_count, 1);
+  device_->linear(*weights.shared_gate, x, gate);
+  device_->add_gated(out, gate, shared);
 }
 
 void DecoderModel::write_logits(const ForwardBatch& batch, const View& residual,

@@ -57,6 +57,7 @@ class DecoderModel final : public Model {
   // What a block adds to the stream: summed over the ranks, normalised and scaled in place.
   void finish_block(const View& out, const NormWeights& norm);
   void attend(uint32_t layer, const View& x, const View& out);
+  void attend_latent(uint32_t layer, const View& x, const View& out);
   void norm_heads(const DecoderLayer& weights, const View& q, const View& k);
   // With the layer's rope, where it has one.
   void append_turned(uint32_t layer, const View& q_and_k, const View& k, const View& v);

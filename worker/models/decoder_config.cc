@@ -21,6 +21,30 @@ constexpr std::array kActivations = {
 
 }  // namespace
 
+Status check_mixture(const MixtureConfig& mixture) {
+  const Routing& routing = mixture.routing;
+  if (mixture.expert_count == 0 || mixture.expert_count > kExpertsMax) {
+    return error(StatusCode::kInvalidArgument,
+                 "config.json: a mixture of %d experts; supported are 1 to %d",
+                 mixture.expert_count, kExpertsMax);
+  }
+  const uint32_t group_size = mixture.expert_count / routing.group_count;
+  if (group_size * routing.group_count != mixture.expert_count ||
+      (routing.group_count > 1 && routing.group_score == GroupScore::kTopTwo && group_size < 2)) {
+    return error(StatusCode::kInvalidArgument, "config.json: %d experts do not make n_group %d",
+                 mixture.expert_count, routing.group_count);
+  }
+  if (routing.groups_per_token > routing.group_count ||
+      routing.experts_per_token > routing.groups_per_token * group_size) {
+    return error(
+        StatusCode::kInvalidArgument,
+        "config.json: num_experts_per_tok %d of topk_group %d groups of %d experts, n_group "
+        "is %d",
+        routing.experts_per_token, routing.groups_per_token, group_size, routing.group_count);
+  }
+  return absl::OkStatus();
+}
+
 std::vector<uint32_t> windows_of(const ModelConfig& config) {
   std::vector<uint32_t> windows(config.layer_count);
   for (uint32_t layer = 0; layer < config.layer_count; ++layer) {

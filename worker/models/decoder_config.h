@@ -2,6 +2,8 @@
 // fills it from config.json; nothing below knows an architecture's name. The defaults are Llama's.
 #pragma once
 
+#include <algorithm>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,6 +58,24 @@ enum class QkNorm : uint8_t {
 // By which angles the heads of a layer turn.
 enum class LayerRope : uint8_t { kNone, kGlobal, kLocal };
 
+// A mixture of experts in the place of the MLP, in some layers or all.
+struct MixtureConfig {
+  uint32_t expert_count = 0;
+  uint32_t expert_size = 0;  // Intermediate columns of one.
+  Routing routing = {};
+  uint32_t shared_size = 0;            // Of one more MLP that every token goes through; 0: none.
+  std::vector<uint8_t> is_dense = {};  // [layer_count]: those with the MLP; empty: none.
+  // Where the checkpoint keeps what, within a layer.
+  std::string router = "mlp.gate";
+  std::string router_bias = "";  // Empty: none.
+  std::string experts = "mlp.experts";
+  std::string gate = "gate_proj";  // Of an expert.
+  std::string up = "up_proj";
+  std::string down = "down_proj";
+  std::string shared = "";
+  std::string shared_gate = "";  // What the shared one gives is scaled by its sigmoid; empty: by 1.
+};
+
 struct DecoderConfig {
   ModelConfig sizes;
   DecoderNames names = {};
@@ -68,6 +88,8 @@ struct DecoderConfig {
   bool norm_bias = false;
   float norm_added = 0.0F;  // To the stored norm weights.
   QkNorm qk_norm = QkNorm::kNone;
+  // With sizes.latent: the rotary parts are stored so that values 2i and 2i + 1 turn together.
+  bool turns_neighbours = false;
   // x + attention(norm(x)) + mlp(norm(x)); without an mlp_norm both see the same norm.
   bool parallel_residual = false;
   // norm(x + attention(x)), then norm(x + mlp(x)): by the norms *_post_norm, layer norms.
@@ -79,12 +101,20 @@ struct DecoderConfig {
   float logits_scale = 1.0F;
   float attention_soft_cap = 0.0F;  // 0: none.
   float logits_soft_cap = 0.0F;
-  uint32_t expert_count = 0;  // 0: one MLP. Else a router and experts of intermediate_size.
-  uint32_t experts_per_token = 0;
+  std::optional<MixtureConfig> mixture = {};
   std::vector<uint32_t> window_tokens = {};  // [layer_count]; 0: all.
   std::vector<LayerRope> ropes = {};         // [layer_count]; empty: as ropes_of().
+
+  [[nodiscard]] bool has_mixture(uint32_t layer) const {
+    return mixture && (mixture->is_dense.empty() || mixture->is_dense[layer] == 0);
+  }
+  [[nodiscard]] bool has_dense_layer() const {
+    return !mixture || std::ranges::find(mixture->is_dense, 1) != mixture->is_dense.end();
+  }
 };
 
+// kInvalidArgument where the mixture's numbers do not fit together.
+[[nodiscard]] Status check_mixture(const MixtureConfig& mixture);
 // window_tokens as config.json says, or none at all.
 [[nodiscard]] std::vector<uint32_t> windows_of(const ModelConfig& config);
 [[nodiscard]] std::vector<uint32_t> no_windows(const ModelConfig& config);

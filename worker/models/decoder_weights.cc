@@ -1,70 +1,24 @@
 #include "worker/models/decoder_weights.h"
 
-#include <algorithm>
-
 namespace trireme::worker {
 namespace {
-
-Status check_divides(const char* what, uint32_t count, uint32_t tp_size) {
-  if (count % tp_size == 0) return absl::OkStatus();
-  return error(StatusCode::kInvalidArgument,
-               "--tensor-parallel-size %d: the model's %d %s do not divide by it", tp_size, count,
-               what);
-}
-
-// Reads tensors by their names below a prefix, as the architecture stores them.
-class TensorLoader {
- public:
-  TensorLoader(const DecoderConfig& config, const DecoderShare& share, const Safetensors& tensors,
-               Device& device, std::string prefix)
-      : config_(config),
-        sizes_(config.sizes),
-        share_(share),
-        reader_(tensors, config.sizes.quantization),
-        device_(device),
-        prefix_(std::move(prefix)) {}
-
- protected:
-  [[nodiscard]] StatusOr<NormWeights> norm(const std::string& name) {
-    NormWeights norm;
-    if (name.empty()) return norm;
-    TRIREME_ASSIGN_OR_RETURN(const MatrixSlice values,
-                             reader_.vector(prefix_ + name + ".weight", sizes_.hidden_size));
-    TRIREME_ASSIGN_OR_RETURN(norm.weight,
-                             device_.load_vector(VectorSource{{values}, config_.norm_added}));
-    if (!config_.norm_bias) return norm;
-    TRIREME_ASSIGN_OR_RETURN(const MatrixSlice bias,
-                             reader_.vector(prefix_ + name + ".bias", sizes_.hidden_size));
-    TRIREME_ASSIGN_OR_RETURN(norm.bias, device_.load_vector(bias));
-    return norm;
-  }
-
-  // The matrix of a linear layer.
-  [[nodiscard]] StatusOr<MatrixSlice> matrix(const std::string& name, uint32_t row_count,
-                                             uint32_t column_count) const {
-    const std::string full = prefix_ + name + ".weight";
-    return config_.is_transposed ? reader_.transposed(full, row_count, column_count)
-                                 : reader_.matrix(full, row_count, column_count);
-  }
-
-  const DecoderConfig& config_;
-  const ModelConfig& sizes_;
-  const DecoderShare& share_;
-  const WeightReader reader_;
-  Device& device_;
-  const std::string prefix_;
-};
 
 // Loads one layer; the methods follow the order of the forward pass.
 class LayerLoader : public TensorLoader {
  public:
   using TensorLoader::TensorLoader;
 
-  [[nodiscard]] StatusOr<DecoderLayer> load() {
+  [[nodiscard]] StatusOr<DecoderLayer> load(uint32_t index) {
     const DecoderNames& names = config_.names;
+    const uint32_t value_size = sizes_.latent ? sizes_.latent->value_size : sizes_.head_dim;
     DecoderLayer layer;
     TRIREME_ASSIGN_OR_RETURN(layer.attention_norm, norm(names.attention_norm));
-    TRIREME_ASSIGN_OR_RETURN(layer.qkv, qkv());
+    if (sizes_.latent) {
+      TRIREME_ASSIGN_OR_RETURN(layer.latent,
+                               load_latent_weights(config_, share_, tensors_, device_, prefix_));
+    } else {
+      TRIREME_ASSIGN_OR_RETURN(layer.qkv, qkv());
+    }
     if (config_.qk_norm != QkNorm::kNone) {
       TRIREME_ASSIGN_OR_RETURN(layer.q_norm,
                                head_norm(names.q_norm, share_.query_heads, sizes_.head_count));
@@ -72,11 +26,13 @@ class LayerLoader : public TensorLoader {
                                head_norm(names.k_norm, share_.kv_heads, sizes_.kv_head_count));
     }
     TRIREME_ASSIGN_OR_RETURN(layer.output,
-                             column_parallel(names.output, sizes_.head_count * sizes_.head_dim,
-                                             heads(share_.query_heads), config_.output_bias));
+                             column_parallel(names.output, sizes_.head_count * value_size,
+                                             {share_.query_heads.begin * value_size,
+                                              share_.query_heads.count * value_size},
+                                             config_.output_bias));
     TRIREME_ASSIGN_OR_RETURN(layer.attention_post_norm, norm(names.attention_post_norm));
     TRIREME_ASSIGN_OR_RETURN(layer.mlp_norm, norm(names.mlp_norm));
-    TRIREME_RETURN_IF_ERROR(config_.expert_count > 0 ? load_mixture(layer) : load_mlp(layer));
+    TRIREME_RETURN_IF_ERROR(config_.has_mixture(index) ? load_mixture(layer) : load_mlp(layer));
     TRIREME_ASSIGN_OR_RETURN(layer.mlp_post_norm, norm(names.mlp_post_norm));
     return layer;
   }
@@ -84,23 +40,6 @@ class LayerLoader : public TensorLoader {
  private:
   [[nodiscard]] Range heads(Range range, uint32_t first_row = 0) const {
     return {first_row + range.begin * sizes_.head_dim, range.count * sizes_.head_dim};
-  }
-
-  // Some rows of a projection as parts of `source`, one after the other.
-  [[nodiscard]] Status add_rows(const std::string& name, uint32_t row_count,
-                                std::initializer_list<Range> ranges, bool bias,
-                                LinearSource& source) {
-    return add_rows(name, row_count, std::vector<Range>(ranges), bias, source);
-  }
-  [[nodiscard]] Status add_rows(const std::string& name, uint32_t row_count,
-                                const std::vector<Range>& ranges, bool bias, LinearSource& source) {
-    TRIREME_ASSIGN_OR_RETURN(const MatrixSlice all, matrix(name, row_count, sizes_.hidden_size));
-    for (const Range& rows : ranges) source.parts.push_back(rows_of(all, rows));
-    if (!bias) return absl::OkStatus();
-    TRIREME_ASSIGN_OR_RETURN(const MatrixSlice values,
-                             reader_.vector(prefix_ + name + ".bias", row_count));
-    for (const Range& rows : ranges) source.biases.push_back(columns_of(values, rows));
-    return absl::OkStatus();
   }
 
   // This rank's rows of a fused projection: its queries, then its keys, then its values.
@@ -168,59 +107,44 @@ class LayerLoader : public TensorLoader {
   [[nodiscard]] Status load_mlp(DecoderLayer& layer) {
     const DecoderNames& names = config_.names;
     const uint32_t size = sizes_.intermediate_size;
-    const Range mine = share_.intermediate;
-    if (!names.gate_up.empty()) {
-      LinearSource source;
-      TRIREME_RETURN_IF_ERROR(add_rows(names.gate_up, 2 * size,
-                                       {mine, {size + mine.begin, mine.count}}, config_.mlp_bias,
-                                       source));
-      TRIREME_ASSIGN_OR_RETURN(layer.gate_up, device_.load_linear(source));
-    } else {
-      TRIREME_ASSIGN_OR_RETURN(layer.gate_up, gate_up(names.gate, names.up));
+    if (names.gate_up.empty()) {
+      TRIREME_ASSIGN_OR_RETURN(layer.mlp,
+                               mlp(names.gate, names.up, names.down, size, config_.mlp_bias));
+      return absl::OkStatus();
     }
-    TRIREME_ASSIGN_OR_RETURN(layer.down, column_parallel(names.down, size, mine, config_.mlp_bias));
-    return absl::OkStatus();
-  }
-
-  [[nodiscard]] StatusOr<std::unique_ptr<LinearWeight>> gate_up(const std::string& gate,
-                                                                const std::string& up) {
+    const Range mine = share_.part_of(size);
     LinearSource source;
-    for (const std::string& name : {gate, up}) {
-      if (name.empty()) continue;
-      TRIREME_RETURN_IF_ERROR(add_rows(name, sizes_.intermediate_size, {share_.intermediate},
-                                       config_.mlp_bias, source));
-    }
-    return device_.load_linear(source);
+    TRIREME_RETURN_IF_ERROR(add_rows(names.gate_up, 2 * size,
+                                     {mine, {size + mine.begin, mine.count}}, config_.mlp_bias,
+                                     source));
+    TRIREME_ASSIGN_OR_RETURN(layer.mlp.gate_up, device_.load_linear(source));
+    TRIREME_ASSIGN_OR_RETURN(layer.mlp.down,
+                             column_parallel(names.down, size, mine, config_.mlp_bias));
+    return absl::OkStatus();
   }
 
   [[nodiscard]] Status load_mixture(DecoderLayer& layer) {
-    LinearSource router{.narrowest = Narrowest::kAsIs};
-    const Range all{0, config_.expert_count};
-    TRIREME_RETURN_IF_ERROR(
-        add_rows("block_sparse_moe.gate", config_.expert_count, {all}, false, router));
-    TRIREME_ASSIGN_OR_RETURN(layer.router, device_.load_linear(router));
-    for (uint32_t index = 0; index < config_.expert_count; ++index) {
-      const std::string name = absl::StrFormat("block_sparse_moe.experts.%d.w", index);
-      ExpertWeights expert;
-      TRIREME_ASSIGN_OR_RETURN(expert.gate_up, gate_up(name + "1", name + "3"));
-      TRIREME_ASSIGN_OR_RETURN(expert.down, column_parallel(name + "2", sizes_.intermediate_size,
-                                                            share_.intermediate, false));
-      layer.experts.push_back(std::move(expert));
+    const MixtureConfig& mixture = *config_.mixture;
+    TRIREME_ASSIGN_OR_RETURN(layer.router, router(mixture.router, mixture.expert_count));
+    if (!mixture.router_bias.empty()) {
+      TRIREME_ASSIGN_OR_RETURN(const MatrixSlice bias,
+                               reader_.vector(prefix_ + mixture.router_bias, mixture.expert_count));
+      TRIREME_ASSIGN_OR_RETURN(layer.router_bias, device_.load_vector(VectorSource{
+                                                      .parts = {bias}, .keeps_precision = true}));
     }
+    for (uint32_t index = 0; index < mixture.expert_count; ++index) {
+      const std::string name = absl::StrFormat("%s.%d.", mixture.experts, index);
+      TRIREME_ASSIGN_OR_RETURN(layer.experts.emplace_back(),
+                               mlp(name + mixture.gate, name + mixture.up, name + mixture.down,
+                                   mixture.expert_size, false));
+    }
+    if (mixture.shared_size == 0) return absl::OkStatus();
+    const std::string name = mixture.shared + ".";
+    TRIREME_ASSIGN_OR_RETURN(layer.mlp, mlp(name + mixture.gate, name + mixture.up,
+                                            name + mixture.down, mixture.shared_size, false));
+    if (mixture.shared_gate.empty()) return absl::OkStatus();
+    TRIREME_ASSIGN_OR_RETURN(layer.shared_gate, router(mixture.shared_gate, 1));
     return absl::OkStatus();
-  }
-
-  [[nodiscard]] StatusOr<std::unique_ptr<LinearWeight>> column_parallel(const std::string& name,
-                                                                        uint32_t column_count,
-                                                                        Range columns, bool bias) {
-    TRIREME_ASSIGN_OR_RETURN(const MatrixSlice all, matrix(name, sizes_.hidden_size, column_count));
-    LinearSource source{.parts = {columns_of(all, columns)}};
-    if (bias && share_.adds_bias) {
-      TRIREME_ASSIGN_OR_RETURN(const MatrixSlice values,
-                               reader_.vector(prefix_ + name + ".bias", sizes_.hidden_size));
-      source.biases.push_back(values);
-    }
-    return device_.load_linear(source);
   }
 };
 
@@ -298,57 +222,16 @@ class EndsLoader : public TensorLoader {
 
 }  // namespace
 
-StatusOr<DecoderShare> DecoderShare::of(const ModelConfig& sizes, const WorkerPlace& place) {
-  const uint32_t tp = place.tp_size;
-  TRIREME_RETURN_IF_ERROR(check_divides("attention heads", sizes.head_count, tp));
-  TRIREME_RETURN_IF_ERROR(check_divides("intermediate columns", sizes.intermediate_size, tp));
-  if (place.pp_size > sizes.layer_count) {
-    return error(StatusCode::kInvalidArgument,
-                 "--pipeline-parallel-size %d: the model has only %d layers", place.pp_size,
-                 sizes.layer_count);
-  }
-  DecoderShare share;
-  if (sizes.kv_head_count >= tp) {
-    TRIREME_RETURN_IF_ERROR(check_divides("key/value heads", sizes.kv_head_count, tp));
-    share.kv_heads = equal_part(sizes.kv_head_count, place.tp_rank, tp);
-  } else {
-    if (tp % sizes.kv_head_count != 0) {
-      return error(StatusCode::kInvalidArgument,
-                   "--tensor-parallel-size %d: not a multiple of the model's %d key/value heads",
-                   tp, sizes.kv_head_count);
-    }
-    share.kv_heads = {place.tp_rank / (tp / sizes.kv_head_count), 1};
-  }
-  const uint32_t first = sizes.layer_count * place.pp_rank / place.pp_size;
-  const uint32_t end = sizes.layer_count * (place.pp_rank + 1) / place.pp_size;
-  share.layers = {first, end - first};
-  share.query_heads = equal_part(sizes.head_count, place.tp_rank, tp);
-  share.intermediate = equal_part(sizes.intermediate_size, place.tp_rank, tp);
-  share.vocabulary_per_rank = (sizes.vocabulary_size + tp - 1) / tp;
-  const uint32_t begin = std::min(share.vocabulary_per_rank * place.tp_rank, sizes.vocabulary_size);
-  share.vocabulary = {begin, std::min(share.vocabulary_per_rank, sizes.vocabulary_size - begin)};
-  share.is_first_stage = place.pp_rank == 0;
-  share.is_last_stage = place.pp_rank + 1 == place.pp_size;
-  share.adds_bias = place.tp_rank == 0;
-  return share;
-}
-
 uint64_t DecoderWeights::bytes() const {
-  const auto bytes_of = [](const auto& weight) { return weight == nullptr ? 0 : weight->bytes(); };
-  const auto norm_bytes = [&](const NormWeights& norm) {
-    return bytes_of(norm.weight) + bytes_of(norm.bias);
-  };
   uint64_t total = bytes_of(embedding) + bytes_of(positions) + bytes_of(token_types) +
-                   norm_bytes(embedding_norm) + norm_bytes(final_norm) + bytes_of(head);
+                   bytes_of(embedding_norm) + bytes_of(final_norm) + bytes_of(head);
   for (const DecoderLayer& layer : layers) {
-    total += norm_bytes(layer.attention_norm) + bytes_of(layer.qkv) + bytes_of(layer.q_norm) +
-             bytes_of(layer.k_norm) + bytes_of(layer.output) +
-             norm_bytes(layer.attention_post_norm) + norm_bytes(layer.mlp_norm) +
-             bytes_of(layer.gate_up) + bytes_of(layer.down) + norm_bytes(layer.mlp_post_norm) +
-             bytes_of(layer.router);
-    for (const ExpertWeights& expert : layer.experts) {
-      total += bytes_of(expert.gate_up) + bytes_of(expert.down);
-    }
+    total += bytes_of(layer.attention_norm) + layer.latent.bytes() + bytes_of(layer.qkv) +
+             bytes_of(layer.q_norm) + bytes_of(layer.k_norm) + bytes_of(layer.output) +
+             bytes_of(layer.attention_post_norm) + bytes_of(layer.mlp_norm) + bytes_of(layer.mlp) +
+             bytes_of(layer.mlp_post_norm) + bytes_of(layer.router) + bytes_of(layer.router_bias) +
+             bytes_of(layer.shared_gate);
+    for (const ExpertWeights& expert : layer.experts) total += bytes_of(expert);
   }
   return total;
 }
@@ -362,10 +245,10 @@ StatusOr<DecoderWeights> load_decoder_weights(const DecoderConfig& config,
   TRIREME_RETURN_IF_ERROR(ends.load(weights));
   for (uint32_t i = 0; i < share.layers.count; ++i) {
     if (progress) progress("weights", static_cast<double>(i) / share.layers.count);
-    LayerLoader loader(
-        config, share, tensors, device,
-        absl::StrFormat("%s%s.%d.", prefix, config.names.layers, share.layers.begin + i));
-    TRIREME_ASSIGN_OR_RETURN(DecoderLayer layer, loader.load());
+    const uint32_t index = share.layers.begin + i;
+    LayerLoader loader(config, share, tensors, device,
+                       absl::StrFormat("%s%s.%d.", prefix, config.names.layers, index));
+    TRIREME_ASSIGN_OR_RETURN(DecoderLayer layer, loader.load(index));
     weights.layers.push_back(std::move(layer));
   }
   if (progress) progress("weights", 1.0);

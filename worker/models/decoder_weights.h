@@ -1,6 +1,5 @@
-// The weights of one rank's share of a decoder: its layers (pipeline stage) and its slices of each
-// (tensor parallelism): q, k, v, gate and up by rows, o and down by columns, the vocabulary by
-// rows.
+// The weights of one rank's share of a decoder (decoder_share.h): q, k, v, gate and up by rows, o
+// and down by columns, the vocabulary by rows.
 #pragma once
 
 #include <memory>
@@ -8,48 +7,29 @@
 
 #include "worker/device.h"
 #include "worker/models/decoder_config.h"
+#include "worker/models/decoder_share.h"
+#include "worker/models/latent_weights.h"
 #include "worker/models/registry.h"
-#include "worker/models/weight_reader.h"
+#include "worker/models/tensor_loader.h"
 
 namespace trireme::worker {
 
-// What this rank has of the whole.
-struct DecoderShare {
-  Range layers;
-  Range query_heads;
-  Range kv_heads;  // With more ranks than heads, several ranks hold the same one.
-  Range intermediate;
-  Range vocabulary;                  // May be cut short on the last rank.
-  uint32_t vocabulary_per_rank = 0;  // Rounded up.
-  bool is_first_stage = false;
-  bool is_last_stage = false;
-  bool adds_bias = false;  // Of sums over ranks one rank adds the bias.
-
-  // kInvalidArgument naming the flag, its value and the size that does not divide.
-  [[nodiscard]] static StatusOr<DecoderShare> of(const ModelConfig& sizes,
-                                                 const WorkerPlace& place);
-};
-
-struct NormWeights {
-  std::unique_ptr<VectorWeight> weight;  // Null where the architecture has no such norm.
-  std::unique_ptr<VectorWeight> bias;    // Null without.
-
-  explicit operator bool() const { return weight != nullptr; }
-};
-
 struct DecoderLayer {
   NormWeights attention_norm;
-  std::unique_ptr<LinearWeight> qkv;
+  LatentWeights latent;                  // Where config.sizes has one, in the place of
+  std::unique_ptr<LinearWeight> qkv;     // these.
   std::unique_ptr<VectorWeight> q_norm;  // Null without.
   std::unique_ptr<VectorWeight> k_norm;
   std::unique_ptr<LinearWeight> output;
   NormWeights attention_post_norm;
   NormWeights mlp_norm;
-  std::unique_ptr<LinearWeight> gate_up;  // Null in a mixture, as down; up alone without a gate.
-  std::unique_ptr<LinearWeight> down;
+  // In a mixture, what every token goes through; null where that is nothing.
+  ExpertWeights mlp;
   NormWeights mlp_post_norm;
   std::unique_ptr<LinearWeight> router;  // Null without a mixture.
+  std::unique_ptr<VectorWeight> router_bias;
   std::vector<ExpertWeights> experts;
+  std::unique_ptr<LinearWeight> shared_gate;
 };
 
 struct DecoderWeights {

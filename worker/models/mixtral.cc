@@ -5,13 +5,20 @@
 namespace trireme::worker {
 
 StatusOr<std::unique_ptr<Model>> make_mixtral(ModelSource source) {
-  ModelConfig config = source.directory.config();
-  config.intermediate_size = config.expert_intermediate_size;
-  return DecoderModel::load({.sizes = config,
-                             .expert_count = config.expert_count,
-                             .experts_per_token = config.experts_per_token,
-                             .window_tokens = windows_of(config)},
-                            std::move(source));
+  const ModelConfig& config = source.directory.config();
+  return DecoderModel::load(
+      {.sizes = config,
+       .mixture = MixtureConfig{.expert_count = config.expert_count,
+                                .expert_size = config.expert_intermediate_size,
+                                .routing = {.experts_per_token = config.experts_per_token,
+                                            .renormalises = true},
+                                .router = "block_sparse_moe.gate",
+                                .experts = "block_sparse_moe.experts",
+                                .gate = "w1",
+                                .up = "w3",
+                                .down = "w2"},
+       .window_tokens = windows_of(config)},
+      std::move(source));
 }
 
 }  // namespace trireme::worker

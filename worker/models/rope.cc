@@ -85,16 +85,18 @@ double longrope_attention_factor(const RopeScaling& scaling, double positions, d
 
 double yarn_attention_factor(const RopeScaling& scaling) {
   if (scaling.attention_factor.has_value()) return *scaling.attention_factor;
-  const auto magnitude = [&](double mscale) {
-    return scaling.factor <= 1 ? 1.0 : 0.1 * mscale * std::log(scaling.factor) + 1.0;
-  };
   if (scaling.mscale != 0 && scaling.mscale_all_dim != 0) {
-    return magnitude(scaling.mscale) / magnitude(scaling.mscale_all_dim);
+    return yarn_magnitude(scaling.factor, scaling.mscale) /
+           yarn_magnitude(scaling.factor, scaling.mscale_all_dim);
   }
-  return magnitude(1.0);
+  return yarn_magnitude(scaling.factor, 1.0);
 }
 
 }  // namespace
+
+double yarn_magnitude(double factor, double mscale) {
+  return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0;
+}
 
 StatusOr<Rope> Rope::make(const ModelConfig& config, uint32_t rotary_size, uint32_t tokens_max) {
   const RopeScaling& scaling = config.rope_scaling;

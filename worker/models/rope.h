@@ -20,6 +20,9 @@
 
 namespace trireme::worker {
 
+// By what yarn stretches the angles' cosines and sines, or a model its scores.
+[[nodiscard]] double yarn_magnitude(double factor, double mscale);
+
 class Rope {
  public:
   // rotary_size: the leading part of a head that turns; even, 0 for none. tokens_max: of a

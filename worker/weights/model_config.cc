@@ -144,14 +144,28 @@ Status read_all_rope(ConfigFields& fields, ModelConfig& config) {
   return fields.status();
 }
 
+// Qwen3-MoE has it in all layers, Qwen2-MoE in every other one of the first.
+void read_mixture_window(ConfigFields& fields, ModelConfig& config) {
+  const bool is_second = config.model_type == "qwen2_moe";
+  uint32_t end = is_second ? 28 : config.layer_count;
+  if (is_second) fields.read("max_window_layers", end, 0);
+  for (uint32_t layer = 0; layer < std::min(end, config.layer_count); ++layer) {
+    config.layer_is_sliding[layer] = is_second && layer % 2 != 0 ? 0 : 1;
+  }
+}
+
 // Which layers use the window: the list if there is one; else all, from max_window_layers on.
 void read_window(ConfigFields& fields, ModelConfig& config) {
   config.layer_is_sliding.assign(config.layer_count, 0);
   const bool is_qwen = config.model_type == "qwen2" || config.model_type == "qwen3";
-  bool is_used = !is_qwen && config.model_type != "smollm3";
+  const bool is_qwen_mixture = config.model_type == "qwen2_moe" || config.model_type == "qwen3_moe";
+  bool is_used = !is_qwen && !is_qwen_mixture && config.model_type != "smollm3";
   fields.read("use_sliding_window", is_used);
+  if (!is_used) {
+    config.sliding_window = 0;
+    return;
+  }
   fields.read_or_none("sliding_window", config.sliding_window);
-  if (!is_used) config.sliding_window = 0;
   if (config.sliding_window == 0) return;
   config.has_layer_types = fields.has("layer_types");
   if (const Json* types = find(fields, "layer_types"); types != nullptr) {
@@ -169,6 +183,7 @@ void read_window(ConfigFields& fields, ModelConfig& config) {
     }
     return;
   }
+  if (is_qwen_mixture) return read_mixture_window(fields, config);
   // Qwen alone has this; there the first layers keep full attention.
   uint32_t first = is_qwen ? 28 : 0;
   fields.read("max_window_layers", first, 0);
@@ -178,17 +193,36 @@ void read_window(ConfigFields& fields, ModelConfig& config) {
 }
 
 void read_experts(ConfigFields& fields, ModelConfig& config) {
-  fields.read("num_experts", config.expert_count);
-  fields.read("num_local_experts", config.expert_count);
+  fields.read_any({"n_routed_experts", "num_experts", "num_local_experts"}, config.expert_count);
   fields.read("num_experts_per_tok", config.experts_per_token);
   config.expert_intermediate_size = config.intermediate_size;
   fields.read("moe_intermediate_size", config.expert_intermediate_size);
+  uint32_t shared_count = 0;
+  fields.read("n_shared_experts", shared_count, 0);
+  config.shared_expert_size = shared_count * config.expert_intermediate_size;
+  fields.read("shared_expert_intermediate_size", config.shared_expert_size);
   if (config.expert_count == 0) {
     config.experts_per_token = 0;
     config.expert_intermediate_size = 0;
+    config.shared_expert_size = 0;
   } else if (config.experts_per_token == 0 || config.experts_per_token > config.expert_count) {
     fields.fail(absl::StrFormat("num_experts_per_tok is %u with %u experts",
                                 config.experts_per_token, config.expert_count));
+  }
+}
+
+// A field that is missing stays 0 and is named.
+void read_latent(ConfigFields& fields, ModelConfig& config) {
+  if (!config.model_type.starts_with("deepseek_v")) return;
+  LatentSizes& latent = config.latent.emplace();
+  fields.read("q_lora_rank", latent.q_rank);
+  const std::pair<const char*, uint32_t&> sizes[] = {{"kv_lora_rank", latent.kv_rank},
+                                                     {"qk_nope_head_dim", latent.plain_size},
+                                                     {"qk_rope_head_dim", latent.rope_size},
+                                                     {"v_head_dim", latent.value_size}};
+  for (const auto& [name, size] : sizes) {
+    fields.read(name, size);
+    if (size == 0) fields.fail(absl::StrFormat("%s is missing", name));
   }
 }
 
@@ -267,7 +301,9 @@ constexpr std::array kTypeDefaults = {
     TypeDefaults{"olmo2", "silu", 1e-5F},
     TypeDefaults{"phi3", "silu", 1e-5F},
     TypeDefaults{"qwen2", "silu", 1e-6F, 1e4, 4096},
+    TypeDefaults{"qwen2_moe", "silu", 1e-6F, 1e4, 4096},
     TypeDefaults{"qwen3", "silu", 1e-6F, 1e4, 4096},
+    TypeDefaults{"qwen3_moe", "silu", 1e-6F, 1e4, 4096},
     TypeDefaults{"smollm3", "silu", 1e-6F, 2e6},
     TypeDefaults{"stablelm", "silu", 1e-5F},
 };
@@ -348,6 +384,7 @@ StatusOr<ModelConfig> parse_model_config(std::string_view text, const std::strin
   fields.read("mlp_bias", config.mlp_bias);
   read_dtype(fields, config);
   read_experts(fields, config);
+  read_latent(fields, config);
   check_sizes(fields, config);
   TRIREME_RETURN_IF_ERROR(fields.status());
   read_window(fields, config);

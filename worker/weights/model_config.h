@@ -46,6 +46,16 @@ struct RopeScaling {
   bool operator==(const RopeScaling&) const = default;
 };
 
+// Multi-head latent attention (DeepSeek): what is kept of a token is its latent, from which each
+// head makes its keys and values, and one rotary key for all heads.
+struct LatentSizes {
+  uint32_t q_rank = 0;   // q_lora_rank: queries too are made of a latent; 0: of the hidden state.
+  uint32_t kv_rank = 0;  // kv_lora_rank: of the latent.
+  uint32_t plain_size = 0;  // qk_nope_head_dim: the part of a query and a key that does not turn.
+  uint32_t rope_size = 0;   // qk_rope_head_dim: the part that does.
+  uint32_t value_size = 0;  // v_head_dim
+};
+
 struct ModelConfig {
   std::string architecture;  // architectures[0]: "LlamaForCausalLM"
   std::string model_type;    // "llama"
@@ -75,9 +85,13 @@ struct ModelConfig {
   bool has_layer_types = false;           // Written, not assumed.
 
   // Mixture of experts; 0: dense.
-  uint32_t expert_count = 0;              // num_local_experts
+  uint32_t expert_count = 0;              // num_local_experts, num_experts, n_routed_experts
   uint32_t experts_per_token = 0;         // num_experts_per_tok
   uint32_t expert_intermediate_size = 0;  // moe_intermediate_size, else intermediate_size
+  // shared_expert_intermediate_size, or n_shared_experts of the above; 0: none.
+  uint32_t shared_expert_size = 0;
+
+  std::optional<LatentSizes> latent;
 
   QuantizationConfig quantization;
 

@@ -239,6 +239,45 @@ TEST(ModelConfig, reads_experts) {
             "config.json: num_experts_per_tok is 9 with 8 experts");
 }
 
+TEST(ModelConfig, reads_what_every_token_goes_through_beside_the_experts) {
+  const std::string experts = R"("n_routed_experts":8,"num_experts_per_tok":2,)";
+  const auto deepseek = parse(experts + R"("moe_intermediate_size":48,"n_shared_experts":2)");
+  ASSERT_TRUE(deepseek.ok()) << deepseek.status();
+  EXPECT_EQ(deepseek->expert_count, 8U);
+  EXPECT_EQ(deepseek->shared_expert_size, 96U);
+  const auto qwen = parse(experts + R"("shared_expert_intermediate_size":160)");
+  ASSERT_TRUE(qwen.ok()) << qwen.status();
+  EXPECT_EQ(qwen->shared_expert_size, 160U);
+}
+
+TEST(ModelConfig, reads_the_sizes_of_latent_attention) {
+  const std::string all = R"("model_type":"deepseek_v3","q_lora_rank":null,"kv_lora_rank":512,)"
+                          R"("qk_nope_head_dim":128,"qk_rope_head_dim":64)";
+  const auto config = parse(all + R"(,"v_head_dim":96)");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->latent->q_rank, 0U);
+  EXPECT_EQ(config->latent->kv_rank, 512U);
+  EXPECT_EQ(config->latent->plain_size, 128U);
+  EXPECT_EQ(config->latent->rope_size, 64U);
+  EXPECT_EQ(config->latent->value_size, 96U);
+  EXPECT_EQ(refusal(all), "config.json: v_head_dim is missing");
+  EXPECT_FALSE(parse("").value().latent.has_value());
+}
+
+TEST(ModelConfig, windows_of_qwen_mixtures_are_in_other_layers_than_those_of_qwen) {
+  const auto windows = [](const std::string& type) {
+    const auto config =
+        parse(R"("model_type":")" + type +
+              R"(","num_hidden_layers":4,"sliding_window":9,"max_window_layers":3)" +
+              R"(,"use_sliding_window":true)");
+    EXPECT_TRUE(config.ok()) << config.status();
+    return config->layer_is_sliding;
+  };
+  EXPECT_EQ(windows("qwen2"), (std::vector<uint8_t>{0, 0, 0, 1}));
+  EXPECT_EQ(windows("qwen2_moe"), (std::vector<uint8_t>{1, 0, 1, 0}));
+  EXPECT_EQ(windows("qwen3_moe"), (std::vector<uint8_t>{1, 1, 1, 1}));
+}
+
 TEST(ModelConfig, quantization_is_read_in_the_words_of_each_method) {
   const auto of = [](const std::string& text) {
     const auto config = parse(R"("quantization_config":)" + text);

@@ -27,24 +27,12 @@ float* row_of(const View& view, uint32_t row) {
   return view.data + static_cast<std::size_t>(row) * view.row_stride;
 }
 
-uint32_t piece_count_for(double nanoseconds, uint32_t thread_count, uint32_t pieces_max) {
-  const double wanted = std::min(nanoseconds / kPieceNanoseconds,
-                                 static_cast<double>(thread_count) * kPiecesPerThread);
-  return std::clamp(static_cast<uint32_t>(wanted), 1U, std::max(pieces_max, 1U));
-}
-
-uint32_t share(uint32_t count, uint32_t piece, uint32_t piece_count) {
-  return static_cast<uint32_t>(uint64_t{count} * piece / piece_count);
-}
-
 }  // namespace
 
-template <typename Body>
-void CpuDevice::for_ranges(uint32_t count, double nanoseconds_each, const Body& body) {
-  const uint32_t pieces = piece_count_for(count * nanoseconds_each, pool_.thread_count(), count);
-  pool_.run(pieces, [&](uint32_t piece) {
-    body(share(count, piece, pieces), share(count, piece + 1, pieces));
-  });
+uint32_t CpuDevice::piece_count_for(double nanoseconds, uint32_t pieces_max) const {
+  const double wanted = std::min(nanoseconds / kPieceNanoseconds,
+                                 static_cast<double>(pool_.thread_count()) * kPiecesPerThread);
+  return std::clamp(static_cast<uint32_t>(wanted), 1U, std::max(pieces_max, 1U));
 }
 
 StatusOr<std::unique_ptr<LinearWeight>> CpuDevice::load_linear(const LinearSource& source) {
@@ -57,7 +45,8 @@ StatusOr<std::unique_ptr<LinearWeight>> CpuDevice::load_linear(const LinearSourc
 }
 
 StatusOr<std::unique_ptr<VectorWeight>> CpuDevice::load_vector(const VectorSource& source) {
-  return FloatVector::load(source, element_, weight_memory_);
+  const Element element = source.keeps_precision ? Element::kFloat32 : element_;
+  return FloatVector::load(source, element, weight_memory_);
 }
 
 StatusOr<std::unique_ptr<EmbeddingWeight>> CpuDevice::load_embedding(const MatrixSlice& table) {
@@ -231,19 +220,25 @@ void CpuDevice::turn_token(const View& heads, uint32_t head_size, uint32_t token
   }
 }
 
-void CpuDevice::append_token(uint32_t layer, const View& k, const View& v, uint32_t token) const {
+std::byte* CpuDevice::block_of(uint32_t layer, uint32_t head, uint32_t token) const {
   const KvLayout& layout = kv_.layout();
   const auto position = static_cast<uint32_t>(batch_->positions[token]);
   const auto& blocks = batch_->rows[row_of_token_[token]].blocks;
   const auto block = static_cast<uint32_t>(blocks[position / layout.block_tokens]);
   TRIREME_CHECK(block < kv_.block_count(), "the engine hands out blocks that exist");
+  return kv_.head(layer, head) + block * kv_.block_stride();
+}
+
+void CpuDevice::append_token(uint32_t layer, const View& k, const View& v, uint32_t token) const {
+  const KvLayout& layout = kv_.layout();
+  const auto position = static_cast<uint32_t>(batch_->positions[token]);
   for (uint32_t head = 0; head < layout.kv_head_count; ++head) {
     kv_kernels().append({.k = row_of(k, token) + static_cast<std::size_t>(head) * layout.head_size,
                          .v = row_of(v, token) + static_cast<std::size_t>(head) * layout.head_size,
                          .head_size = layout.head_size,
                          .block_tokens = layout.block_tokens,
                          .slot = position % layout.block_tokens,
-                         .kv = kv_.head(layer, head) + block * kv_.block_stride()});
+                         .kv = block_of(layer, head, token)});
   }
 }
 
@@ -314,9 +309,13 @@ void CpuDevice::attention(uint32_t layer, const AttentionShape& shape, const Vie
 }
 
 void CpuDevice::gather_rows(const View& x, std::span<const uint32_t> row_indices, const View& out) {
-  for (uint32_t i = 0; i < row_indices.size(); ++i) {
-    std::memcpy(row_of(out, i), row_of(x, row_indices[i]), x.column_count * sizeof(float));
-  }
+  for_ranges(static_cast<uint32_t>(row_indices.size()), x.column_count / kElementsPerNanosecond,
+             [&](uint32_t begin, uint32_t end) {
+               for (uint32_t i = begin; i < end; ++i) {
+                 std::memcpy(row_of(out, i), row_of(x, row_indices[i]),
+                             x.column_count * sizeof(float));
+               }
+             });
 }
 
 void CpuDevice::all_reduce(const View& x) {

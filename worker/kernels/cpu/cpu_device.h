@@ -85,11 +85,19 @@ class CpuDevice final : public Device {
                          const View& v) override;
   void attention(uint32_t layer, const AttentionShape& shape, const View& q,
                  const View& out) override;
+  void append_latent(uint32_t layer, const View& value, const View& rest) override;
+  void attend_latent(uint32_t layer, uint32_t head_count, float scale, const View& q,
+                     const View& q_rest, const View& out) override;
+  void linear_by_head(std::span<const std::unique_ptr<LinearWeight>> heads, const View& x,
+                      const View& out) override;
   void feed_forward(Activation activation, const LinearWeight& gate_up, const LinearWeight& down,
                     const View& x, const View& out) override;
   void activate(Activation activation, const View& x) override;
-  void mixture(std::span<const ExpertWeights> experts, const View& router_logits,
-               uint32_t experts_per_token, const View& x, const View& out) override;
+  [[nodiscard]] ExpertChoices choose_experts(const Routing& routing, const VectorWeight* bias,
+                                             const View& router_logits) override;
+  void run_experts(Activation activation, std::span<const ExpertWeights> experts,
+                   const ExpertChoices& choices, const View& x, const View& out) override;
+  void add_gated(const View& x, const View& gate, const View& delta) override;
   void gather_rows(const View& x, std::span<const uint32_t> row_indices, const View& out) override;
   void all_reduce(const View& x) override;
   void logits(const LinearWeight& weight, const View& x, uint32_t vocabulary,
@@ -103,6 +111,8 @@ class CpuDevice final : public Device {
     return element == Element::kBfloat16 ? kernels_.kv_bf16 : kernels_.kv_fp32;
   }
   void turn_token(const View& heads, uint32_t head_size, uint32_t token) const;
+  // Where the token's KV goes: this layer and head in its block.
+  [[nodiscard]] std::byte* block_of(uint32_t layer, uint32_t head, uint32_t token) const;
   void append_token(uint32_t layer, const View& k, const View& v, uint32_t token) const;
   // Slots of the device's own, behind those of the model.
   enum OwnSlot : uint32_t {
@@ -117,8 +127,11 @@ class CpuDevice final : public Device {
     return scratch_view(scratch_[kScratchSlots + slot], row_count, column_count);
   }
   [[nodiscard]] View scratch_view(HostMemory& memory, uint32_t row_count, uint32_t column_count);
-  void choose_experts(const View& router_logits, uint32_t experts_per_token);
-  void run_expert(const ExpertWeights& expert, const View& x, const View& out);
+  void sort_by_expert(const ExpertChoices& choices, std::size_t expert_count);
+  // What the expert makes of some rows of x is added to those of `out`, by their weights.
+  void run_expert(Activation activation, const ExpertWeights& expert,
+                  std::span<const uint32_t> rows, std::span<const float> weights, const View& x,
+                  const View& out);
 
   [[nodiscard]] View in_column_order(const PackedMatrix& matrix, const View& x);
   [[nodiscard]] PackedRows pack_rows(const PackedMatrix& matrix, const View& x, const RowCut& cut);
@@ -141,7 +154,16 @@ class CpuDevice final : public Device {
   // body(begin, end) over [0, count) in pieces of about equal size; one piece when all of it takes
   // less time than waking a thread is worth.
   template <typename Body>
-  void for_ranges(uint32_t count, double nanoseconds_each, const Body& body);
+  void for_ranges(uint32_t count, double nanoseconds_each, const Body& body) {
+    const uint32_t pieces = piece_count_for(count * nanoseconds_each, count);
+    pool_.run(pieces, [&](uint32_t piece) {
+      const auto at = [&](uint32_t i) {
+        return static_cast<uint32_t>(uint64_t{count} * i / pieces);
+      };
+      body(at(piece), at(piece + 1));
+    });
+  }
+  [[nodiscard]] uint32_t piece_count_for(double nanoseconds, uint32_t pieces_max) const;
   [[nodiscard]] std::byte* grow(HostMemory& memory, uint64_t byte_count);
   void keep(const Status& status) {
     if (failure_.ok()) failure_ = status;
@@ -167,16 +189,15 @@ class CpuDevice final : public Device {
   double attention_nanoseconds_ = 0;  // Per head of the step, a guess for cutting the work.
   Status failure_;
 
-  // Per token of the step, experts_per_token entries.
-  struct Choice {
-    uint32_t expert;
-    float weight;
-  };
-  std::vector<Choice> choices_;
+  // Of choose_experts, and the same sorted by expert: the rows of expert e and their weights are
+  // entries [expert_begins_[e], expert_begins_[e + 1]).
+  std::vector<uint32_t> chosen_experts_;
+  std::vector<float> chosen_weights_;
+  std::vector<uint32_t> expert_begins_;
+  std::vector<uint32_t> expert_rows_;
+  std::vector<float> expert_weights_;
   std::vector<float> row_sums_;      // Of wide_rms_norm.
   std::vector<float> position_row_;  // Of add_positions.
-  std::vector<uint32_t> expert_tokens_;
-  std::vector<float> expert_shares_;
 
   std::array<HostMemory, kScratchSlots + kOwnSlots> scratch_;
   HostMemory packed_rows_;

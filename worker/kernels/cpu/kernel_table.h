@@ -18,6 +18,9 @@
 //                 K [block_tokens / 16][unit][16], V [position unit][head size up to a multiple of
 //                 16][position in the unit]. int8: behind them the scales, fp32: [block_tokens] of
 //                 K, as many of V
+//   latent KV     per (layer, block): rows [block_tokens][key size], the value being the first
+//                 columns of the key. int8: behind them the scales, fp32: [block_tokens][2], of the
+//                 value's columns and of the others
 // Threads: the functions are pure; callers split the work.
 #pragma once
 
@@ -37,6 +40,9 @@ inline constexpr uint32_t kKvChunkTokens = 16;
 // Softmax works on spans of this many positions, which are then combined in order.
 inline constexpr uint32_t kAttentionSpanTokens = 256;
 inline constexpr uint32_t kAttentionHeadSizeMax = 512;
+// Of a latent cache; of its values as the line above. All sizes are multiples of 16.
+inline constexpr uint32_t kLatentKeySizeMax = 640;
+inline constexpr uint32_t kLatentHeadsMax = 16;  // In one item.
 
 // Of a quantised row, or of one group of it: value = code · scale. A row that holds a NaN or an
 // infinity has the scale NaN.
@@ -108,6 +114,32 @@ struct KvToAppend {
   std::byte* kv = nullptr;  // This layer, block and head.
 };
 
+// Some heads of one token, over a latent cache.
+struct LatentAttentionItem {
+  const float* q = nullptr;       // [head_count][value_size]
+  const float* q_rest = nullptr;  // [head_count][key_size - value_size]
+  float* out = nullptr;           // [head_count][value_size]
+  uint32_t head_count = 0;
+  uint32_t value_size = 0;
+  uint32_t key_size = 0;
+  float scale = 1.0F;
+  uint32_t position = 0;  // The last that the token sees.
+  const int32_t* blocks = nullptr;
+  uint32_t block_tokens = 0;
+  const std::byte* kv = nullptr;  // This layer in block 0.
+  uint64_t block_stride = 0;      // Bytes to the same layer in the next block.
+};
+
+struct LatentToAppend {
+  const float* value = nullptr;
+  const float* rest = nullptr;
+  uint32_t value_size = 0;
+  uint32_t key_size = 0;
+  uint32_t block_tokens = 0;
+  uint32_t slot = 0;        // Token within the block.
+  std::byte* kv = nullptr;  // This layer and block.
+};
+
 struct NormRows {
   float* x = nullptr;
   const float* delta = nullptr;  // Added to x first; or null.
@@ -138,6 +170,8 @@ struct ProductKernels {
 struct KvKernels {
   void (*attention)(const AttentionItem&);
   void (*append)(const KvToAppend&);
+  void (*attend_latent)(const LatentAttentionItem&);
+  void (*append_latent)(const LatentToAppend&);
 };
 
 struct KernelTable {
@@ -154,6 +188,7 @@ struct KernelTable {
   void (*rms_norm)(const NormRows&);
   void (*silu_mul)(const float* gate, const float* up, uint32_t count, float* out);
   void (*add)(float* x, const float* delta, uint32_t count);
+  void (*add_scaled)(float* x, const float* delta, float factor, uint32_t count);
   void (*layer_norm)(const NormRows&);
   float (*sum_of_squares)(const float* x, uint32_t count);
   void (*multiply)(float* x, const float* by, uint32_t count);  // x *= by

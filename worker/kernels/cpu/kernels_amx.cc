@@ -27,7 +27,7 @@ constexpr KernelTable tile_kernels() {
                 .matmul = tile_matmul_int4<kVectorRowTile>,
                 .row_tile = kRowTile,
                 .operations_per_nanosecond = 1500};
-  table.kv_bf16 = {.attention = tile_attention, .append = append_kv<Bf16Kv>};
+  table.kv_bf16 = kv_kernels<Bf16Kv>(tile_attention);
   return table;
 }
 

@@ -9,11 +9,35 @@ namespace trireme::worker::cpu {
 namespace {
 
 uint64_t head_bytes(const KvLayout& layout) {
+  const uint64_t scales = layout.element == Element::kInt8 ? 2 * sizeof(float) : 0;
+  if (layout.value_size > 0) {
+    return layout.block_tokens * (layout.head_size * element_bytes(layout.element) + scales);
+  }
   const uint64_t v_columns =
       (layout.head_size + kKvChunkTokens - 1) / kKvChunkTokens * kKvChunkTokens;
-  const uint64_t scales = layout.element == Element::kInt8 ? 2 * sizeof(float) : 0;
   return layout.block_tokens *
          ((layout.head_size + v_columns) * element_bytes(layout.element) + scales);
+}
+
+Status check_sizes(const KvLayout& layout) {
+  if (layout.value_size == 0) {
+    if (layout.head_size % 2 == 0 && layout.head_size <= kAttentionHeadSizeMax) {
+      return absl::OkStatus();
+    }
+    return error(StatusCode::kInvalidArgument,
+                 "head_dim %d: the CPU backend takes even sizes up to %d", layout.head_size,
+                 kAttentionHeadSizeMax);
+  }
+  const uint32_t rest_size = layout.head_size - layout.value_size;
+  if (layout.value_size % kKvChunkTokens == 0 && rest_size % kKvChunkTokens == 0 &&
+      layout.value_size <= kAttentionHeadSizeMax && layout.head_size <= kLatentKeySizeMax) {
+    return absl::OkStatus();
+  }
+  return error(StatusCode::kInvalidArgument,
+               "kv_lora_rank %d, qk_rope_head_dim %d: the CPU backend takes multiples of %d, the "
+               "first up to %d and both together up to %d",
+               layout.value_size, rest_size, kKvChunkTokens, kAttentionHeadSizeMax,
+               kLatentKeySizeMax);
 }
 
 }  // namespace
@@ -28,11 +52,7 @@ StatusOr<KvMemory> KvMemory::allocate(const KvLayout& layout, uint32_t block_cou
                  "--block-size %d: the CPU backend takes multiples of %d", layout.block_tokens,
                  kKvChunkTokens);
   }
-  if (layout.head_size % 2 != 0 || layout.head_size > kAttentionHeadSizeMax) {
-    return error(StatusCode::kInvalidArgument,
-                 "head_dim %d: the CPU backend takes even sizes up to %d", layout.head_size,
-                 kAttentionHeadSizeMax);
-  }
+  TRIREME_RETURN_IF_ERROR(check_sizes(layout));
   auto memory = HostMemory::allocate(block_bytes(layout) * block_count, "KV cache");
   if (!memory.ok()) return memory.status();
   KvMemory kv;

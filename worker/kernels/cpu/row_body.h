@@ -15,6 +15,12 @@ void add(float* x, const float* delta, uint32_t count) {
   for (; i < count; ++i) x[i] += delta[i];
 }
 
+void add_scaled(float* x, const float* delta, float factor, uint32_t count) {
+  uint32_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) store(x + i, load(x + i) + load(delta + i) * factor);
+  for (; i < count; ++i) x[i] += delta[i] * factor;
+}
+
 // x86 has no vector square root in the language; one scalar root per row is nothing.
 TRIREME_INLINE float inverse_root(float value) { return 1.0F / __builtin_sqrtf(value); }
 

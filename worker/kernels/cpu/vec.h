@@ -190,6 +190,10 @@ TRIREME_INLINE VecInt widen(const uint8_t* from) {
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i_u*>(from));
   return {{reinterpret_cast<VecInt::Register>(_mm512_maskz_cvtepu8_epi32(kAllLanes, bytes))}};
 }
+TRIREME_INLINE VecBits widen(const uint16_t* from) {
+  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i_u*>(from));
+  return {{reinterpret_cast<VecBits::Register>(_mm512_maskz_cvtepu16_epi32(kAllLanes, halves))}};
+}
 TRIREME_INLINE Vec from_fp16(const uint16_t* from) {
   const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i_u*>(from));
   return {{reinterpret_cast<Vec::Register>(_mm512_maskz_cvtph_ps(kAllLanes, halves))}};

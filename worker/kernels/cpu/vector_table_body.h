@@ -9,6 +9,7 @@
 #include "worker/kernels/cpu/integer_matmul_body.h"
 #include "worker/kernels/cpu/kernel_table.h"
 #include "worker/kernels/cpu/kv_body.h"
+#include "worker/kernels/cpu/latent_attention_body.h"
 #include "worker/kernels/cpu/layer_norm_body.h"
 #include "worker/kernels/cpu/matmul_body.h"
 #include "worker/kernels/cpu/quantize_rows_body.h"
@@ -16,6 +17,15 @@
 
 namespace trireme::worker {
 namespace {
+
+template <typename Kv>
+constexpr cpu::KvKernels kv_kernels(void (*attention)(const AttentionItem&)) {
+  using Element = typename Kv::Element;
+  return {.attention = attention,
+          .append = append_kv<Kv>,
+          .attend_latent = attend_latent<Element>,
+          .append_latent = append_latent<Element>};
+}
 
 // What has no better form than vectors; the rest is not there.
 template <uint32_t row_tile>
@@ -26,12 +36,13 @@ constexpr cpu::KernelTable common_kernels(std::string_view name) {
   table.fp32 = {.pack_rows = pack_rows<Fp32Product>,
                 .matmul = matmul<Fp32Product, row_tile>,
                 .row_tile = row_tile};
-  table.kv_fp32 = {.attention = attention<Fp32Kv>, .append = append_kv<Fp32Kv>};
-  table.kv_int8 = {.attention = attention<Int8Kv>, .append = append_kv<Int8Kv>};
+  table.kv_fp32 = kv_kernels<Fp32Kv>(attention<Fp32Kv>);
+  table.kv_int8 = kv_kernels<Int8Kv>(attention<Int8Kv>);
   table.int4_error = int4_error;
   table.rms_norm = rms_norm;
   table.silu_mul = silu_mul;
   table.add = add;
+  table.add_scaled = add_scaled;
   table.layer_norm = layer_norm;
   table.sum_of_squares = sum_of_squares;
   table.multiply = multiply;
@@ -58,7 +69,7 @@ constexpr cpu::KernelTable vector_kernels(std::string_view name) {
                 .matmul = matmul<Int4Product, row_tile>,
                 .row_tile = row_tile,
                 .operations_per_nanosecond = 400};
-  table.kv_bf16 = {.attention = attention<Bf16Kv>, .append = append_kv<Bf16Kv>};
+  table.kv_bf16 = kv_kernels<Bf16Kv>(attention<Bf16Kv>);
   return table;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "worker/kernels/element.h"
 
@@ -59,6 +60,70 @@ std::vector<float> rotary(std::span<const float> head, std::span<const float> co
     out[i + half] = head[i + half] * cosines[i] + head[i] * sines[i];
   }
   return out;
+}
+
+std::vector<float> latent_attention(std::span<const float> query, std::span<const float> rows,
+                                    uint32_t value_size, uint32_t last, float scale) {
+  std::vector<float> keys;
+  std::vector<float> values;
+  for (std::size_t position = 0; position <= last; ++position) {
+    const auto row = rows.subspan(position * query.size(), query.size());
+    keys.insert(keys.end(), row.begin(), row.end());
+    // As wide as the key, so that attention() knows the rows.
+    values.insert(values.end(), row.begin(), row.begin() + value_size);
+    values.resize(keys.size());
+  }
+  auto out = attention(query, keys, values, 0, last, scale);
+  out.resize(value_size);
+  return out;
+}
+
+std::vector<ChosenExpert> choose_experts(const Routing& routing, std::span<const float> logits,
+                                         std::span<const float> bias) {
+  double total = 0;
+  for (const float logit : logits) total += std::exp(static_cast<double>(logit));
+  std::vector<double> scores;
+  std::vector<double> ranks;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    const double exponential = std::exp(static_cast<double>(logits[i]));
+    scores.push_back(routing.score == ExpertScore::kSoftmax ? exponential / total
+                                                            : exponential / (1 + exponential));
+    ranks.push_back(scores[i] + (bias.empty() ? 0.0 : static_cast<double>(bias[i])));
+  }
+  // Indices in the order of falling values.
+  const auto order_of = [](const std::vector<double>& values) {
+    std::vector<uint32_t> order(values.size());
+    for (uint32_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::ranges::stable_sort(order, [&](uint32_t a, uint32_t b) { return values[a] > values[b]; });
+    return order;
+  };
+  const std::size_t group_size = logits.size() / routing.group_count;
+  std::vector<double> groups;
+  for (uint32_t group = 0; group < routing.group_count; ++group) {
+    std::vector<double> members(
+        ranks.begin() + static_cast<std::ptrdiff_t>(group * group_size),
+        ranks.begin() + static_cast<std::ptrdiff_t>((group + 1) * group_size));
+    std::ranges::sort(members, std::greater());
+    const bool is_sum = routing.group_score == GroupScore::kTopTwo && group_size > 1;
+    groups.push_back(is_sum ? members[0] + members[1] : members[0]);
+  }
+  auto open = order_of(groups);
+  open.resize(routing.groups_per_token);
+  std::vector<ChosenExpert> chosen;
+  double chosen_total = 0;
+  for (const uint32_t expert : order_of(ranks)) {
+    if (chosen.size() == routing.experts_per_token) break;
+    if (std::ranges::find(open, expert / group_size) == open.end()) continue;
+    chosen.push_back({expert, 0});
+    chosen_total += scores[expert];
+  }
+  std::ranges::sort(chosen, {}, &ChosenExpert::expert);
+  for (ChosenExpert& choice : chosen) {
+    const double share =
+        routing.renormalises ? scores[choice.expert] / chosen_total : scores[choice.expert];
+    choice.weight = static_cast<float>(share * static_cast<double>(routing.scale));
+  }
+  return chosen;
 }
 
 std::vector<float> attention(std::span<const float> query, std::span<const float> keys,

@@ -6,6 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "worker/device.h"
+
 namespace trireme::worker::reference {
 
 // [row_count][out_features] = x [row_count][in_features] · Wᵀ [out_features][in_features] + bias.
@@ -27,6 +29,21 @@ namespace trireme::worker::reference {
                                            std::span<const float> keys,
                                            std::span<const float> values, uint32_t first,
                                            uint32_t last, float scale);
+
+// One query over rows [positions][query size] in [0, last], each row's first value_size columns
+// being its value.
+[[nodiscard]] std::vector<float> latent_attention(std::span<const float> query,
+                                                  std::span<const float> rows, uint32_t value_size,
+                                                  uint32_t last, float scale);
+
+struct ChosenExpert {
+  uint32_t expert;
+  float weight;
+};
+// Of one token, in the order of the experts. bias: one for each, or empty.
+[[nodiscard]] std::vector<ChosenExpert> choose_experts(const Routing& routing,
+                                                       std::span<const float> logits,
+                                                       std::span<const float> bias);
 
 // As a bf16 kernel sees its operands.
 [[nodiscard]] std::vector<float> rounded_to_bfloat16(std::span<const float> values);
