@@ -117,9 +117,24 @@ CASES = {
         sliding_window=9, max_window_layers=0, **without("use_sliding_window", "layer_types"))),
     "qwen2_late_window": ("Qwen2Config", {}, dict(
         use_sliding_window=True, sliding_window=9, **without("max_window_layers", "layer_types"))),
+    "qwen2_moe": ("Qwen2MoeConfig", dict(
+        num_experts=6, num_experts_per_tok=2, moe_intermediate_size=32, shared_expert_intermediate_size=48)),
+    "qwen2_moe_dense_layer": ("Qwen2MoeConfig", dict(
+        num_experts=6, num_experts_per_tok=2, moe_intermediate_size=32, shared_expert_intermediate_size=48,
+        norm_topk_prob=True, qkv_bias=False, mlp_only_layers=[0])),
+    "qwen2_moe_window": ("Qwen2MoeConfig", dict(
+        num_experts=6, num_experts_per_tok=2, moe_intermediate_size=32, shared_expert_intermediate_size=48),
+        dict(use_sliding_window=True, sliding_window=9, **without("layer_types", "max_window_layers"))),
     "qwen3_no_window": ("Qwen3Config", dict(head_dim=16), dict(
         sliding_window=9, max_window_layers=0, **without("use_sliding_window", "layer_types"))),
     "qwen3": ("Qwen3Config", dict(head_dim=32)),
+    "qwen3_moe": ("Qwen3MoeConfig", dict(
+        head_dim=32, num_experts=8, num_experts_per_tok=3, moe_intermediate_size=32, norm_topk_prob=True)),
+    "qwen3_moe_every_second": ("Qwen3MoeConfig", dict(
+        head_dim=16, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=32, decoder_sparse_step=2)),
+    "qwen3_moe_window": ("Qwen3MoeConfig", dict(
+        head_dim=16, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=32),
+        dict(use_sliding_window=True, sliding_window=11)),
     "qwen3_bias": ("Qwen3Config", dict(head_dim=16, attention_bias=True, tie_word_embeddings=True)),
     "smollm3": ("SmolLM3Config", dict(no_rope_layers=[1, 0], tie_word_embeddings=True)),
     "smollm3_defaults": ("SmolLM3Config", dict(num_hidden_layers=4), without(

@@ -30,7 +30,9 @@ constexpr std::array kEntries = {
     Entry{"Olmo2ForCausalLM", make_olmo2},
     Entry{"Phi3ForCausalLM", make_phi3},
     Entry{"Qwen2ForCausalLM", make_qwen2},
+    Entry{"Qwen2MoeForCausalLM", make_qwen2_moe},
     Entry{"Qwen3ForCausalLM", make_qwen3},
+    Entry{"Qwen3MoeForCausalLM", make_qwen3_moe},
     Entry{"SmolLM3ForCausalLM", make_smollm3},
     Entry{"StableLmForCausalLM", make_stablelm},
 };

@@ -44,7 +44,9 @@ using ModelFactory = StatusOr<std::unique_ptr<Model>> (*)(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_olmo2(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_phi3(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_qwen2(ModelSource source);
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_qwen2_moe(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_qwen3(ModelSource source);
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_qwen3_moe(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_smollm3(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_stablelm(ModelSource source);
 

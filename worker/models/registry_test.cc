@@ -16,11 +16,13 @@ TEST(Registry, an_unknown_architecture_is_refused_by_name_with_the_list) {
   ASSERT_FALSE(factory.ok());
   EXPECT_EQ(std::string(factory.status().message()),
             "config.json: architecture \"GPT5ForCausalLM\" is not supported; supported are "
-            "BertModel, FalconForCausalLM, GPT2LMHeadModel, GPTNeoXForCausalLM, Gemma2ForCausalLM, "
+            "BertModel, FalconForCausalLM, "
+            "GPT2LMHeadModel, GPTNeoXForCausalLM, Gemma2ForCausalLM, "
             "Gemma3ForCausalLM, Gemma3ForConditionalGeneration, GemmaForCausalLM, "
             "GraniteForCausalLM, LlamaForCausalLM, "
             "MistralForCausalLM, MixtralForCausalLM, Olmo2ForCausalLM, Phi3ForCausalLM, "
-            "Qwen2ForCausalLM, Qwen3ForCausalLM, SmolLM3ForCausalLM, StableLmForCausalLM");
+            "Qwen2ForCausalLM, Qwen2MoeForCausalLM, Qwen3ForCausalLM, Qwen3MoeForCausalLM, "
+            "SmolLM3ForCausalLM, StableLmForCausalLM");
 }
 
 }  // namespace

@@ -11,7 +11,7 @@
 namespace trireme::worker {
 
 // Sorted, as the error lists them.
-inline constexpr std::array<std::string_view, 18> kArchitectures = {
+inline constexpr std::array<std::string_view, 20> kArchitectures = {
     "BertModel",
     "FalconForCausalLM",
     "GPT2LMHeadModel",
@@ -27,7 +27,9 @@ inline constexpr std::array<std::string_view, 18> kArchitectures = {
     "Olmo2ForCausalLM",
     "Phi3ForCausalLM",
     "Qwen2ForCausalLM",
+    "Qwen2MoeForCausalLM",
     "Qwen3ForCausalLM",
+    "Qwen3MoeForCausalLM",
     "SmolLM3ForCausalLM",
     "StableLmForCausalLM",
 };
