@@ -76,8 +76,8 @@ TEST_P(Parallel, two_pipeline_stages_compute_the_same_bits_as_one) {
 
 TEST(TensorParallel, more_ranks_than_key_value_heads_hold_copies) {
   // Projections apart, stacked, grouped by head; norms over one head, over all, by head.
-  for (const std::string name :
-       {"llama", "phi3", "falcon_40b", "falcon_7b", "qwen3", "olmo2", "stablelm_12b"}) {
+  for (const std::string name : {"llama", "phi3", "falcon_40b", "falcon_7b", "qwen3", "olmo2",
+                                 "stablelm_12b", "deepseek_v2", "deepseek_v3"}) {
     const auto one = run_solo(name);
     for (const auto& logits : run_tensor_parallel(name, 4)) {
       EXPECT_LT(largest_difference(logits, one), 1e-4F) << name;

@@ -35,6 +35,10 @@ LONG_FACTORS = [1.0, 2.0, 4.0, 6.0, 9.0, 13.0, 20.0, 32.0]
 OTHER_NAMES = dict(intermediate_size=None, num_key_value_heads=None)
 LONGROPE = dict(rope_type="longrope", short_factor=SHORT_FACTORS, long_factor=LONG_FACTORS)
 
+LATENT = dict(num_key_value_heads=4, kv_lora_rank=32, qk_nope_head_dim=16, qk_rope_head_dim=16, v_head_dim=24)
+DEEPSEEK = dict(**LATENT, n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=32)
+MSCALED_YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=16, mscale=0.7, mscale_all_dim=1.3)
+
 LEFT_OUT = object()
 
 
@@ -44,6 +48,16 @@ def without(*names):
 
 # name: (configuration class, what differs from SHARED, what config.json is then made to say)
 CASES = {
+    "deepseek_v2": ("DeepseekV2Config", dict(
+        **DEEPSEEK, q_lora_rank=24, first_k_dense_replace=1, n_shared_experts=2, routed_scaling_factor=1.5,
+        topk_method="group_limited_greedy", n_group=4, topk_group=2, rope_scaling=MSCALED_YARN)),
+    "deepseek_v2_lite": ("DeepseekV2Config", dict(
+        **DEEPSEEK, q_lora_rank=None, n_shared_experts=1, topk_method="greedy")),
+    "deepseek_v3": ("DeepseekV3Config", dict(
+        **DEEPSEEK, q_lora_rank=32, first_k_dense_replace=1, n_group=4, topk_group=2, rope_scaling=MSCALED_YARN)),
+    "deepseek_v3_plain": ("DeepseekV3Config", dict(
+        **DEEPSEEK, q_lora_rank=None, first_k_dense_replace=0, n_group=1, topk_group=1, norm_topk_prob=False,
+        routed_scaling_factor=1.0, rope_interleave=False)),
     "falcon_7b": ("FalconConfig", dict(**OTHER_NAMES, alibi=False, bias=False)),
     "falcon_40b": ("FalconConfig", dict(**OTHER_NAMES, new_decoder_architecture=True, num_kv_heads=2)),
     "falcon_11b": ("FalconConfig", dict(

@@ -16,6 +16,8 @@ struct Entry {
 // In the order of kArchitectures.
 constexpr std::array kEntries = {
     Entry{"BertModel", make_bert},
+    Entry{"DeepseekV2ForCausalLM", make_deepseek_v2},
+    Entry{"DeepseekV3ForCausalLM", make_deepseek_v3},
     Entry{"FalconForCausalLM", make_falcon},
     Entry{"GPT2LMHeadModel", make_gpt2},
     Entry{"GPTNeoXForCausalLM", make_gpt_neox},

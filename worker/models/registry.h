@@ -31,6 +31,8 @@ struct ModelSource {
 using ModelFactory = StatusOr<std::unique_ptr<Model>> (*)(ModelSource source);
 
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_bert(ModelSource source);
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_deepseek_v2(ModelSource source);
+[[nodiscard]] StatusOr<std::unique_ptr<Model>> make_deepseek_v3(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_falcon(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_gemma(ModelSource source);
 [[nodiscard]] StatusOr<std::unique_ptr<Model>> make_gemma2(ModelSource source);

@@ -16,7 +16,7 @@ TEST(Registry, an_unknown_architecture_is_refused_by_name_with_the_list) {
   ASSERT_FALSE(factory.ok());
   EXPECT_EQ(std::string(factory.status().message()),
             "config.json: architecture \"GPT5ForCausalLM\" is not supported; supported are "
-            "BertModel, FalconForCausalLM, "
+            "BertModel, DeepseekV2ForCausalLM, DeepseekV3ForCausalLM, FalconForCausalLM, "
             "GPT2LMHeadModel, GPTNeoXForCausalLM, Gemma2ForCausalLM, "
             "Gemma3ForCausalLM, Gemma3ForConditionalGeneration, GemmaForCausalLM, "
             "GraniteForCausalLM, LlamaForCausalLM, "

@@ -11,26 +11,14 @@
 namespace trireme::worker {
 
 // Sorted, as the error lists them.
-inline constexpr std::array<std::string_view, 20> kArchitectures = {
-    "BertModel",
-    "FalconForCausalLM",
-    "GPT2LMHeadModel",
-    "GPTNeoXForCausalLM",
-    "Gemma2ForCausalLM",
-    "Gemma3ForCausalLM",
-    "Gemma3ForConditionalGeneration",
-    "GemmaForCausalLM",
-    "GraniteForCausalLM",
-    "LlamaForCausalLM",
-    "MistralForCausalLM",
-    "MixtralForCausalLM",
-    "Olmo2ForCausalLM",
-    "Phi3ForCausalLM",
-    "Qwen2ForCausalLM",
-    "Qwen2MoeForCausalLM",
-    "Qwen3ForCausalLM",
-    "Qwen3MoeForCausalLM",
-    "SmolLM3ForCausalLM",
+inline constexpr std::array<std::string_view, 22> kArchitectures = {
+    "BertModel",           "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM",
+    "FalconForCausalLM",   "GPT2LMHeadModel",       "GPTNeoXForCausalLM",
+    "Gemma2ForCausalLM",   "Gemma3ForCausalLM",     "Gemma3ForConditionalGeneration",
+    "GemmaForCausalLM",    "GraniteForCausalLM",    "LlamaForCausalLM",
+    "MistralForCausalLM",  "MixtralForCausalLM",    "Olmo2ForCausalLM",
+    "Phi3ForCausalLM",     "Qwen2ForCausalLM",      "Qwen2MoeForCausalLM",
+    "Qwen3ForCausalLM",    "Qwen3MoeForCausalLM",   "SmolLM3ForCausalLM",
     "StableLmForCausalLM",
 };
 
