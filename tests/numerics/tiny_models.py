@@ -52,7 +52,8 @@ CASES = {
         **DEEPSEEK, q_lora_rank=24, first_k_dense_replace=1, n_shared_experts=2, routed_scaling_factor=1.5,
         topk_method="group_limited_greedy", n_group=4, topk_group=2, rope_scaling=MSCALED_YARN)),
     "deepseek_v2_lite": ("DeepseekV2Config", dict(
-        **DEEPSEEK, q_lora_rank=None, n_shared_experts=1, topk_method="greedy")),
+        **dict(DEEPSEEK, qk_rope_head_dim=32, num_experts_per_tok=2), q_lora_rank=None, n_shared_experts=1,
+        topk_method="greedy")),
     "deepseek_v3": ("DeepseekV3Config", dict(
         **DEEPSEEK, q_lora_rank=32, first_k_dense_replace=1, n_group=4, topk_group=2, rope_scaling=MSCALED_YARN)),
     "deepseek_v3_plain": ("DeepseekV3Config", dict(

@@ -9,7 +9,6 @@ namespace {
 
 constexpr double kElementsPerNanosecond = 4;
 constexpr double kLatentElementsPerNanosecond = 20;  // Of a position of a head.
-constexpr uint32_t kFewHeads = 4;
 
 float* row_of(const View& view, uint32_t row) {
   return view.data + static_cast<std::size_t>(row) * view.row_stride;
@@ -42,7 +41,7 @@ void CpuDevice::attend_latent(uint32_t layer, uint32_t head_count, float scale, 
   // All heads of an item read the rows together; without many tokens there are more items.
   const uint32_t all_groups = (head_count + kLatentHeadsMax - 1) / kLatentHeadsMax;
   const bool has_many = q.row_count * all_groups >= 4 * pool_.thread_count();
-  const uint32_t group = has_many ? kLatentHeadsMax : kFewHeads;
+  const uint32_t group = has_many ? kLatentHeadsMax : kv_kernels().latent_heads;
   const uint32_t groups = (head_count + group - 1) / group;
   const auto attend_group = [&](uint32_t token, uint32_t head) {
     attend({.q = row_of(q, token) + std::size_t{head} * layout.value_size,

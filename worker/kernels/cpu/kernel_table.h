@@ -172,6 +172,7 @@ struct KvKernels {
   void (*append)(const KvToAppend&);
   void (*attend_latent)(const LatentAttentionItem&);
   void (*append_latent)(const LatentToAppend&);
+  uint32_t latent_heads = 4;  // An item has at least so many, where there are so many.
 };
 
 struct KernelTable {

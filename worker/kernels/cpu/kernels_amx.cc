@@ -1,5 +1,6 @@
 #include "worker/kernels/cpu/amx_attention_body.h"
 #include "worker/kernels/cpu/amx_int4_body.h"
+#include "worker/kernels/cpu/amx_latent_body.h"
 #include "worker/kernels/cpu/amx_matmul_body.h"
 #include "worker/kernels/cpu/vector_table_body.h"
 
@@ -28,6 +29,8 @@ constexpr KernelTable tile_kernels() {
                 .row_tile = kRowTile,
                 .operations_per_nanosecond = 1500};
   table.kv_bf16 = kv_kernels<Bf16Kv>(tile_attention);
+  table.kv_bf16.attend_latent = tile_attend_latent;
+  table.kv_bf16.latent_heads = kTileRowsMax;
   return table;
 }
 
