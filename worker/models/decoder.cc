@@ -40,7 +40,8 @@ StatusOr<std::unique_ptr<Model>> DecoderModel::load(DecoderConfig config, ModelS
   drop_absent_prefix(source.directory.weights(), config.names);
   const ModelConfig& sizes = config.sizes;
   TRIREME_ASSIGN_OR_RETURN(const Activation activation, activation_of(sizes));
-  TRIREME_ASSIGN_OR_RETURN(DecoderShare share, DecoderShare::of(config, source.place));
+  TRIREME_ASSIGN_OR_RETURN(DecoderShare share, DecoderShare::of(config.sizes, source.place));
+  TRIREME_RETURN_IF_ERROR(check_mixture_divides(config, source.place.tp_size));
   TRIREME_ASSIGN_OR_RETURN(Ropes ropes, make_ropes(config, source.tokens_max));
   TRIREME_ASSIGN_OR_RETURN(DecoderWeights weights,
                            load_decoder_weights(config, share, source.directory.weights(),

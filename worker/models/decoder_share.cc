@@ -14,16 +14,20 @@ Status check_divides(const char* what, uint32_t count, uint32_t tp_size) {
 
 }  // namespace
 
-StatusOr<DecoderShare> DecoderShare::of(const DecoderConfig& config, const WorkerPlace& place) {
-  const ModelConfig& sizes = config.sizes;
+Status check_mixture_divides(const DecoderConfig& config, uint32_t tp_size) {
+  if (!config.mixture) return absl::OkStatus();
+  const MixtureConfig& mixture = *config.mixture;
+  TRIREME_RETURN_IF_ERROR(check_divides("columns of an expert", mixture.expert_size, tp_size));
+  TRIREME_RETURN_IF_ERROR(check_divides("columns of shared experts", mixture.shared_size, tp_size));
+  if (!config.has_dense_layer()) return absl::OkStatus();
+  return check_divides("intermediate columns", config.sizes.intermediate_size, tp_size);
+}
+
+StatusOr<DecoderShare> DecoderShare::of(const ModelConfig& sizes, const WorkerPlace& place) {
   const uint32_t tp = place.tp_size;
   TRIREME_RETURN_IF_ERROR(check_divides("attention heads", sizes.head_count, tp));
-  if (config.has_dense_layer()) {
+  if (sizes.expert_count == 0) {
     TRIREME_RETURN_IF_ERROR(check_divides("intermediate columns", sizes.intermediate_size, tp));
-  }
-  if (const auto& mixture = config.mixture) {
-    TRIREME_RETURN_IF_ERROR(check_divides("columns of an expert", mixture->expert_size, tp));
-    TRIREME_RETURN_IF_ERROR(check_divides("columns of shared experts", mixture->shared_size, tp));
   }
   if (place.pp_size > sizes.layer_count) {
     return error(StatusCode::kInvalidArgument,

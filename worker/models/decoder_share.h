@@ -20,11 +20,14 @@ struct DecoderShare {
   bool is_last_stage = false;
   bool adds_bias = false;  // Of sums over ranks one rank adds the bias.
 
-  // kInvalidArgument naming the flag, its value and the size that does not divide.
-  [[nodiscard]] static StatusOr<DecoderShare> of(const DecoderConfig& config,
+  // kInvalidArgument naming the flag, its value and the size that does not divide; the columns of
+  // experts are check_mixture_divides()'s.
+  [[nodiscard]] static StatusOr<DecoderShare> of(const ModelConfig& sizes,
                                                  const WorkerPlace& place);
   // Of the columns of an MLP.
   [[nodiscard]] Range part_of(uint32_t count) const { return equal_part(count, tp_rank, tp_size); }
 };
+
+[[nodiscard]] Status check_mixture_divides(const DecoderConfig& config, uint32_t tp_size);
 
 }  // namespace trireme::worker
