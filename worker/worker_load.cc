@@ -64,17 +64,21 @@ StatusOr<WeightBudget> check_memory(const ServeOptions& options, const WorkerPla
                                     const std::optional<shm::SharedImage>& image) {
   const uint32_t ranks = place.tp_size * place.pp_size;
   const uint32_t sharers = image ? image->sharers() : 1;
-  const WeightBudget weights{
-      .bytes = weight_bytes_to_load(directory, options.model.quantization) / ranks,
-      .copies = weight_copies(local_workers, sharers),
-      .sharers = sharers,
-      .are_there = image && image->is_made()};
+  TRIREME_ASSIGN_OR_RETURN(
+      const uint64_t all_bytes,
+      weight_bytes_to_load(directory, options.model.dtype, options.model.quantization));
+  const WeightBudget weights{.bytes = all_bytes / ranks,
+                             .copies = weight_copies(local_workers, sharers),
+                             .sharers = sharers,
+                             .are_there = image && image->is_made()};
   const uint64_t available = available_memory("");
   TRIREME_RETURN_IF_ERROR(check_weights_fit(weights, available));
   if (draft) {
     const uint32_t draft_ranks = options.draft_tensor_parallel_size();
-    const uint64_t bytes =
-        weight_bytes_to_load(*draft, options.scheduler.speculation.quantization) / draft_ranks;
+    TRIREME_ASSIGN_OR_RETURN(const uint64_t draft_bytes,
+                             weight_bytes_to_load(*draft, options.model.dtype,
+                                                  options.scheduler.speculation.quantization));
+    const uint64_t bytes = draft_bytes / draft_ranks;
     const uint32_t copies =
         weights.are_there ? 1 : weight_copies(local_workers * draft_ranks, ranks);
     const uint64_t taken = weights.are_there ? 0 : weights.bytes * weights.copies;

@@ -27,7 +27,7 @@ class Row:
     is_more_better: bool = True
     # What the value would be at the limits of the machine.
     limit: Callable[[Shape, Limits], float] | None = None
-    # ("vllm", 1.35): so many times better than that side; ("", 0.7): in the row's unit.
+    # ("vllm", 1.35): so many times better than that side; ("limit", 95): per cent of it; ("", 0.7): in the row's unit.
     goal: tuple[str, float] | None = None
     # Which held processes it needs, see Sides.holding().
     holds: set[tuple] = field(default_factory=set)
@@ -49,7 +49,7 @@ def decode_one(key: str) -> Row:
             "vllm": lambda s, _: rate(lambda outputs: s.vllm_latency(model, inputs, outputs, 1)),
             "llama": lambda s, _: {"value": s.llama_bench(f"{model}-bf16", 0, steps)},
         },
-        limit=lambda shape, limits: steps / decode_seconds(shape, limits, 1, inputs, steps),
+        limit=lambda shape, limits: steps / decode_seconds(shape, limits, 1, inputs, steps), goal=("limit", 95),
         holds={("vllm offline", model)},
     )  # fmt: skip
 
@@ -66,6 +66,7 @@ def decode_one_quantized(key: str, kind: str, gguf: str, bits: int) -> Row:
         name=f"decode1-{key}-{kind}", title=f"decode, batch 1, {size} {kind} / {gguf}", unit="tok/s", model=model,
         sides={"ours": ours, "llama": lambda s, _: {"value": s.llama_bench(f"{model}-{gguf}", 0, steps)}},
         limit=lambda shape, limits: steps / decode_seconds(shape, limits, 1, inputs, steps, bits),
+        goal=("limit", 90 if bits == 8 else 85),
     )  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def decode_eight(key: str, kind: str = "", gguf: str = "bf16", bits: int = 16) -
     return Row(
         name=f"decode8-{key}" + (f"-{kind}" if kind else ""),
         title=f"8 at once, 32 in, 128 out, {size} " + (f"{kind} / {gguf}" if kind else "bf16"),
-        unit="tok/s", model=model, sides=sides, limit=limit, holds=set() if kind else {("vllm offline", model)},
+        unit="tok/s", model=model, sides=sides, limit=limit, goal=("limit", 70 if kind else 90), holds=set() if kind else {("vllm offline", model)},
     )  # fmt: skip
 
 
@@ -109,7 +110,7 @@ def prefill(key: str, tokens: int) -> Row:
             "vllm": lambda s, _: rate(s.vllm_latency(model, tokens, 1, 1)),
             "llama": lambda s, _: {"value": s.llama_bench(f"{model}-bf16", tokens, 0)},
         },
-        limit=lambda shape, limits: tokens / step_seconds(shape, limits, 1, 0, tokens),
+        limit=lambda shape, limits: tokens / step_seconds(shape, limits, 1, 0, tokens), goal=("limit", 85),
         holds={("vllm offline", model)},
     )  # fmt: skip
 

@@ -51,25 +51,56 @@ StatusOr<cpu::OnLoad> what_on_load(const ModelDirectory& directory, const std::s
                wanted, stored, directory.config().path);
 }
 
+bool quantizes(const ModelDirectory& directory, cpu::OnLoad on_load) {
+  return on_load != cpu::OnLoad::kKeep ||
+         directory.config().quantization.method != QuantizationMethod::kNone;
+}
+
+bool is_floating(DType dtype) {
+  switch (dtype) {
+    case DType::kF8E4M3:
+    case DType::kF8E5M2:
+    case DType::kF16:
+    case DType::kBF16:
+    case DType::kF32:
+    case DType::kF64:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
-uint64_t weight_bytes_to_load(const ModelDirectory& directory, const std::string& quantization) {
+StatusOr<uint64_t> weight_bytes_to_load(const ModelDirectory& directory, const std::string& dtype,
+                                        const std::string& quantization) {
+  TRIREME_ASSIGN_OR_RETURN(const cpu::OnLoad on_load, what_on_load(directory, quantization));
+  TRIREME_ASSIGN_OR_RETURN(const Element element,
+                           compute_element(directory, dtype, quantizes(directory, on_load)));
+  const uint64_t element_bytes = element == Element::kFloat32 ? 4 : 2;
+  const uint32_t vocabulary = directory.config().vocabulary_size;
   uint64_t total = 0;
+  uint64_t vocabulary_bytes = 0;
+  uint32_t vocabulary_count = 0;
   for (const TensorView& tensor : directory.weights().tensors()) {
-    uint64_t bytes = tensor.bytes.size();
-    const bool is_matrix = tensor.shape.size() == 2;
-    const bool is_of_vocabulary =
-        is_matrix && tensor.shape[0] == directory.config().vocabulary_size;
-    if (tensor.dtype == DType::kF8E4M3) bytes *= 2;
-    if (is_matrix && !is_of_vocabulary) {
-      const uint64_t count = bytes / size_of(tensor.dtype);
-      if (quantization == "int8") bytes = count;
+    const uint64_t count = tensor.bytes.size() / size_of(tensor.dtype);
+    if (!is_floating(tensor.dtype)) {
+      total += tensor.bytes.size();
+    } else if (tensor.shape.size() != 2) {
+      total += count * sizeof(float);
+    } else if (tensor.shape[0] == vocabulary) {
+      vocabulary_bytes = count * (on_load == cpu::OnLoad::kKeep ? element_bytes : 1);
+      ++vocabulary_count;
+      total += vocabulary_bytes;
+    } else if (on_load == cpu::OnLoad::kKeep) {
+      total += count * element_bytes;
+    } else {
       // A scale of two bytes for each group of 128.
-      if (quantization == "int4") bytes = count / 2 + count / 64;
+      total += on_load == cpu::OnLoad::kInt8 ? count : count / 2 + count / 64;
     }
-    total += bytes;
   }
-  return total;
+  // Beside a head of its own, the embedding is read from the file.
+  return vocabulary_count > 1 ? total - vocabulary_bytes : total;
 }
 
 StatusOr<std::unique_ptr<Model>> load_model(const ModelDirectory& directory,
@@ -80,10 +111,8 @@ StatusOr<std::unique_ptr<Model>> load_model(const ModelDirectory& directory,
                            find_model_factory(directory.config().architecture));
   TRIREME_ASSIGN_OR_RETURN(const cpu::OnLoad on_load,
                            what_on_load(directory, options.quantization));
-  const bool quantizes = on_load != cpu::OnLoad::kKeep ||
-                         directory.config().quantization.method != QuantizationMethod::kNone;
-  TRIREME_ASSIGN_OR_RETURN(const Element element,
-                           compute_element(directory, options.dtype, quantizes));
+  TRIREME_ASSIGN_OR_RETURN(const Element element, compute_element(directory, options.dtype,
+                                                                  quantizes(directory, on_load)));
   TRIREME_ASSIGN_OR_RETURN(const Element kv_element,
                            kv_element_of(options.kv_cache_dtype, element));
   TRIREME_ASSIGN_OR_RETURN(const cpu::KernelTable* const kernels,

@@ -44,8 +44,9 @@ struct LoadOptions {
     const ModelDirectory& directory, const WorkerPlace& place, const LoadOptions& options,
     Collective& tensor_parallel, ThreadPool& pool, const Progress& progress);
 
-// What the weights of all ranks together will take, about: `quantization` is LoadOptions'.
-[[nodiscard]] uint64_t weight_bytes_to_load(const ModelDirectory& directory,
-                                            const std::string& quantization);
+// What the weights of all ranks together will take, about. dtype, quantization: LoadOptions'.
+[[nodiscard]] StatusOr<uint64_t> weight_bytes_to_load(const ModelDirectory& directory,
+                                                      const std::string& dtype,
+                                                      const std::string& quantization);
 
 }  // namespace trireme::worker

@@ -22,7 +22,7 @@ inline constexpr uint32_t kChunkUnits = kKvChunkTokens / Bf16Kv::kUnitColumns;
 
 inline constexpr float kLog2E = 1.44269504F;
 
-// Query rows, and what they have so far: sums = Σ 2^(score · log2 e - maximum) · V.
+// Query rows, and what they have so far: sums = Σ e^(scale · (score - maximum)) · V.
 struct TileRows {
   uint32_t count = 0;
   QueryRow rows[kTileRowsMax];
@@ -169,13 +169,13 @@ TRIREME_INLINE Vec weigh_scores(const AttentionItem& item, TileRows& tile, SpanL
     }
   }
   const float factor = is_capped ? kLog2E : item.scale * kLog2E;
-  const Vec here = reduce_rows(best, [](const Vec& a, const Vec& b) { return max(a, b); }) * factor;
+  const Vec here = reduce_rows(best, [](const Vec& a, const Vec& b) { return max(a, b); });
   const Vec before = tile.maximum;
   tile.maximum = max(here, before);
   // A row that has seen nothing yet: its weights are 2^-inf, not 2^(-inf + inf).
   const Vec largest = select(tile.maximum > splat(kMinusInfinity), tile.maximum, splat(0.0F));
-  alignas(64) float offsets[kTileRowsMax];
-  store(offsets, -largest);
+  alignas(64) float subtracted[kTileRowsMax];
+  store(subtracted, largest);
   Vec totals[kTileRowsMax];
   for (uint32_t row = 0; row < kTileRowsMax; ++row) {
     totals[row] = splat(0.0F);
@@ -183,12 +183,12 @@ TRIREME_INLINE Vec weigh_scores(const AttentionItem& item, TileRows& tile, SpanL
     const float* scores = span.scores[row];
     uint16_t* weights = span.weights[row].values;
     for (uint32_t i = lanes.begin; i < lanes.end; i += kLanes) {
-      const Vec weight = coarse_exp2(load(scores + i) * factor + offsets[row]);
+      const Vec weight = coarse_exp2((load(scores + i) - subtracted[row]) * factor);
       totals[row] += weight;
       put_values(weights + i, weight);
     }
   }
-  const Vec kept = coarse_exp2(before - largest);
+  const Vec kept = coarse_exp2((before - largest) * factor);
   const Vec total = reduce_rows(totals, [](const Vec& a, const Vec& b) { return a + b; });
   tile.total = tile.total * kept + total;
   return kept;

@@ -421,6 +421,41 @@ TEST_P(Kernels, attention_of_a_token_is_not_touched_by_what_it_does_not_see) {
   }
 }
 
+TEST_P(Kernels, attention_of_large_scores_is_the_mean_of_equals) {
+  constexpr uint32_t token_count = 20;
+  constexpr uint32_t size = 64;
+  const std::vector<int32_t> blocks = {0, 1};
+  std::vector<int32_t> positions(token_count);
+  std::iota(positions.begin(), positions.end(), 0);
+  for (const float magnitude : {1e3F, 3e4F, 1e6F, -3e4F}) {
+    SCOPED_TRACE(magnitude);
+    std::vector<float> q(std::size_t{token_count} * size, magnitude);
+    std::vector<float> k(q.size(), magnitude);
+    std::vector<float> v(q.size());
+    for (uint32_t token = 0; token < token_count; ++token) {
+      std::fill_n(v.begin() + std::ptrdiff_t{token} * size, size, static_cast<float>(token + 1));
+    }
+    std::vector<float> out(q.size());
+    ASSERT_TRUE(device_
+                    .allocate_kv({.element = GetParam().element,
+                                  .layer_count = 1,
+                                  .kv_head_count = 1,
+                                  .head_size = size},
+                                 2)
+                    .ok());
+    const ForwardRow row{.token_count = token_count, .blocks = blocks};
+    const ForwardBatch batch{
+        .tokens = positions, .positions = positions, .rows = std::span(&row, 1)};
+    device_.begin_step(batch, {});
+    device_.append_kv(0, view_of(k, token_count), view_of(v, token_count));
+    device_.attention(
+        0, {.query_head_count = 1, .kv_head_count = 1, .head_size = size, .scale = 0.125F},
+        view_of(q, token_count), view_of(out, token_count));
+    ASSERT_TRUE(device_.end_step().ok());
+    EXPECT_NEAR(out.back(), 10.5F, 1e-4F);
+  }
+}
+
 TEST_P(Kernels, attention_of_a_token_has_the_same_bits_in_any_chunk_of_its_prompt) {
   constexpr uint32_t token_count = kAttentionSpanTokens + 45;
   constexpr uint32_t block_tokens = 16;
