@@ -211,7 +211,8 @@ std::vector<std::byte> stored_as(Element element, const std::vector<float>& valu
 std::vector<uint32_t> embedded_bits(CpuDevice& device, const EmbeddingWeight& table,
                                     uint32_t columns, const std::vector<int32_t>& tokens) {
   std::vector<float> out(columns * tokens.size(), 7.0F);
-  device.begin_step({.tokens = tokens}, {});
+  const ForwardBatch batch{.tokens = tokens};  // The device looks at it until the step ends.
+  device.begin_step(batch, {});
   device.embed(table, view_of(out, static_cast<uint32_t>(tokens.size())));
   EXPECT_TRUE(device.end_step().ok());
   std::vector<uint32_t> bits;
