@@ -109,7 +109,6 @@ class ScoreTiles {
 // 2^x for x <= 0 within 4e-6 of it, a thousandth of what rounding to bf16 loses; 1 of 0, and 0 of
 // -127 and below. NaN stays NaN.
 TRIREME_INLINE Vec coarse_exp2(const Vec& x) {
-  constexpr float kRoundingMagic = 12582912.0F;  // 1.5 · 2^23: adding it rounds to an integer.
   const Vec bounded = max(splat(-127.0F), x);
   const Vec shifted = bounded + kRoundingMagic;
   const Vec rest = bounded - (shifted - kRoundingMagic);

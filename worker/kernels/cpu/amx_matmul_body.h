@@ -169,7 +169,6 @@ inline constexpr uint32_t kUnitsAhead = 1024;
 class SumsInTiles {
  public:
   explicit SumsInTiles(TileScope& scope) : scope_(scope) {}
-  ~SumsInTiles() { store(); }
   SumsInTiles(const SumsInTiles&) = delete;
   SumsInTiles& operator=(const SumsInTiles&) = delete;
 

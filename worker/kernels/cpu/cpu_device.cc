@@ -14,17 +14,12 @@ namespace {
 constexpr double kPieceNanoseconds = 8000;
 constexpr uint32_t kPiecesPerThread = 16;
 // Of one core, roughly; they only decide how the work is cut.
-constexpr double kElementsPerNanosecond = 4;
 constexpr double kKvElementsPerNanosecond = 8;
 // Tokens of one sequence whose attention is one piece of work.
 constexpr uint32_t kRunTokensMax = 16;
 
 const FloatVector& vector_of(const VectorWeight& weight) {
   return static_cast<const FloatVector&>(weight);
-}
-
-float* row_of(const View& view, uint32_t row) {
-  return view.data + static_cast<std::size_t>(row) * view.row_stride;
 }
 
 }  // namespace

@@ -22,6 +22,13 @@
 
 namespace trireme::worker::cpu {
 
+// Of what is done to rows, by one core, roughly; it only decides how the work is cut.
+inline constexpr double kElementsPerNanosecond = 4;
+
+[[nodiscard]] inline float* row_of(const View& view, uint32_t row) {
+  return view.data + static_cast<std::size_t>(row) * view.row_stride;
+}
+
 class CpuDevice final : public Device {
  public:
   static constexpr uint32_t kScratchSlots = 16;

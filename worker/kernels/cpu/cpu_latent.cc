@@ -7,12 +7,7 @@
 namespace trireme::worker::cpu {
 namespace {
 
-constexpr double kElementsPerNanosecond = 4;
 constexpr double kLatentElementsPerNanosecond = 20;  // Of a position of a head.
-
-float* row_of(const View& view, uint32_t row) {
-  return view.data + static_cast<std::size_t>(row) * view.row_stride;
-}
 
 }  // namespace
 

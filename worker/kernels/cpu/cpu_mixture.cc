@@ -12,13 +12,8 @@ namespace {
 
 // Of one core, roughly; they only decide how the work is cut.
 constexpr double kScoreNanoseconds = 10;  // Of one expert of one token.
-constexpr double kElementsPerNanosecond = 4;
 // Beside a sum of scores it is nothing, but a sum of zeros divides.
 constexpr float kLeastTotal = 1e-20F;
-
-float* row_of(const View& view, uint32_t row) {
-  return view.data + static_cast<std::size_t>(row) * view.row_stride;
-}
 
 float sigmoid(float x) { return 1.0F / (1.0F + std::exp(-x)); }
 

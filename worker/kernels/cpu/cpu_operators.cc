@@ -11,10 +11,6 @@ namespace {
 constexpr uint32_t kPieceElements = 1U << 14;
 constexpr std::size_t kLogitsPiece = kPieceElements;
 
-float* row_of(const View& view, uint32_t row) {
-  return view.data + static_cast<std::size_t>(row) * view.row_stride;
-}
-
 const float* values_of(const VectorWeight& weight) {
   return static_cast<const FloatVector&>(weight).data();
 }

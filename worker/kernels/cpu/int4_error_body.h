@@ -9,7 +9,6 @@ namespace {
 // The sum of (value - code · scale)² over `count` values, a multiple of 16, where code is the whole
 // number in [-8, 7] nearest to value / scale.
 float int4_error(const float* values, uint32_t count, float scale) {
-  constexpr float kRoundingMagic = 12582912.0F;  // 1.5 · 2^23: adding it rounds to an integer.
   const Vec inverse = splat(1.0F / scale);
   Vec errors = {};
   for (uint32_t i = 0; i < count; i += kLanes) {

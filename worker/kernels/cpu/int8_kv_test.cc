@@ -95,15 +95,7 @@ class Int8Kv : public testing::TestWithParam<const KernelTable*> {
   CpuDevice device_{Element::kBfloat16, pool_, solo_, *GetParam()};
 };
 
-std::vector<const KernelTable*> tables() {
-  std::vector<const KernelTable*> out;
-  for (const KernelTable* table : all_kernels()) {
-    if (cpu_runs(*table)) out.push_back(table);
-  }
-  return out;
-}
-
-INSTANTIATE_TEST_SUITE_P(All, Int8Kv, testing::ValuesIn(tables()),
+INSTANTIATE_TEST_SUITE_P(All, Int8Kv, testing::ValuesIn(runnable_kernels()),
                          [](const auto& test) { return std::string(test.param->name); });
 
 // [token_count][head_size] of one K/V head.

@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include <array>
-#include <ranges>
+#include <span>
 
 namespace trireme::worker::cpu {
 
@@ -30,8 +30,6 @@ bool has_amx() {
          __builtin_cpu_supports("amx-int8") && kernel_grants_tiles();
 }
 
-}  // namespace
-
 bool cpu_runs(const KernelTable& table) {
   if (&table == &amx_kernels()) return has_avx512() && has_amx();
   if (&table == &avx512_kernels()) return has_avx512();
@@ -48,12 +46,17 @@ std::span<const KernelTable* const> all_kernels() {
   return tables;
 }
 
-const KernelTable& best_kernels() {
-  for (const KernelTable* table : all_kernels() | std::views::reverse) {
-    if (cpu_runs(*table)) return *table;
+}  // namespace
+
+std::vector<const KernelTable*> runnable_kernels() {
+  std::vector<const KernelTable*> runnable;
+  for (const KernelTable* table : all_kernels()) {
+    if (cpu_runs(*table)) runnable.push_back(table);
   }
-  return plain_kernels();
+  return runnable;
 }
+
+const KernelTable& best_kernels() { return *runnable_kernels().back(); }
 
 StatusOr<const KernelTable*> find_kernels(std::string_view name) {
   if (name == "auto") return &best_kernels();

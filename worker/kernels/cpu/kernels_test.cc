@@ -80,8 +80,7 @@ class Kernels : public testing::TestWithParam<Case> {
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
-  for (const KernelTable* table : all_kernels()) {
-    if (!cpu_runs(*table)) continue;
+  for (const KernelTable* table : runnable_kernels()) {
     for (Element element : {Element::kFloat32, Element::kBfloat16}) {
       cases.push_back({table, element});
     }

@@ -127,7 +127,6 @@ TRIREME_INLINE Int8Scale int8_scale(const float* x, uint32_t count) {
 
 // To nearest, ties to even.
 TRIREME_INLINE int8_t to_int8(float x) {
-  constexpr float kRoundingMagic = 12582912.0F;  // 1.5 · 2^23: adding it rounds to an integer.
   return static_cast<int8_t>(__builtin_bit_cast(uint32_t, x + kRoundingMagic) & 0xffU);
 }
 

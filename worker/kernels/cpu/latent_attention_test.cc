@@ -106,17 +106,9 @@ class LatentAttention : public testing::TestWithParam<Case> {
   const std::vector<float> rows_ = random_values(std::size_t{kTokens} * kKeySize, 3);
 };
 
-std::vector<const KernelTable*> tables() {
-  std::vector<const KernelTable*> runnable;
-  for (const KernelTable* table : all_kernels()) {
-    if (cpu_runs(*table)) runnable.push_back(table);
-  }
-  return runnable;
-}
-
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const KernelTable* table : tables()) {
+  for (const KernelTable* table : runnable_kernels()) {
     for (const Element element : {Element::kFloat32, Element::kBfloat16, Element::kInt8}) {
       all.push_back({table, element});
     }
@@ -195,7 +187,7 @@ TEST_P(LatentAttention, sizes_that_fit_no_vector_are_refused_with_both) {
 
 class ByHead : public testing::TestWithParam<std::tuple<const KernelTable*, Element>> {};
 INSTANTIATE_TEST_SUITE_P(All, ByHead,
-                         testing::Combine(testing::ValuesIn(tables()),
+                         testing::Combine(testing::ValuesIn(runnable_kernels()),
                                           testing::Values(Element::kFloat32, Element::kBfloat16)),
                          [](const auto& test) {
                            const bool is_bf16 = std::get<1>(test.param) == Element::kBfloat16;

@@ -97,15 +97,7 @@ class Mixture : public testing::TestWithParam<const KernelTable*> {
   std::vector<ExpertWeights> experts_;
 };
 
-std::vector<const KernelTable*> tables() {
-  std::vector<const KernelTable*> runnable;
-  for (const KernelTable* table : all_kernels()) {
-    if (cpu_runs(*table)) runnable.push_back(table);
-  }
-  return runnable;
-}
-
-INSTANTIATE_TEST_SUITE_P(All, Mixture, testing::ValuesIn(tables()),
+INSTANTIATE_TEST_SUITE_P(All, Mixture, testing::ValuesIn(runnable_kernels()),
                          [](const auto& test) { return std::string(test.param->name); });
 
 TEST_P(Mixture, experts_are_chosen_and_weighted_as_the_reference_does) {

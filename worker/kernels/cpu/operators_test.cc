@@ -66,15 +66,7 @@ class Operators : public testing::TestWithParam<const KernelTable*> {
   CpuDevice device_{Element::kFloat32, pool_, solo_, *GetParam()};
 };
 
-std::vector<const KernelTable*> tables() {
-  std::vector<const KernelTable*> runnable;
-  for (const KernelTable* table : all_kernels()) {
-    if (cpu_runs(*table)) runnable.push_back(table);
-  }
-  return runnable;
-}
-
-INSTANTIATE_TEST_SUITE_P(All, Operators, testing::ValuesIn(tables()),
+INSTANTIATE_TEST_SUITE_P(All, Operators, testing::ValuesIn(runnable_kernels()),
                          [](const auto& test) { return std::string(test.param->name); });
 
 TEST_P(Operators, activations_are_their_formulas) {

@@ -31,7 +31,6 @@ TRIREME_INLINE uint32_t largest_magnitude(const float* x, uint32_t count) {
 
 // The nearest whole numbers, halves to even; for magnitudes below 2^22.
 TRIREME_INLINE VecInt to_nearest(const Vec& x) {
-  constexpr float kRoundingMagic = 12582912.0F;  // 1.5 · 2^23
   return bits_as<VecInt>(x + kRoundingMagic) - __builtin_bit_cast(int32_t, kRoundingMagic);
 }
 

@@ -188,8 +188,7 @@ class QuantizedKernels : public testing::TestWithParam<Case> {
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
-  for (const KernelTable* table : all_kernels()) {
-    if (!cpu_runs(*table)) continue;
+  for (const KernelTable* table : runnable_kernels()) {
     for (OnLoad form : {OnLoad::kInt8, OnLoad::kInt4}) cases.push_back({table, form});
   }
   return cases;

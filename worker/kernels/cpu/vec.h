@@ -343,9 +343,11 @@ TRIREME_INLINE float max_lanes(const Vec& value) {
   return best;
 }
 
+// 1.5 · 2^23: adding it rounds a float below 2^22 to a whole number, which then is in the low bits.
+inline constexpr float kRoundingMagic = 12582912.0F;
+
 // e^x within 2 ulp for x <= 88; below -87 it is 0, NaN stays NaN.
 TRIREME_INLINE Vec exp(const Vec& x) {
-  constexpr float kRoundingMagic = 12582912.0F;  // 1.5 · 2^23: adding it rounds to an integer.
   const Vec most = splat(88.0F);
   const Vec bounded = select(x > most, most, x);
   const Vec shifted = bounded * 1.44269504F + kRoundingMagic;
