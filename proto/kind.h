@@ -37,6 +37,7 @@ enum class MessageKind : uint16_t {
   kWorkerReady = 66,
   kKvInit = 67,
   kStopWorker = 68,
+  kJoinWave = 69,
   // Workers on several nodes: engine <-> those who start workers elsewhere.
   kGroupHello = 72,
   kGroupPlan = 73,

@@ -227,16 +227,23 @@ struct WaveReport {
   friend bool operator==(const WaveReport&, const WaveReport&) = default;
 };
 
-// Coordinator -> every engine, numbered, repeated until acked.
+// Coordinator -> every rank of the wave, numbered, repeated until acked.
 struct StartWave {
   static constexpr MessageKind kKind = MessageKind::kStartWave;
-  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kVersion = 2;
   static constexpr uint8_t kCompat = 1;
 
   WaveId wave;
   uint64_t sequence = 0;
+  Epoch epoch;                  // Of the view that it was made from. Since version 2.
+  std::vector<uint32_t> ranks;  // Who steps together, ascending. Since version 2.
+  // Waves before this one have lost a rank and never end: to be left at once, in the middle of a
+  // step. A later one is left where all ranks agree to. Since version 2.
+  WaveId abandon_below;
 
-  static auto fields(auto& m) { return std::tie(m.wave, m.sequence); }
+  static auto fields(auto& m) {
+    return std::tie(m.wave, m.sequence, m.epoch, m.ranks, m.abandon_below);
+  }
   friend bool operator==(const StartWave&, const StartWave&) = default;
 };
 

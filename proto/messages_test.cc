@@ -70,7 +70,7 @@ LoadBoard example(LoadBoard*) {
 WaveReport example(WaveReport*) {
   return {EngineId{1}, Incarnation{11}, WaveEventKind::kComplete, WaveId{5}};
 }
-StartWave example(StartWave*) { return {WaveId{5}, 6}; }
+StartWave example(StartWave*) { return {WaveId{5}, 6, Epoch{4}, {0, 2}, WaveId{3}}; }
 Ack example(Ack*) { return {6}; }
 Leave example(Leave*) { return {"drained"}; }
 RankReport example(RankReport*) {
@@ -107,11 +107,13 @@ StepResult example(StepResult*) {
           {{1, {0.5F, -2.0F}}},
           {70000},
           1,
-          {8}};
+          {8},
+          true};
 }
 WorkerReady example(WorkerReady*) { return {1, 43, 1000, 64, 1 << 20, 30, "", true}; }
 KvInit example(KvInit*) { return {100, 5000}; }
 StopWorker example(StopWorker*) { return {}; }
+JoinWave example(JoinWave*) { return {WaveId{7}, {0, 2, 3}}; }
 GroupHello example(GroupHello*) {
   return {2, 2, Incarnation{21}, "node", 42, {{"dtype", "bfloat16"}}, {{1, 2, "tcp://10.0.0.2:1"}}};
 }
@@ -137,7 +139,7 @@ using All = testing::Types<AddRequest, AbortRequests, UtilityCall, UtilityReply,
                            EngineReady, Hello, Init, Refuse, MemberReady, View, ViewChange,
                            KeepAlive, LoadReport, LoadBoard, WaveReport, StartWave, Ack, Leave,
                            RankReport, StepInput, StepResult, WorkerReady, KvInit, StopWorker,
-                           GroupHello, GroupPlan, GroupRefuse, GroupKeepAlive, GroupEnd>;
+                           JoinWave, GroupHello, GroupPlan, GroupRefuse, GroupKeepAlive, GroupEnd>;
 TYPED_TEST_SUITE(Messages, All);
 
 template <typename Message>

@@ -17,7 +17,10 @@
 
 namespace trireme::wire {
 
-enum class StepKind : uint8_t { kRun = 0, kDummy = 1 };
+// kDummy: no rows; the ranks of a wave compute their experts for each other. kAgain: nothing in it
+// but its kind and wave; the step before, which had been abandoned, once more in the wave joined
+// since.
+enum class StepKind : uint8_t { kRun = 0, kDummy = 1, kAgain = 2 };
 
 // A sequence takes a slot: newly admitted, or back after preemption. Whatever held the slot is
 // gone.
@@ -111,7 +114,7 @@ inline constexpr int32_t kBadLogits = -2;
 
 struct StepResult {
   static constexpr MessageKind kKind = MessageKind::kStepResult;
-  static constexpr uint8_t kVersion = 5;
+  static constexpr uint8_t kVersion = 6;
   static constexpr uint8_t kCompat = 1;
 
   StepId step;
@@ -132,10 +135,14 @@ struct StepResult {
   // Flat, by row_accepted: which tokens they are, where the worker's own draft model guessed them.
   // Since version 5.
   std::vector<int32_t> accepted_tokens;
+  // The wave was left while it ran: nothing came of it, and the worker keeps it until it is wanted
+  // again or another comes. Since version 6.
+  bool is_abandoned = false;
 
   static auto fields(auto& m) {
     return std::tie(m.step, m.row_token, m.logprobs, m.compute_microseconds, m.error,
-                    m.row_accepted, m.pooled, m.lost_slots, m.failed_load_count, m.accepted_tokens);
+                    m.row_accepted, m.pooled, m.lost_slots, m.failed_load_count, m.accepted_tokens,
+                    m.is_abandoned);
   }
   friend bool operator==(const StepResult&, const StepResult&) = default;
 };
@@ -175,6 +182,20 @@ struct KvInit {
 
   static auto fields(auto& m) { return std::tie(m.block_count, m.store_slot_count); }
   friend bool operator==(const KvInit&, const KvInit&) = default;
+};
+
+// Engine -> workers, before the first step of a wave: who computes which experts in it. Not
+// answered.
+struct JoinWave {
+  static constexpr MessageKind kKind = MessageKind::kJoinWave;
+  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kCompat = 1;
+
+  WaveId wave;
+  std::vector<uint32_t> ranks;  // Data-parallel ranks, ascending; the engine's own is among them.
+
+  static auto fields(auto& m) { return std::tie(m.wave, m.ranks); }
+  friend bool operator==(const JoinWave&, const JoinWave&) = default;
 };
 
 struct StopWorker {
