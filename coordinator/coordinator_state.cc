@@ -26,8 +26,7 @@ void CoordinatorState::on(Instant now, const MemberKey& from, const wire::Hello&
     return;
   }
   send(from, std::get<wire::Init>(reply));
-  if (hello.wave_seen > wave_.wave) step_wave(WaveComplete{WaveId{hello.wave_seen.value - 1}});
-  if (from.role == Role::kEngine) delivery_.on_joined(from);
+  if (hello.wave_seen > waves_.wave()) step_wave(WaveComplete{hello.wave_seen});
   if (from.role == Role::kApiServer) board_.say_again();
 }
 
@@ -59,14 +58,15 @@ void CoordinatorState::on(Instant now, const MemberKey& from, const wire::WaveRe
   const bool is_own = from == MemberKey{Role::kEngine, report.engine.value, report.incarnation};
   if (!is_own || !view_.on_heard(now, from)) {
     ++dropped_;
-  } else if (report.event == wire::WaveEventKind::kComplete) {
-    step_wave(WaveComplete{report.wave});
-  } else if (report.wave >= wave_.wave) {
-    step_wave(StaleRequest{report.wave});
-  } else {
-    // A rank that came back counts from an older wave, and its work must not wait: it learns the
-    // current wave from the start.
-    step_wave(FirstRequest{});
+    return;
+  }
+  switch (report.event) {
+    case wire::WaveEventKind::kStart:
+      return step_wave(WorkWaits{report.engine, report.wave});
+    case wire::WaveEventKind::kComplete:
+      return step_wave(WaveComplete{report.wave});
+    case wire::WaveEventKind::kRunning:
+      return step_wave(InWave{report.engine, report.wave});
   }
 }
 
@@ -78,8 +78,8 @@ void CoordinatorState::on(Instant now, const MemberKey& from, const wire::RankRe
   }
 }
 
-void CoordinatorState::on(Instant now, const MemberKey& from, const wire::Ack& ack) {
-  if (view_.on_heard(now, from)) delivery_.on_ack(from, ack.sequence);
+void CoordinatorState::on(Instant now, const MemberKey& from, const wire::Ack&) {
+  (void)view_.on_heard(now, from);
 }
 
 void CoordinatorState::on(Instant, const MemberKey& from, const wire::Leave& leave) {
@@ -87,14 +87,7 @@ void CoordinatorState::on(Instant, const MemberKey& from, const wire::Leave& lea
 }
 
 void CoordinatorState::step_wave(const WaveEvent& event) {
-  const WaveStep result = step(wave_, event);
-  wave_ = result.next;
-  if (!wave_.running) delivery_.complete();
-  for (const WaveAction& action : result.actions) {
-    if (const auto* start = std::get_if<StartWave>(&action)) {
-      delivery_.start(start->wave, view_.live_members(Role::kEngine));
-    }
-  }
+  if (waves_.on(event)) delivery_.start(waves_.ranks());
 }
 
 void CoordinatorState::note_dropped(uint64_t handshakes_failed, uint64_t undecodable) {
@@ -117,9 +110,20 @@ void CoordinatorState::tick(Instant now) {
     auto front_ends = view_.live_members(Role::kApiServer);
     if (!front_ends.empty()) sends_.push_back({.to = std::move(front_ends), .message = *board});
   }
-  if (auto due = delivery_.due(now); !due.empty()) {
-    sends_.push_back({.to = std::move(due), .message = delivery_.message()});
-  }
+  deliver_waves(now);
+}
+
+void CoordinatorState::deliver_waves(Instant now) {
+  const std::vector<EngineId> due = delivery_.due(now, waves_.outside());
+  if (due.empty()) return;
+  Send send{.message = wire::StartWave{.wave = waves_.wave(),
+                                       .sequence = waves_.wave().value,
+                                       .epoch = view_.published().epoch,
+                                       .abandon_below = waves_.abandon_below()}};
+  auto& start = std::get<wire::StartWave>(send.message);
+  for (const EngineId rank : waves_.ranks()) start.ranks.push_back(rank.value);
+  for (const EngineId rank : due) send.to.push_back(ready_ranks_.at(rank));
+  sends_.push_back(std::move(send));
 }
 
 Instant CoordinatorState::wakeup() const {
@@ -130,11 +134,33 @@ void CoordinatorState::follow_engines() {
   const std::vector<MemberKey> live = view_.live_members(Role::kEngine);
   std::set<MemberKey> now_live(live.begin(), live.end());
   for (const MemberKey& engine : engines_) {
-    if (now_live.contains(engine)) continue;
-    delivery_.on_left(engine);
-    board_.forget(EngineId{engine.index});
+    if (!now_live.contains(engine)) board_.forget(EngineId{engine.index});
   }
   engines_ = std::move(now_live);
+  follow_ready_ranks();
+}
+
+// The first view is published when all who live have had the time to say Hello.
+void CoordinatorState::follow_ready_ranks() {
+  std::map<EngineId, MemberKey> ready;
+  for (const wire::Member& member : view_.published().members) {
+    const bool is_up = member.state == wire::MemberState::kReady ||
+                       member.state == wire::MemberState::kDraining;
+    if (member.role != Role::kEngine || !is_up) continue;
+    ready[EngineId{member.index}] = {member.role, member.index, member.incarnation};
+  }
+  const std::map<EngineId, MemberKey> before = std::exchange(ready_ranks_, ready);
+  const auto is_in = [](const auto& map, const auto& entry) {
+    const auto found = map.find(entry.first);
+    return found != map.end() && found->second == entry.second;
+  };
+  for (const auto& entry : before) {
+    if (!is_in(ready, entry)) step_wave(RankLost{entry.first});
+  }
+  for (const auto& entry : ready) {
+    if (!is_in(before, entry)) step_wave(RankReady{entry.first});
+  }
+  step_wave(Settled{.has_predecessor = view_.published().epoch > Epoch{1}});
 }
 
 void CoordinatorState::send(const MemberKey& to, const Outgoing& message) {

@@ -4,7 +4,7 @@
 //
 //   Hello        → Init or Refuse            LoadReport → LoadBoard to the api-servers
 //   KeepAlive    → Ack, the View if it lags, Refuse{not final} if it must say Hello
-//   WaveReport   → StartWave to every engine, repeated until acked
+//   WaveReport   → StartWave to every rank of a wave, repeated until it says that it is in
 //   any change   → ViewChange to every live member (the first: View)
 //
 // What comes from somebody who is not in the view, or names another sender than the one it came
@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <set>
 #include <variant>
 #include <vector>
@@ -46,7 +47,7 @@ class CoordinatorState {
   [[nodiscard]] std::vector<Send> take_sends();
 
   [[nodiscard]] const ViewState& view() const { return view_; }
-  [[nodiscard]] const WaveState& wave() const { return wave_; }
+  [[nodiscard]] const WaveState& waves() const { return waves_; }
   [[nodiscard]] uint64_t dropped() const { return dropped_; }
 
  private:
@@ -61,13 +62,16 @@ class CoordinatorState {
 
   void step_wave(const WaveEvent& event);
   void follow_engines();
+  void follow_ready_ranks();
+  void deliver_waves(Instant now);
   void send(const wire::MemberKey& to, const Outgoing& message);
 
   ViewState view_;
   LoadBoard board_;
-  WaveState wave_;
+  WaveState waves_;
   WaveDelivery delivery_;
   std::set<wire::MemberKey> engines_;  // As of the last view.
+  std::map<EngineId, wire::MemberKey> ready_ranks_;  // Likewise, those that can be in waves.
   std::vector<Send> sends_;
   uint64_t handshakes_failed_ = 0;
   uint64_t undecodable_ = 0;

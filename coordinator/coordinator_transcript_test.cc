@@ -3,8 +3,8 @@
 //
 //   hello <role> <index> life=<n> [epoch=] [wave=] [node=] [launch=] [dtype=]     ready | leave ...
 //   alive <role> <index> life=<n> [epoch=] [state=starting|ready|draining]
-//   load engine <i> life=<n> sequence= waiting=     wave engine <i> life=<n> start=|complete=
-//   ack engine <i> life=<n> sequence=               died agent <i> life=<n> rank= of= restarts=
+//   load engine <i> life=<n> sequence= waiting=     wave engine <i> life=<n> start=|complete=|in=
+//   died agent <i> life=<n> rank= of= restarts=
 //   wait ms=<n>
 #include <gtest/gtest.h>
 
@@ -67,7 +67,12 @@ std::string text_of(const wire::LoadBoard& board) {
   return text;
 }
 std::string text_of(const wire::StartWave& start) {
-  return absl::StrFormat("start_wave %u sequence=%u", start.wave.value, start.sequence);
+  std::string text = absl::StrFormat("start_wave %u of ranks", start.wave.value);
+  for (const uint32_t rank : start.ranks) text += absl::StrFormat(" %u", rank);
+  if (start.abandon_below > WaveId{}) {
+    text += absl::StrFormat(", abandon below %u", start.abandon_below.value);
+  }
+  return text;
 }
 std::string text_of(const wire::Ack&) { return "ack"; }
 
@@ -114,7 +119,6 @@ class Transcript {
   Incoming message(const std::string& verb, const wire::MemberKey& from) const {
     if (verb == "ready") return wire::MemberReady{.block_count = 100};
     if (verb == "leave") return wire::Leave{.reason = text("reason", "stopped")};
-    if (verb == "ack") return wire::Ack{.sequence = number("sequence")};
     if (verb == "alive") {
       const std::string state = text("state", "ready");
       return wire::KeepAlive{.incarnation = from.incarnation,
@@ -131,12 +135,15 @@ class Transcript {
       return report;
     }
     if (verb == "wave") {
-      const bool is_start = arguments_.contains("start");
-      return wire::WaveReport{
-          .engine = EngineId{from.index},
-          .incarnation = from.incarnation,
-          .event = is_start ? wire::WaveEventKind::kStart : wire::WaveEventKind::kComplete,
-          .wave = WaveId{number(is_start ? "start" : "complete")}};
+      const std::string what = arguments_.contains("start") ? "start"
+                               : arguments_.contains("in")  ? "in"
+                                                            : "complete";
+      return wire::WaveReport{.engine = EngineId{from.index},
+                              .incarnation = from.incarnation,
+                              .event = what == "start" ? wire::WaveEventKind::kStart
+                                       : what == "in"  ? wire::WaveEventKind::kRunning
+                                                       : wire::WaveEventKind::kComplete,
+                              .wave = WaveId{number(what)}};
     }
     if (verb == "died") {
       return wire::RankReport{.engine = EngineId{static_cast<uint32_t>(number("rank"))},

@@ -2,46 +2,27 @@
 
 #include <algorithm>
 
-#include "common/check.h"
-
 namespace trireme::coordinator {
 
-void WaveDelivery::start(WaveId wave, const std::vector<wire::MemberKey>& engines) {
-  TRIREME_CHECK(message_.sequence == 0 || wave >= message_.wave, "waves only grow");
-  message_ = {.wave = wave, .sequence = message_.sequence + 1};
-  is_running_ = true;
+void WaveDelivery::start(const std::set<EngineId>& ranks) {
   send_at_.clear();
-  for (const wire::MemberKey& engine : engines) send_at_[engine] = Instant::min();
+  for (const EngineId rank : ranks) send_at_[rank] = Instant::min();
 }
 
-void WaveDelivery::complete() {
-  is_running_ = false;
-  send_at_.clear();
-}
-
-void WaveDelivery::on_joined(const wire::MemberKey& engine) {
-  if (is_running_) send_at_.try_emplace(engine, Instant::min());
-}
-
-void WaveDelivery::on_left(const wire::MemberKey& engine) { send_at_.erase(engine); }
-
-void WaveDelivery::on_ack(const wire::MemberKey& engine, uint64_t sequence) {
-  if (sequence == message_.sequence) send_at_.erase(engine);
-}
-
-std::vector<wire::MemberKey> WaveDelivery::due(Instant now) {
-  std::vector<wire::MemberKey> engines;
-  for (auto& [engine, at] : send_at_) {
+std::vector<EngineId> WaveDelivery::due(Instant now, const std::set<EngineId>& outside) {
+  std::vector<EngineId> ranks;
+  std::erase_if(send_at_, [&](const auto& entry) { return !outside.contains(entry.first); });
+  for (auto& [rank, at] : send_at_) {
     if (at > now) continue;
-    engines.push_back(engine);
+    ranks.push_back(rank);
     at = now + kRepeat;
   }
-  return engines;
+  return ranks;
 }
 
 Instant WaveDelivery::wakeup() const {
   Instant first = Instant::max();
-  for (const auto& [engine, at] : send_at_) first = std::min(first, at);
+  for (const auto& [rank, at] : send_at_) first = std::min(first, at);
   return first;
 }
 

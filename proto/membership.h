@@ -209,13 +209,17 @@ struct LoadBoard {
   friend bool operator==(const LoadBoard&, const LoadBoard&) = default;
 };
 
-enum class WaveEventKind : uint8_t { kStart = 1, kComplete = 2 };
+enum class WaveEventKind : uint8_t {
+  kStart = 1,     // It sleeps and has work; `wave`: the last one it was in.
+  kComplete = 2,  // The ranks of this wave have agreed that it is over.
+  kRunning = 3,   // It is in this wave. Since version 2.
+};
 
-// Engine -> coordinator: a paused group got work (kStart), or every rank has left the wave
-// (kComplete).
+// Engine -> coordinator: where a rank stands. Said when it changes, in answer to each StartWave,
+// and with each KeepAlive unless it sleeps.
 struct WaveReport {
   static constexpr MessageKind kKind = MessageKind::kWaveReport;
-  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kVersion = 2;
   static constexpr uint8_t kCompat = 1;
 
   EngineId engine;
@@ -227,14 +231,14 @@ struct WaveReport {
   friend bool operator==(const WaveReport&, const WaveReport&) = default;
 };
 
-// Coordinator -> every rank of the wave, numbered, repeated until acked.
+// Coordinator -> every rank of the wave, repeated until it says that it is in.
 struct StartWave {
   static constexpr MessageKind kKind = MessageKind::kStartWave;
   static constexpr uint8_t kVersion = 2;
   static constexpr uint8_t kCompat = 1;
 
   WaveId wave;
-  uint64_t sequence = 0;
+  uint64_t sequence = 0;        // The wave's number.
   Epoch epoch;                  // Of the view that it was made from. Since version 2.
   std::vector<uint32_t> ranks;  // Who steps together, ascending. Since version 2.
   // Waves before this one have lost a rank and never end: to be left at once, in the middle of a

@@ -68,9 +68,9 @@ LoadBoard example(LoadBoard*) {
   return {Epoch{4}, {example(static_cast<LoadReport*>(nullptr))}, {1, 2, 3}};
 }
 WaveReport example(WaveReport*) {
-  return {EngineId{1}, Incarnation{11}, WaveEventKind::kComplete, WaveId{5}};
+  return {EngineId{1}, Incarnation{11}, WaveEventKind::kRunning, WaveId{5}};
 }
-StartWave example(StartWave*) { return {WaveId{5}, 6, Epoch{4}, {0, 2}, WaveId{3}}; }
+StartWave example(StartWave*) { return {WaveId{5}, 5, Epoch{4}, {0, 2}, WaveId{3}}; }
 Ack example(Ack*) { return {6}; }
 Leave example(Leave*) { return {"drained"}; }
 RankReport example(RankReport*) {

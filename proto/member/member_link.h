@@ -76,9 +76,7 @@ class MemberLink {
   // Finishes what it has, takes nothing new: front ends stop sending here.
   void set_draining();
   void report_load(const wire::EngineStats& stats);
-  // Every rank reports the end of a wave (rank 0's alone would do for the coordinator): the link
-  // tells a new coordinator about a wave that still runs.
-  void report_wave(wire::WaveEventKind event, WaveId wave);
+  void set_wave(wire::WaveEventKind standing, WaveId wave);
   void report_rank(wire::RankReport report);
   // Says goodbye and flushes; the link says nothing afterwards.
   void leave(std::string reason);

@@ -27,7 +27,6 @@ void MemberState::on(Instant now, const wire::Init& init) {
   const bool is_new = init.coordinator != coordinator_;
   const bool was_joined = phase_ == Phase::kJoined;
   if (was_joined && !is_new) return;  // The answer to a Hello said twice.
-  if (is_new) wave_sequence_ = 0;
   phase_ = Phase::kJoined;
   coordinator_ = init.coordinator;
   if (init.lease_milliseconds > 0) lease_ = std::chrono::milliseconds(init.lease_milliseconds);
@@ -38,7 +37,6 @@ void MemberState::on(Instant now, const wire::Init& init) {
   if (load_) is_load_new_ = true;
   say_load(now);
   for (const auto& [engine, report] : rank_reports_) outgoing_.push_back(report);
-  if (is_wave_running_) report_wave(WaveEventKind::kStart, wave_);
 }
 
 void MemberState::on(Instant now, const wire::Refuse& refuse) {
@@ -76,14 +74,9 @@ void MemberState::on(Instant now, const wire::ViewChange& change) {
 void MemberState::on(Instant, const wire::LoadBoard& board) { put_newest(board); }
 
 void MemberState::on(Instant, const wire::StartWave& start) {
-  outgoing_.push_back(wire::Ack{.sequence = start.sequence});
-  if (start.sequence <= wave_sequence_) return;
-  wave_sequence_ = start.sequence;
-  if (start.wave >= wave_) {
-    wave_ = start.wave;
-    is_wave_running_ = true;
-    is_start_unconfirmed_ = false;
-  }
+  if (start.wave <= wave_) return say_wave();
+  if (start.wave <= wave_passed_on_) return;
+  wave_passed_on_ = start.wave;
   put(start);
 }
 
@@ -115,7 +108,7 @@ void MemberState::join_again(Instant now) {
 
 void MemberState::say_hello(Instant now) {
   self_.epoch_seen = view_.epoch;
-  self_.wave_seen = wave_;
+  self_.wave_seen = std::max(wave_, wave_passed_on_);
   outgoing_.push_back(self_);
   hello_at_ = now + kHelloInterval;
   is_alive_ = false;
@@ -127,7 +120,7 @@ void MemberState::say_keep_alive(Instant now) {
                                   : wire::MemberState::kStarting;
   outgoing_.push_back(
       wire::KeepAlive{.incarnation = self_.incarnation, .state = state, .epoch_seen = view_.epoch});
-  if (is_start_unconfirmed_) report_wave(WaveEventKind::kStart, wave_);
+  if (standing_ != WaveEventKind::kComplete) say_wave();
   keep_alive_at_ = now + lease_ / 4;
   is_alive_ = false;
 }
@@ -160,19 +153,18 @@ void MemberState::report_load(const wire::EngineStats& stats) {
   is_load_new_ = true;
 }
 
-void MemberState::report_wave(WaveEventKind event, WaveId wave) {
-  const bool is_start = event == WaveEventKind::kStart;
-  const WaveId after = is_start ? wave : wave.next();
-  if (after >= wave_) {
-    wave_ = after;
-    is_wave_running_ = is_start;
-    is_start_unconfirmed_ = is_start;
-  }
-  if (!is_joined()) return;  // Said with the next Init, if it still holds.
+void MemberState::set_wave(WaveEventKind standing, WaveId wave) {
+  if (standing == standing_ && wave == wave_) return;
+  standing_ = standing;
+  wave_ = wave;
+  if (is_joined()) say_wave();  // Else with the next Init.
+}
+
+void MemberState::say_wave() {
   outgoing_.push_back(wire::WaveReport{.engine = EngineId{self_.index},
                                        .incarnation = self_.incarnation,
-                                       .event = event,
-                                       .wave = wave});
+                                       .event = standing_,
+                                       .wave = wave_});
 }
 
 void MemberState::report_rank(wire::RankReport report) {

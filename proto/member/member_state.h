@@ -9,11 +9,10 @@
 // a lease. Both only while the owner is alive (tick's `is_alive`): a frozen owner goes silent.
 //
 // Views: only an epoch above every one seen is passed on, so the owner never goes back in time. A
-// change of another view than the one held is not used: the next KeepAlive brings the whole. A
-// StartWave is acked always and passed on once. A wave's start is reported with every KeepAlive
-// until its StartWave comes, and after each Init until the wave is over: an older coordinator may
-// have died before all ranks had heard. So every rank reports the end of a wave, or it would wake
-// the others.
+// change of another view than the one held is not used: the next KeepAlive brings the whole.
+// Waves: what the owner has said last of where it stands is told when it changes, with each
+// KeepAlive unless it sleeps, after each Init, and in answer to each StartWave of a wave that it is
+// in or past: so the coordinator need not count messages. A StartWave is passed on once.
 //
 // Threads: one owner. Bounds: one view and one board waiting (the newest), the other events by
 // kEventsMax (beyond it the oldest goes), one RankReport per rank. Time never goes back.
@@ -56,7 +55,8 @@ class MemberState {
   void set_ready(wire::MemberReady ready);
   void set_draining();
   void report_load(const wire::EngineStats& stats);
-  void report_wave(wire::WaveEventKind event, WaveId wave);
+  // Where the owner stands: kStart and kComplete with the last wave that it was in.
+  void set_wave(wire::WaveEventKind standing, WaveId wave);
   void report_rank(wire::RankReport report);
   void leave(std::string reason);
 
@@ -81,6 +81,7 @@ class MemberState {
   void say_hello(Instant now);
   void say_keep_alive(Instant now);
   void say_load(Instant now);
+  void say_wave();
   template <typename Replaceable>
   void put_newest(const Replaceable& event);
   void put(Event event);
@@ -100,10 +101,9 @@ class MemberState {
   bool is_draining_ = false;
   std::optional<wire::LoadReport> load_;
   bool is_load_new_ = false;
+  wire::WaveEventKind standing_ = wire::WaveEventKind::kComplete;
   WaveId wave_;
-  bool is_wave_running_ = false;
-  bool is_start_unconfirmed_ = false;
-  uint64_t wave_sequence_ = 0;  // Of this coordinator.
+  WaveId wave_passed_on_;
   std::map<EngineId, wire::RankReport> rank_reports_;
 
   std::vector<Outgoing> outgoing_;

@@ -21,7 +21,7 @@
 
 #include "coordinator/coordinator_state.h"
 #include "proto/member/member_state.h"
-#include "tests/sim/world.h"
+#include "cli/simulate/world.h"
 
 namespace trireme {
 namespace {

@@ -1,0 +1,439 @@
+#include "cli/simulate/lockstep_cluster.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+
+#include "cli/simulate/lockstep_rank.h"
+#include "cli/simulate/world.h"
+#include "common/status.h"
+#include "coordinator/coordinator_state.h"
+
+namespace trireme::sim {
+namespace {
+
+using engine::Lockstep;
+using engine::PauseMode;
+using engine::StepOrder;
+using std::chrono::milliseconds;
+using wire::MemberKey;
+
+constexpr Duration kLease = milliseconds(1000);
+constexpr uint32_t kTick = 25;  // Milliseconds between two turns of a process's loop.
+constexpr uint32_t kSayAgain = 200;
+constexpr uint32_t kFaultsEnd = 8'000;
+constexpr uint32_t kSettle = 12'000;
+constexpr uint32_t kQuiet = 1'000;  // At the end of it nothing may happen any more.
+constexpr uint32_t kCoordinator = 1'000'000;  // A link end; processes are 0, 1, 2, ...
+
+class Cluster {
+ public:
+  explicit Cluster(const LockstepOptions& options) : options_(options), world_(options.seed) {
+    for (uint32_t i = 0; i < options.rank_count; ++i) start_after(world_.random(500), i);
+    world_.after(world_.random(800), [this] { start_coordinator(); });
+  }
+
+  LockstepOutcome run() {
+    for (uint32_t time = 500; time < kFaultsEnd; time += 1 + world_.random(400)) {
+      world_.after(time, [this] { load(); });
+    }
+    for (uint32_t time = 800; options_.has_faults && time < kFaultsEnd;
+         time += 1 + world_.random(1'500)) {
+      world_.after(time, [this] { inject_fault(); });
+    }
+    run_until(kFaultsEnd);
+    heal();
+    run_until(kFaultsEnd + kSettle);
+    const WaveId wave = coordinator_->waves().wave();
+    check_at_rest();
+    run_until(kFaultsEnd + kSettle + kQuiet);
+    if (coordinator_->waves().wave() != wave) fail("waves start, and there is no work");
+    outcome_.waves = coordinator_->waves().wave().value;
+    return std::move(outcome_);
+  }
+
+ private:
+  // --- The world. ---
+  void run_until(uint32_t time) {
+    if (outcome_.failure.empty()) (void)world_.run_until_quiet(time);
+  }
+  [[nodiscard]] Instant now(int64_t skew = 0) const {
+    return Instant(milliseconds(1'000'000 + static_cast<int64_t>(world_.now()) + skew));
+  }
+  template <typename... Arguments>
+  void tell(const absl::FormatSpec<Arguments...>& format, const Arguments&... arguments) {
+    if (!options_.keeps_history) return;
+    outcome_.history.push_back(absl::StrFormat("%6u ms  ", world_.now()) +
+                               absl::StrFormat(format, arguments...));
+  }
+  void fail(const std::string& what) {
+    if (outcome_.failure.empty()) {
+      outcome_.failure = absl::StrFormat("%s (at %u ms)", what, world_.now());
+    }
+    tell("FAILURE: %s", what);
+  }
+  [[nodiscard]] std::string name(const LockstepRank& rank) const {
+    return absl::StrFormat("rank %u#%u", rank.rank(), rank.key.incarnation.value);
+  }
+
+  // --- Processes. ---
+  void start_after(uint32_t delay, uint32_t rank) {
+    world_.after(delay, [this, rank] {
+      if (find(rank) == nullptr) start(rank);
+    });
+  }
+  [[nodiscard]] LockstepRank* find(uint32_t rank) const {
+    for (const auto& process : ranks_) {
+      if (process->is_alive && process->rank() == rank) return process.get();
+    }
+    return nullptr;
+  }
+  void start(uint32_t rank) {
+    wire::Hello hello{
+        .role = wire::Role::kEngine, .index = rank, .incarnation = Incarnation{++lives_}};
+    ranks_.push_back(
+        std::make_unique<LockstepRank>(std::move(hello), kLease, now(), options_.rank_count));
+    LockstepRank& process = *ranks_.back();
+    if (options_.has_faults) process.clock_skew = world_.random(100'000);
+    const auto id = static_cast<uint32_t>(ranks_.size() - 1);
+    tell("%s starts", name(process));
+    world_.after(world_.random(1'000),
+                 [this, id] { ranks_[id]->member.set_ready({.block_count = 1}); });
+    turn(id);
+  }
+
+  void turn(uint32_t id) {
+    LockstepRank& rank = *ranks_[id];
+    if (!rank.is_alive) return;
+    if (!rank.is_frozen) {
+      if (world_.now() % kSayAgain < kTick) say_again(id);
+      run_turn(id);
+    }
+    world_.after(kTick, [this, id] { turn(id); });
+  }
+
+  void run_turn(uint32_t id) {
+    LockstepRank& rank = *ranks_[id];
+    for (const auto& message : std::exchange(rank.inbox, {})) take(rank, message);
+    rank.member.tick(now(rank.clock_skew), /*is_alive=*/true);
+    for (const auto& said : std::exchange(rank.heard, {})) take(rank, said);
+    step_on(id);
+    flush(id);
+  }
+
+  // --- A rank's loop, as the product's is. ---
+  void take(LockstepRank& rank, const member::Incoming& message) {
+    rank.member.on_message(now(rank.clock_skew), message);
+    while (auto event = rank.member.next_event()) {
+      const auto* start = std::get_if<wire::StartWave>(&*event);
+      if (start == nullptr) continue;
+      tell("%s hears of wave %u", name(rank), start->wave.value);
+      rank.lockstep.on_start(*start);
+    }
+  }
+
+  void take(LockstepRank& rank, const LockstepRank::Said& said) {
+    if (const auto* record = std::get_if<engine::StepRecord>(&said.what)) {
+      rank.records.put(said.rank, *record);
+    } else {
+      rank.arrivals.insert(std::get<LockstepRank::Arrival>(said.what));
+    }
+  }
+
+  void step_on(uint32_t id) {
+    LockstepRank& rank = *ranks_[id];
+    for (bool goes_on = true; goes_on;) {
+      switch (rank.lockstep.phase()) {
+        case Lockstep::Phase::kAsleep:
+          goes_on = false;
+          break;
+        case Lockstep::Phase::kReady:
+          post(id);
+          break;
+        case Lockstep::Phase::kAgreeing:
+          goes_on = agree(id);
+          break;
+        case Lockstep::Phase::kRunning:
+          goes_on = compute(id);
+          break;
+      }
+    }
+    tell_coordinator(rank);
+  }
+
+  void tell_coordinator(LockstepRank& rank) {
+    const bool sleeps = rank.lockstep.phase() == Lockstep::Phase::kAsleep;
+    rank.member.set_wave(!sleeps              ? wire::WaveEventKind::kRunning
+                         : rank.can_compute() ? wire::WaveEventKind::kStart
+                                              : wire::WaveEventKind::kComplete,
+                         rank.lockstep.wave());
+  }
+
+  void post(uint32_t id) {
+    LockstepRank& rank = *ranks_[id];
+    const engine::StepRecord record = rank.lockstep.post(rank.can_compute());
+    tell("%s posts wave %u step %u%s%s", name(rank), record.wave.value, record.step,
+         record.has_work ? ", has work" : "",
+         record.next != WaveId{} ? absl::StrFormat(", next %u", record.next.value) : "");
+    rank.records.put(rank.rank(), record);
+    rank.own_records.push_back(record);
+    if (rank.own_records.size() > 2) rank.own_records.pop_front();
+    say(id, {rank.rank(), record});
+  }
+
+  bool agree(uint32_t id) {
+    LockstepRank& rank = *ranks_[id];
+    Lockstep& lockstep = rank.lockstep;
+    const WaveId wave = lockstep.wave();
+    const auto all = rank.records.gather(wave, lockstep.step(), lockstep.ranks());
+    if (!all) return false;
+    const StepOrder order = lockstep.on_agreed(*all);
+    if (lockstep.pause() == PauseMode::kAbort) rank.work = 0;
+    if (order != StepOrder::kRun) {
+      tell("%s %s wave %u", name(rank), order == StepOrder::kEnd ? "ends" : "goes on from",
+           wave.value);
+      return true;
+    }
+    rank.is_dummy = !rank.can_compute() && !lockstep.owes_step();
+    const LockstepRank::Arrival arrival{rank.rank(), wave, lockstep.step()};
+    rank.arrivals.insert(arrival);
+    rank.own_arrivals.push_back(arrival);
+    if (rank.own_arrivals.size() > 2) rank.own_arrivals.pop_front();
+    say(id, {rank.rank(), arrival});
+    return true;
+  }
+
+  bool compute(uint32_t id) {
+    LockstepRank& rank = *ranks_[id];
+    const Lockstep& lockstep = rank.lockstep;
+    if (lockstep.must_break()) {
+      ++rank.computation;
+      rank.is_computing = false;
+      ++outcome_.abandoned_steps;
+      tell("%s breaks off wave %u step %u", name(rank), lockstep.wave().value, lockstep.step());
+      rank.lockstep.on_step_done(/*is_abandoned=*/!rank.is_dummy);
+      return true;
+    }
+    if (rank.is_computing) return false;
+    for (const uint32_t other : lockstep.ranks()) {
+      if (!rank.arrivals.contains({other, lockstep.wave(), lockstep.step()})) return false;
+    }
+    rank.is_computing = true;
+    world_.after(world_.random(30), [this, id, computation = ++rank.computation] {
+      end_step(id, computation);
+    });
+    return false;
+  }
+
+  void end_step(uint32_t id, uint64_t computation) {
+    LockstepRank& rank = *ranks_[id];
+    if (!rank.is_alive || rank.computation != computation) return;
+    if (rank.is_frozen) {
+      world_.after(kTick, [this, id, computation] { end_step(id, computation); });
+      return;
+    }
+    rank.is_computing = false;
+    check_step(rank);
+    if (!rank.is_dummy && rank.work > 0) --rank.work;
+    rank.lockstep.on_step_done(/*is_abandoned=*/false);
+    std::erase_if(rank.arrivals, [&](const LockstepRank::Arrival& arrival) {
+      return arrival.wave < rank.lockstep.wave();
+    });
+    step_on(id);
+    flush(id);
+  }
+
+  void check_step(const LockstepRank& rank) {
+    ++outcome_.steps;
+    outcome_.dummy_steps += rank.is_dummy ? 1 : 0;
+    const auto step = std::pair(rank.lockstep.wave(), rank.lockstep.step());
+    const auto [known, is_new] = steps_.try_emplace(step, rank.lockstep.ranks());
+    if (known->second != rank.lockstep.ranks()) fail("one step of two groups");
+    const auto& ranks = rank.lockstep.ranks();
+    if (std::find(ranks.begin(), ranks.end(), rank.rank()) == ranks.end()) {
+      fail("a rank runs a step of others");
+    }
+    tell("%s ends wave %u step %u%s", name(rank), step.first.value, step.second,
+         rank.is_dummy ? " (dummy)" : "");
+  }
+
+  // --- Links. ---
+  void say(uint32_t id, const LockstepRank::Said& said) {
+    for (uint32_t to = 0; to < ranks_.size(); ++to) {
+      if (to == id || !ranks_[to]->is_alive || is_cut(id, to)) continue;
+      world_.send(id, to, [this, id, to, said] {
+        if (!ranks_[to]->is_alive || is_cut(id, to)) return;
+        ranks_[to]->heard.push_back(said);
+        if (!ranks_[to]->is_frozen) run_turn(to);
+      });
+    }
+  }
+  void say_again(uint32_t id) {
+    const LockstepRank& rank = *ranks_[id];
+    for (const auto& record : rank.own_records) say(id, {rank.rank(), record});
+    for (const auto& arrival : rank.own_arrivals) say(id, {rank.rank(), arrival});
+  }
+  [[nodiscard]] bool is_cut(uint32_t from, uint32_t to) const {
+    return ranks_[from]->is_cut_off || ranks_[to]->is_cut_off || cut_links_.contains({from, to});
+  }
+
+  void flush(uint32_t id) {
+    for (const member::Outgoing& message : ranks_[id]->member.take_outgoing()) {
+      if (ranks_[id]->is_cut_off) continue;
+      world_.send(id, kCoordinator, [this, id, message] {
+        if (!coordinator_ || ranks_[id]->is_cut_off) return;
+        std::visit([&](const auto& m) { coordinator_->on_message(now(), ranks_[id]->key, m); },
+                   message);
+        coordinator_->tick(now());
+        flush_coordinator();
+      });
+    }
+  }
+
+  // --- The coordinator. ---
+  void start_coordinator() {
+    if (coordinator_) return;
+    tell("coordinator#%u starts", lives_ + 1);
+    coordinator_.emplace(coordinator::ViewOptions{.engine_count = options_.rank_count,
+                                                  .lease = kLease,
+                                                  .self = Incarnation{++lives_}},
+                         now());
+    turn_coordinator(lives_);
+  }
+  void turn_coordinator(uint64_t life) {
+    if (!coordinator_ || coordinator_->view().published().coordinator.value != life) return;
+    coordinator_->tick(now());
+    flush_coordinator();
+    world_.after(kTick, [this, life] { turn_coordinator(life); });
+  }
+  void flush_coordinator() {
+    for (const coordinator::Send& send : coordinator_->take_sends()) {
+      if (const auto* start = std::get_if<wire::StartWave>(&send.message)) {
+        tell("coordinator: wave %u to %u ranks, abandon below %u", start->wave.value,
+             send.to.size(), start->abandon_below.value);
+      }
+      for (const MemberKey& to : send.to) deliver(to, send.message);
+    }
+  }
+  void deliver(const MemberKey& to, const coordinator::Outgoing& message) {
+    for (uint32_t id = 0; id < ranks_.size(); ++id) {
+      if (ranks_[id]->key != to || ranks_[id]->is_cut_off) continue;
+      world_.send(kCoordinator, id, [this, id, message] {
+        LockstepRank& rank = *ranks_[id];
+        if (!rank.is_alive || rank.is_cut_off) return;
+        std::visit([&](const auto& m) { rank.inbox.push_back(m); }, message);
+        if (!rank.is_frozen) run_turn(id);
+      });
+    }
+  }
+
+  // --- Load and faults. ---
+  [[nodiscard]] LockstepRank* pick() {
+    return find(world_.random(options_.rank_count));
+  }
+  void load() {
+    LockstepRank* const rank = pick();
+    if (rank == nullptr) return;
+    const uint32_t kind = world_.random(12);
+    if (kind == 0) {
+      rank->work = 0;  // Its client hangs up.
+    } else if (kind == 1) {
+      pause_all(static_cast<PauseMode>(world_.random(4)));
+    } else if (rank->lockstep.pause() == PauseMode::kNone ||
+               rank->lockstep.pause() == PauseMode::kKeep) {
+      rank->work += 1 + static_cast<int>(world_.random(6));
+    }
+  }
+  // The front end asks every rank, and the calls arrive one by one.
+  void pause_all(PauseMode mode) {
+    tell("pause %u is asked for", static_cast<uint32_t>(mode));
+    for (uint32_t id = 0; id < ranks_.size(); ++id) {
+      world_.after(world_.random(100), [this, id, mode] {
+        if (ranks_[id]->is_alive) (void)ranks_[id]->lockstep.wish_pause(mode);
+      });
+    }
+  }
+
+  void inject_fault() {
+    LockstepRank* const rank = pick();
+    switch (world_.random(7)) {
+      case 0:
+        tell("coordinator is killed");
+        coordinator_.reset();
+        world_.after(world_.random(2'500), [this] { start_coordinator(); });
+        return;
+      case 1:
+      case 2:
+        if (rank == nullptr) return;
+        tell("%s is killed", name(*rank));
+        rank->is_alive = false;
+        start_after(100 + world_.random(1'500), rank->rank());
+        return;
+      case 3:
+      case 4:
+        if (rank == nullptr) return;
+        tell("%s is cut off", name(*rank));
+        for_a_while(rank->is_cut_off);
+        return;
+      case 5:
+        return cut_link();
+      default:
+        if (rank == nullptr) return;
+        tell("%s is frozen", name(*rank));
+        for_a_while(rank->is_frozen);
+    }
+  }
+  // Between two ranks, in one direction; both still hear the coordinator.
+  void cut_link() {
+    const auto count = static_cast<uint32_t>(ranks_.size());
+    const std::pair<uint32_t, uint32_t> link(world_.random(count), world_.random(count));
+    tell("the link from %s to %s is cut", name(*ranks_[link.first]), name(*ranks_[link.second]));
+    cut_links_.insert(link);
+    world_.after(world_.random(3'000), [this, link] { cut_links_.erase(link); });
+  }
+  void for_a_while(bool& flag) {
+    flag = true;
+    world_.after(world_.random(3'000), [&flag] { flag = false; });  // Processes are never erased.
+  }
+  void heal() {
+    tell("all faults are healed");
+    cut_links_.clear();
+    for (const auto& rank : ranks_) rank->is_frozen = rank->is_cut_off = false;
+    for (uint32_t i = 0; i < options_.rank_count; ++i) start_after(0, i);
+    start_coordinator();
+    pause_all(PauseMode::kNone);
+  }
+
+  void check_at_rest() {
+    for (uint32_t i = 0; i < options_.rank_count; ++i) {
+      const LockstepRank* const rank = find(i);
+      if (rank == nullptr) return fail(absl::StrFormat("rank %u is not there", i));
+      if (!rank->member.is_joined()) fail(name(*rank) + " is not joined");
+      if (rank->lockstep.phase() != Lockstep::Phase::kAsleep) {
+        fail(absl::StrFormat("%s waits in wave %u, step %u", name(*rank),
+                             rank->lockstep.wave().value, rank->lockstep.step()));
+      }
+      if (rank->work > 0) fail(absl::StrFormat("%s has work left", name(*rank)));
+      if (rank->lockstep.pause() != PauseMode::kNone) fail(name(*rank) + " is still paused");
+    }
+  }
+
+  LockstepOptions options_;
+  World world_;
+  std::optional<coordinator::CoordinatorState> coordinator_;
+  std::vector<std::unique_ptr<LockstepRank>> ranks_;  // All that ever were.
+  std::set<std::pair<uint32_t, uint32_t>> cut_links_;
+  std::map<std::pair<WaveId, uint64_t>, std::vector<uint32_t>> steps_;
+  uint64_t lives_ = 0;
+  LockstepOutcome outcome_;
+};
+
+}  // namespace
+
+LockstepOutcome simulate_lockstep(const LockstepOptions& options) {
+  return Cluster(options).run();
+}
+
+}  // namespace trireme::sim

@@ -1,0 +1,42 @@
+// LockstepCluster: a whole lockstep cluster in one thread and virtual time, with faults.
+//
+// The product's own state machines run in it: CoordinatorState, and for each rank MemberState,
+// Lockstep and RecordTable. The links between them, the processes, the work and the collectives of
+// a step are simulated. Faults, all drawn from the seed: kills and restarts of ranks and of the
+// coordinator, freezes, links cut between a rank and the coordinator and between two ranks, late
+// joins, delays, clocks that differ, aborts, pauses. After kFaultsEnd they are healed.
+//
+// What must hold (the first that does not is the outcome's failure):
+//   - a step that ended had all ranks of its wave in it, and no others;
+//   - a rank runs a step only while some rank of its wave has work, or goes on with one that was
+//     broken off;
+//   - at the end no work is left that is not paused, every rank sleeps, all hold the same pause,
+//     and the coordinator's wave numbers stand still.
+// The same options give the same history. Threads: one.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace trireme::sim {
+
+struct LockstepOptions {
+  uint64_t seed = 0;
+  uint32_t rank_count = 3;
+  bool has_faults = true;
+  bool keeps_history = false;
+};
+
+struct LockstepOutcome {
+  std::string failure;  // Empty: all held.
+  std::vector<std::string> history;
+  uint64_t steps = 0;
+  uint64_t dummy_steps = 0;
+  uint64_t abandoned_steps = 0;
+  uint64_t waves = 0;
+};
+
+[[nodiscard]] LockstepOutcome simulate_lockstep(const LockstepOptions& options);
+
+}  // namespace trireme::sim

@@ -1,0 +1,64 @@
+// The lockstep protocol in the simulator (cli/simulate/lockstep_cluster.h says what must hold).
+// A failing seed is printed; LOCKSTEP_SIM_SEED=<seed> runs it alone and prints its history,
+// LOCKSTEP_SIM_SEEDS=<n> runs more.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <iostream>
+
+#include "cli/simulate/lockstep_cluster.h"
+
+namespace trireme::sim {
+namespace {
+
+uint64_t number_from(const char* variable, uint64_t otherwise) {
+  const char* const text = std::getenv(variable);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
+LockstepOptions options_of(uint64_t seed) {
+  return {.seed = seed, .rank_count = 1 + static_cast<uint32_t>(seed % 5)};
+}
+
+TEST(LockstepSimulation, nothing_is_stranded_for_every_seed) {
+  if (std::getenv("LOCKSTEP_SIM_SEED") != nullptr) {
+    LockstepOptions options = options_of(number_from("LOCKSTEP_SIM_SEED", 0));
+    options.keeps_history = true;
+    const LockstepOutcome outcome = simulate_lockstep(options);
+    for (const std::string& line : outcome.history) std::cout << line << '\n';
+    EXPECT_EQ(outcome.failure, "");
+    return;
+  }
+  LockstepOutcome total;
+  const uint64_t seeds = number_from("LOCKSTEP_SIM_SEEDS", 2'000);
+  for (uint64_t seed = 0; seed < seeds && !HasFailure(); ++seed) {
+    const LockstepOutcome outcome = simulate_lockstep(options_of(seed));
+    EXPECT_EQ(outcome.failure, "") << "seed " << seed;
+    total.steps += outcome.steps;
+    total.dummy_steps += outcome.dummy_steps;
+    total.abandoned_steps += outcome.abandoned_steps;
+  }
+  // That the faults meet the protocol at work.
+  EXPECT_GT(total.steps, seeds * 10);
+  EXPECT_GT(total.dummy_steps, seeds);
+  EXPECT_GT(total.abandoned_steps, seeds / 10);
+}
+
+TEST(LockstepSimulation, without_faults_no_step_is_broken_off) {
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    LockstepOptions options = options_of(seed);
+    options.has_faults = false;
+    const LockstepOutcome outcome = simulate_lockstep(options);
+    ASSERT_EQ(outcome.failure, "") << "seed " << seed;
+    ASSERT_EQ(outcome.abandoned_steps, 0u) << "seed " << seed;
+  }
+}
+
+TEST(LockstepSimulation, the_same_seed_gives_the_same_history) {
+  LockstepOptions options = options_of(3);
+  options.keeps_history = true;
+  EXPECT_EQ(simulate_lockstep(options).history, simulate_lockstep(options).history);
+}
+
+}  // namespace
+}  // namespace trireme::sim
