@@ -38,8 +38,7 @@ Status EngineLoop::submit_group_step(Instant now) {
   const WaveId wave = group_->lockstep().wave();
   if (group_->lockstep().owes_step()) {
     group_step_ = GroupStep::kOwn;
-    return executor_.submit(
-        {.step = own_step_, .wave = wave, .kind = wire::StepKind::kAgain}, now);
+    return executor_.submit({.step = own_step_, .wave = wave, .kind = wire::StepKind::kAgain}, now);
   }
   const wire::StepInput* const step = has_group_work() ? scheduler_.schedule(now) : nullptr;
   if (step != nullptr) {

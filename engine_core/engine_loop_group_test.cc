@@ -163,13 +163,13 @@ class EngineLoopGroupTest : public testing::Test {
   }
   void start_wave(uint64_t wave, std::vector<uint32_t> ranks, uint64_t abandon_below = 0) {
     for (const uint32_t rank : ranks) {
-      ranks_[rank]->push(WaveStarted{{.wave = WaveId{wave},
-                                      .ranks = ranks,
-                                      .abandon_below = WaveId{abandon_below}}});
+      ranks_[rank]->push(WaveStarted{
+          {.wave = WaveId{wave}, .ranks = ranks, .abandon_below = WaveId{abandon_below}}});
     }
   }
   [[nodiscard]] static int count(const Rank& rank, wire::StepKind kind) {
-    return static_cast<int>(std::count(rank.executor.kinds.begin(), rank.executor.kinds.end(), kind));
+    return static_cast<int>(
+        std::count(rank.executor.kinds.begin(), rank.executor.kinds.end(), kind));
   }
 
   RecordTable table_{2};

@@ -25,8 +25,9 @@ constexpr uint32_t kTick = 25;  // Milliseconds between two turns of a process's
 constexpr uint32_t kSayAgain = 200;
 constexpr uint32_t kFaultsEnd = 8'000;
 constexpr uint32_t kSettle = 12'000;
-constexpr uint32_t kQuiet = 1'000;  // At the end of it nothing may happen any more.
-constexpr uint32_t kCoordinator = 1'000'000;  // A link end; processes are 0, 1, 2, ...
+constexpr uint32_t kQuiet = 1'000;            // At the end of it nothing may happen any more.
+constexpr uint32_t kCoordinator = 1'000'000;  // Link ends; ranks are 0, 1, 2, ...
+constexpr uint32_t kFrontEnd = 1'000'001;
 
 class Cluster {
  public:
@@ -221,9 +222,8 @@ class Cluster {
       if (!rank.arrivals.contains({other, lockstep.wave(), lockstep.step()})) return false;
     }
     rank.is_computing = true;
-    world_.after(world_.random(30), [this, id, computation = ++rank.computation] {
-      end_step(id, computation);
-    });
+    world_.after(world_.random(30),
+                 [this, id, computation = ++rank.computation] { end_step(id, computation); });
     return false;
   }
 
@@ -296,10 +296,10 @@ class Cluster {
   void start_coordinator() {
     if (coordinator_) return;
     tell("coordinator#%u starts", lives_ + 1);
-    coordinator_.emplace(coordinator::ViewOptions{.engine_count = options_.rank_count,
-                                                  .lease = kLease,
-                                                  .self = Incarnation{++lives_}},
-                         now());
+    coordinator_.emplace(
+        coordinator::ViewOptions{
+            .engine_count = options_.rank_count, .lease = kLease, .self = Incarnation{++lives_}},
+        now(), coordinator::wave_base(world_.now()));
     turn_coordinator(lives_);
   }
   void turn_coordinator(uint64_t life) {
@@ -330,9 +330,7 @@ class Cluster {
   }
 
   // --- Load and faults. ---
-  [[nodiscard]] LockstepRank* pick() {
-    return find(world_.random(options_.rank_count));
-  }
+  [[nodiscard]] LockstepRank* pick() { return find(world_.random(options_.rank_count)); }
   void load() {
     LockstepRank* const rank = pick();
     if (rank == nullptr) return;
@@ -350,7 +348,7 @@ class Cluster {
   void pause_all(PauseMode mode) {
     tell("pause %u is asked for", static_cast<uint32_t>(mode));
     for (uint32_t id = 0; id < ranks_.size(); ++id) {
-      world_.after(world_.random(100), [this, id, mode] {
+      world_.send(kFrontEnd, id, [this, id, mode] {
         if (ranks_[id]->is_alive) (void)ranks_[id]->lockstep.wish_pause(mode);
       });
     }
@@ -432,8 +430,6 @@ class Cluster {
 
 }  // namespace
 
-LockstepOutcome simulate_lockstep(const LockstepOptions& options) {
-  return Cluster(options).run();
-}
+LockstepOutcome simulate_lockstep(const LockstepOptions& options) { return Cluster(options).run(); }
 
 }  // namespace trireme::sim

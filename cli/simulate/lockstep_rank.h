@@ -11,6 +11,7 @@
 
 #include "engine_core/lockstep/lockstep.h"
 #include "engine_core/lockstep/record_table.h"
+#include "proto/member/member_key.h"
 #include "proto/member/member_state.h"
 
 namespace trireme::sim {

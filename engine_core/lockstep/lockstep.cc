@@ -53,6 +53,7 @@ StepOrder Lockstep::on_agreed(const StepSummary& all) {
       break;
     case StepOrder::kEnd:
       phase_ = Phase::kAsleep;
+      pause_ = wish_;  // Asked for since this rank posted: there is no later step to agree on it.
       enter_if_free();
       break;
   }

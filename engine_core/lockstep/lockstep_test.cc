@@ -121,6 +121,14 @@ TEST_F(LockstepTest, a_pause_holds_at_once_for_who_sleeps_and_by_agreement_for_w
   EXPECT_EQ(lockstep_.pause(), PauseMode::kWait);
 }
 
+TEST_F(LockstepTest, a_pause_that_is_asked_for_while_the_wave_ends_holds_when_it_has) {
+  lockstep_.on_start(start(4));
+  (void)lockstep_.post(false);
+  EXPECT_FALSE(lockstep_.wish_pause(PauseMode::kKeep));
+  EXPECT_EQ(lockstep_.on_agreed(nothing_to_do()), StepOrder::kEnd);
+  EXPECT_EQ(lockstep_.pause(), PauseMode::kKeep);
+}
+
 TEST_F(LockstepTest, a_rank_takes_over_the_pause_of_the_others) {
   lockstep_.on_start(start(4));
   (void)lockstep_.post(true);
