@@ -120,7 +120,7 @@ void EngineLoop::on(FrontEndLeft& event, Instant) {
 void EngineLoop::on(RequestAdded& event, Instant now) {
   publisher_.on_request(event.front_end);
   if (is_draining_) return refuse(event, "The engine is draining.");
-  if (pause_ == PauseMode::kWait || pause_ == PauseMode::kAbort) {
+  if (pause_.mode == PauseMode::kWait || pause_.mode == PauseMode::kAbort) {
     return refuse(event, "The engine is paused.");
   }
   const RequestKey key = event.request.key;
@@ -154,10 +154,9 @@ void EngineLoop::on(UtilityCalled& event, Instant) {
     case wire::UtilityMethod::kPause:
       return pause(event);
     case wire::UtilityMethod::kResume:
-      (void)wish_pause(PauseMode::kNone);
-      return reply(event.front_end, id, true, "true");
+      return wish_pause(event, PauseMode::kNone);
     case wire::UtilityMethod::kIsPaused:
-      return reply(event.front_end, id, true, pause_ == PauseMode::kNone ? "false" : "true");
+      return reply(event.front_end, id, true, pause_.mode == PauseMode::kNone ? "false" : "true");
   }
   reply(event.front_end, id, false, "unknown method");
 }
@@ -172,23 +171,37 @@ void EngineLoop::pause(const UtilityCalled& event) {
     return reply(event.front_end, event.call.call_id, false,
                  "pause needs one of abort, wait, keep");
   }
-  (void)wish_pause(how == "keep"   ? PauseMode::kKeep
-                   : how == "wait" ? PauseMode::kWait
-                                   : PauseMode::kAbort);
-  pause_calls_.push_back({event.front_end, event.call.call_id});
+  wish_pause(event, how == "keep"   ? PauseMode::kKeep
+                    : how == "wait" ? PauseMode::kWait
+                                    : PauseMode::kAbort);
 }
 
-bool EngineLoop::wish_pause(PauseMode mode) {
-  if (group_ != nullptr && !group_->wish_pause(mode)) return false;
-  hold_pause(mode);
-  return true;
+void EngineLoop::wish_pause(const UtilityCalled& event, PauseMode mode) {
+  pause_calls_.push_back({event.front_end, event.call.call_id, event.call.issued_at});
+  const PauseWish wish{.sequence = event.call.issued_at, .mode = mode};
+  if (group_ != nullptr) {
+    group_->wish_pause(wish);
+  } else {
+    hold_pause(wish);
+  }
 }
 
-void EngineLoop::hold_pause(PauseMode mode) {
-  pause_ = mode;
-  const bool keeps = mode == PauseMode::kKeep && !is_draining_;
+void EngineLoop::hold_pause(const PauseWish& pause) {
+  pause_ = pause;
+  const bool keeps = pause.mode == PauseMode::kKeep && !is_draining_;
   scheduler_.set_pause(keeps ? Pause::kAll : Pause::kNone);
-  if (mode == PauseMode::kAbort) scheduler_.abort_all(publisher_.outputs());
+  if (pause.mode == PauseMode::kAbort) scheduler_.abort_all(publisher_.outputs());
+}
+
+// When they hold, or a later one does, and all that is to end has ended.
+void EngineLoop::answer_pauses() {
+  const bool ends = pause_.mode == PauseMode::kWait || pause_.mode == PauseMode::kAbort;
+  if (ends && scheduler_.has_requests()) return;
+  std::erase_if(pause_calls_, [this](const PauseCall& call) {
+    if (group_ != nullptr && call.issued_at > pause_.sequence) return false;
+    reply(call.front_end, call.call_id, true, "true");
+    return true;
+  });
 }
 
 void EngineLoop::reply(FrontEndId front_end, uint64_t call_id, bool ok, const char* result) {
@@ -284,19 +297,15 @@ void EngineLoop::begin_drain(Instant now) {
   if (is_draining_) return;
   is_draining_ = true;
   drain_until_ = now + config_.drain_timeout;
-  if (pause_ == PauseMode::kKeep) scheduler_.set_pause(Pause::kNone);
+  if (pause_.mode == PauseMode::kKeep) scheduler_.set_pause(Pause::kNone);
   channel_.is_draining.store(true);
   channel_.io_bell.ring();
   log::info("engine_draining", {{"requests", scheduler_.request_count()}});
 }
 
 void EngineLoop::look_for_the_end(Instant now) {
+  answer_pauses();
   const bool is_idle = !scheduler_.has_requests();
-  const bool holds = pause_ == PauseMode::kKeep || (pause_ != PauseMode::kNone && is_idle);
-  if (holds && !pause_calls_.empty()) {
-    for (const PauseCall& call : pause_calls_) reply(call.front_end, call.call_id, true, "true");
-    pause_calls_.clear();
-  }
   if (is_draining_ && (is_idle || now >= drain_until_)) end(absl::OkStatus());
 }
 

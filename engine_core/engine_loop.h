@@ -68,6 +68,7 @@ class EngineLoop {
   struct PauseCall {
     FrontEndId front_end;
     uint64_t call_id;
+    uint64_t issued_at;
   };
 
   int drain_input(Instant now);
@@ -80,9 +81,10 @@ class EngineLoop {
   void on(MembershipRefused& event, Instant now);
   void on(WaveStarted& event, Instant now);
   void pause(const UtilityCalled& event);
-  // False: it will hold when the group has agreed.
-  bool wish_pause(PauseMode mode);
-  void hold_pause(PauseMode mode);
+  // Holds at once; in a group when all have agreed.
+  void wish_pause(const UtilityCalled& event, PauseMode mode);
+  void hold_pause(const PauseWish& pause);
+  void answer_pauses();
   void reply(FrontEndId front_end, uint64_t call_id, bool ok, const char* result);
   void refuse(const RequestAdded& event, const char* why);
 
@@ -117,7 +119,7 @@ class EngineLoop {
   StepId own_step_;                          // The last of the scheduler's in the group.
   WaveId joined_;                            // The wave that the workers are in.
   WaveId broken_below_;                      // What they have been told to leave.
-  PauseMode pause_ = PauseMode::kNone;       // Holds.
+  PauseWish pause_;                          // Holds.
   std::vector<PauseCall> pause_calls_;       // Answered when it holds, and all that is to end has.
   bool is_draining_ = false;
   bool is_over_ = false;

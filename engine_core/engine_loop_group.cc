@@ -11,7 +11,7 @@ using Phase = Lockstep::Phase;
 
 // While nobody takes its outputs a rank makes no more of them, but steps on with the others.
 bool EngineLoop::has_group_work() const {
-  const bool is_kept = pause_ == PauseMode::kKeep && !is_draining_;
+  const bool is_kept = pause_.mode == PauseMode::kKeep && !is_draining_;
   return scheduler_.has_requests() && !is_kept && !publisher_.is_blocked();
 }
 
@@ -22,8 +22,7 @@ int EngineLoop::make_group_step(Instant now) {
     return 0;
   }
   const bool runs = group_->advance(has_group_work(), now);
-  const PauseMode agreed = group_->lockstep().pause();
-  if (agreed != pause_) hold_pause(agreed);
+  if (group_->lockstep().pause() != pause_) hold_pause(group_->lockstep().pause());
   group_->watch(now);
   if (runs) {
     if (const Status status = submit_group_step(now); !status.ok()) end(status);
@@ -99,7 +98,7 @@ int EngineLoop::collect_group_step(Instant now) {
 void EngineLoop::tell_standing() {
   const auto standing = group_->take_standing(has_group_work());
   if (!standing) return;
-  (void)channel_.standings.push(*standing);
+  (void)channel_.standings.push(WaveStanding(*standing));
   channel_.io_bell.ring();
 }
 

@@ -191,7 +191,7 @@ class Cluster {
     const auto all = rank.records.gather(wave, lockstep.step(), lockstep.ranks());
     if (!all) return false;
     const StepOrder order = lockstep.on_agreed(*all);
-    if (lockstep.pause() == PauseMode::kAbort) rank.work = 0;
+    if (lockstep.pause().mode == PauseMode::kAbort) rank.work = 0;
     if (order != StepOrder::kRun) {
       tell("%s %s wave %u", name(rank), order == StepOrder::kEnd ? "ends" : "goes on from",
            wave.value);
@@ -339,17 +339,18 @@ class Cluster {
       rank->work = 0;  // Its client hangs up.
     } else if (kind == 1) {
       pause_all(static_cast<PauseMode>(world_.random(4)));
-    } else if (rank->lockstep.pause() == PauseMode::kNone ||
-               rank->lockstep.pause() == PauseMode::kKeep) {
+    } else if (rank->lockstep.pause().mode == PauseMode::kNone ||
+               rank->lockstep.pause().mode == PauseMode::kKeep) {
       rank->work += 1 + static_cast<int>(world_.random(6));
     }
   }
   // The front end asks every rank, and the calls arrive one by one.
   void pause_all(PauseMode mode) {
     tell("pause %u is asked for", static_cast<uint32_t>(mode));
+    const engine::PauseWish wish{.sequence = ++pauses_, .mode = mode};
     for (uint32_t id = 0; id < ranks_.size(); ++id) {
-      world_.send(kFrontEnd, id, [this, id, mode] {
-        if (ranks_[id]->is_alive) (void)ranks_[id]->lockstep.wish_pause(mode);
+      world_.send(kFrontEnd, id, [this, id, wish] {
+        if (ranks_[id]->is_alive) ranks_[id]->lockstep.wish_pause(wish);
       });
     }
   }
@@ -414,7 +415,7 @@ class Cluster {
                              rank->lockstep.wave().value, rank->lockstep.step()));
       }
       if (rank->work > 0) fail(absl::StrFormat("%s has work left", name(*rank)));
-      if (rank->lockstep.pause() != PauseMode::kNone) fail(name(*rank) + " is still paused");
+      if (rank->lockstep.pause().mode != PauseMode::kNone) fail(name(*rank) + " is still paused");
     }
   }
 
@@ -425,6 +426,7 @@ class Cluster {
   std::set<std::pair<uint32_t, uint32_t>> cut_links_;
   std::map<std::pair<WaveId, uint64_t>, std::vector<uint32_t>> steps_;
   uint64_t lives_ = 0;
+  uint64_t pauses_ = 0;
   LockstepOutcome outcome_;
 };
 

@@ -56,7 +56,7 @@ struct LockstepRank {
 
   [[nodiscard]] uint32_t rank() const { return key.index; }
   [[nodiscard]] bool can_compute() const {
-    return work > 0 && lockstep.pause() != engine::PauseMode::kKeep;
+    return work > 0 && lockstep.pause().mode != engine::PauseMode::kKeep;
   }
 };
 

@@ -39,7 +39,7 @@ class LockstepGroup {
   [[nodiscard]] std::optional<WaveStanding> take_standing(bool has_work);
 
   [[nodiscard]] const Lockstep& lockstep() const { return lockstep_; }
-  bool wish_pause(PauseMode mode) { return lockstep_.wish_pause(mode); }
+  void wish_pause(const PauseWish& wish) { lockstep_.wish_pause(wish); }
 
   [[nodiscard]] bool has_news();
   // Names who is awaited, when it is time to; `now` at or after late_at().
