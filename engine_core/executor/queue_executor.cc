@@ -111,7 +111,8 @@ StatusOr<KvCapacity> QueueExecutor::start(Bell& bell, StopSignal& stop) {
   TRIREME_RETURN_IF_ERROR(allocate_kv(capacity, stop));
   // The experts of an engine that is alone are at its tensor-parallel ranks, for good.
   const ParallelOptions& parallel = options_.parallel;
-  if (capacity.has_experts && parallel.expert_rank_count() > 1 && parallel.data_parallel_size == 1) {
+  if (capacity.has_experts && parallel.expert_rank_count() > 1 &&
+      parallel.data_parallel_size == 1) {
     TRIREME_RETURN_IF_ERROR(join_wave({.wave = WaveId{1}, .ranks = {0}}));
   }
   worker_pids_ = capacity.worker_pids;
