@@ -59,6 +59,7 @@ void EngineLoop::heed(StopSignal& stop, Instant now) {
 }
 
 void EngineLoop::sleep() {
+  if (group_ != nullptr && group_->spin()) return;
   Instant until = std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_,
                             step_look_at_, shm_again_at_, config_.pulse.due_at(now())});
   if (group_ != nullptr) {

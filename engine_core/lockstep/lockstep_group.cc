@@ -1,5 +1,7 @@
 #include "engine_core/lockstep/lockstep_group.h"
 
+#include <sched.h>
+
 #include <string>
 #include <utility>
 
@@ -26,6 +28,17 @@ bool LockstepGroup::has_news() {
   return lockstep_.phase() == Phase::kAgreeing && gather().has_value();
 }
 
+bool LockstepGroup::spin() {
+  if (lockstep_.phase() != Phase::kAgreeing) return false;
+  const Instant end = now() + spin_budget_.get();
+  bool is_there = has_news();
+  while (!is_there && now() < end) {
+    ::sched_yield();  // The rank that is awaited may need this core.
+    is_there = has_news();
+  }
+  return is_there;
+}
+
 bool LockstepGroup::advance(bool has_work, Instant now) {
   while (true) {
     if (lockstep_.phase() == Phase::kReady) {
@@ -36,6 +49,7 @@ bool LockstepGroup::advance(bool has_work, Instant now) {
     if (lockstep_.phase() != Phase::kAgreeing) return false;
     const auto all = gather();
     if (!all) return false;
+    spin_budget_.learn(now - posted_at_);
     late_at_ = Instant::max();
     if (lockstep_.on_agreed(*all) == StepOrder::kRun) return true;
   }

@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "common/clock.h"
+#include "common/shm/doorbell.h"
 #include "engine_core/lockstep/lockstep.h"
 #include "engine_core/lockstep/step_exchange.h"
 
@@ -42,6 +43,8 @@ class LockstepGroup {
   void wish_pause(const PauseWish& wish) { lockstep_.wish_pause(wish); }
 
   [[nodiscard]] bool has_news();
+  // Looks for news for as long as that has paid lately, microseconds; before going to sleep.
+  [[nodiscard]] bool spin();
   // Names who is awaited, when it is time to; `now` at or after late_at().
   void watch(Instant now);
   [[nodiscard]] Instant late_at() const { return late_at_; }
@@ -57,6 +60,7 @@ class LockstepGroup {
   std::unique_ptr<StepExchange> exchange_;
   Lockstep lockstep_;
   WaveStanding standing_;
+  shm::SpinBudget spin_budget_{shm::default_spin_max()};
   Instant posted_at_{};
   Instant late_at_ = Instant::max();
 };
