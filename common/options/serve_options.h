@@ -53,6 +53,7 @@ struct ParallelOptions {
   std::string master_address = "127.0.0.1";
   uint16_t master_port = 29501;
   bool headless = false;
+  bool expert_parallel = false;  // --enable-expert-parallel
 };
 
 // --speculative-config: prompt lookup, the method `ngram`, or a draft model.

@@ -26,6 +26,7 @@ struct ModelSource {
   LifeSigns life;
   bool wants_logits = true;  // False: hidden states only, the head is not loaded.
   uint32_t tokens_max = 0;   // Of a sequence; 0: what the model allows.
+  bool has_whole_experts = false;  // Divided over the members of a wave, not over the ranks.
 };
 
 using ModelFactory = StatusOr<std::unique_ptr<Model>> (*)(ModelSource source);
