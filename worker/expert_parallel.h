@@ -13,8 +13,7 @@ namespace trireme::worker {
 }
 
 [[nodiscard]] inline bool divides_experts(const ServeOptions& options, const ModelConfig& config) {
-  return options.parallel.expert_parallel && config.expert_count > 0 &&
-         places_of_wave(options) > 1;
+  return options.parallel.expert_parallel && config.expert_count > 0 && places_of_wave(options) > 1;
 }
 
 [[nodiscard]] inline uint32_t place_in_wave(const ServeOptions& options, uint32_t tp_rank) {

@@ -40,9 +40,9 @@ uint64_t scratch_bytes(const ModelConfig& config, const WorkerPlace& place,
   const uint64_t hidden = config.hidden_size;
   const AttentionColumns attention = attention_columns(config, ranks);
   // Each expert in turn takes the memory of the last one, so all tokens of one are the most.
-  const uint64_t inner = std::max(
-      part(std::max(config.intermediate_size, config.shared_expert_size), ranks),
-      part(config.expert_intermediate_size, wave_places > 1 ? 1 : ranks));
+  const uint64_t inner =
+      std::max(part(std::max(config.intermediate_size, config.shared_expert_size), ranks),
+               part(config.expert_intermediate_size, wave_places > 1 ? 1 : ranks));
   const uint64_t widest = std::max({hidden, attention.widest, inner});
   const uint64_t shared = config.shared_expert_size > 0 ? hidden : 0;
   const uint64_t per_token =

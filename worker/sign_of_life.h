@@ -64,12 +64,12 @@ struct LifeSighting {
 [[nodiscard]] inline LifeSighting look_at(const SignOfLife& sign) {
   const uint64_t activity = sign.activity.load(std::memory_order_relaxed);
   const uint64_t awaited = sign.awaited.load(std::memory_order_relaxed);
-  return {.step = StepId{sign.step.load(std::memory_order_relaxed)},
-          .phase = static_cast<WorkerPhase>(activity & 0xFF),
-          .layer = static_cast<uint32_t>(activity >> 8) & 0xFFFFFF,
-          .changes = static_cast<uint32_t>(activity >> 32),
-          .awaited = awaited == 0 ? std::nullopt
-                                  : std::optional(static_cast<uint32_t>(awaited - 1))};
+  return {
+      .step = StepId{sign.step.load(std::memory_order_relaxed)},
+      .phase = static_cast<WorkerPhase>(activity & 0xFF),
+      .layer = static_cast<uint32_t>(activity >> 8) & 0xFFFFFF,
+      .changes = static_cast<uint32_t>(activity >> 32),
+      .awaited = awaited == 0 ? std::nullopt : std::optional(static_cast<uint32_t>(awaited - 1))};
 }
 
 // The worker's hand. A copy writes to the same place; made from nothing it writes nowhere.

@@ -28,9 +28,9 @@ void StepSampler::take(const Step& step, const ForwardPlan& plan, std::span<floa
   const auto uses = plan.uses();
   find_chains(uses);
   if (outcomes_.size() < uses.size()) outcomes_.resize(uses.size());
-  samplers_.run(
-      chains_.size(), uses.size() * vocabulary_,
-      [&](std::size_t i, Sampler& sampler) { sample_chain(step, uses, chains_[i], logits, sampler); });
+  samplers_.run(chains_.size(), uses.size() * vocabulary_, [&](std::size_t i, Sampler& sampler) {
+    sample_chain(step, uses, chains_[i], logits, sampler);
+  });
   for (const Chain& chain : chains_) take_chain(step, uses, chain);
   for (const PoolUse& use : plan.pool_uses()) pool(step, use, features);
 }

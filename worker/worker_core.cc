@@ -239,20 +239,17 @@ class WorkerCore final : public Worker {
     const bool is_wanted = !is_abandoned_ && !is_done;
     if (is_wanted) {
       if (experts() != nullptr) experts()->begin_forward(plan_.has_more());
-      TRIREME_RETURN_IF_ERROR(parts_.model->forward(batch,
-                                                    hidden_in.first(is_first() ? 0 : hidden_count),
-                                                    hidden_out.first(is_last() ? 0 : hidden_count),
-                                                    logits));
+      TRIREME_RETURN_IF_ERROR(
+          parts_.model->forward(batch, hidden_in.first(is_first() ? 0 : hidden_count),
+                                hidden_out.first(is_last() ? 0 : hidden_count), logits));
       TRIREME_RETURN_IF_ERROR(agree_on_abandonment());
     }
     if (!is_last()) return send_hidden(hidden_out);
     if (!is_wanted || is_abandoned_) return absl::OkStatus();
     life().enter(WorkerPhase::kSampling);
-    sampler_.take({.input = *step_,
-                   .tells_drafts = !guesses_.empty(),
-                   .table = *table_,
-                   .result = result_},
-                  plan_, logits, batch.features);
+    sampler_.take(
+        {.input = *step_, .tells_drafts = !guesses_.empty(), .table = *table_, .result = result_},
+        plan_, logits, batch.features);
     ++done_forwards_;
     return absl::OkStatus();
   }
@@ -278,8 +275,7 @@ class WorkerCore final : public Worker {
     if (experts() == nullptr) return absl::OkStatus();
     float leavers = experts()->is_abandoned() ? 1.0F : 0.0F;
     if (parts_.place.tp_size > 1) {
-      TRIREME_RETURN_IF_ERROR(
-          parts_.links.tensor_parallel->all_reduce_sum(std::span(&leavers, 1)));
+      TRIREME_RETURN_IF_ERROR(parts_.links.tensor_parallel->all_reduce_sum(std::span(&leavers, 1)));
     }
     is_abandoned_ = leavers > 0.0F;
     return absl::OkStatus();
@@ -297,10 +293,10 @@ class WorkerCore final : public Worker {
   // The step that runs: where experts are divided, a copy that may be run again.
   const wire::StepInput* step_ = nullptr;
   wire::StepInput kept_step_;
-  wire::StepResult result_;      // Of the forwards that are done.
-  bool is_unfinished_ = false;   // The result was not given out.
-  bool is_abandoned_ = false;    // This attempt.
-  uint32_t done_forwards_ = 0;   // On the last stage, which alone knows: those that have sampled.
+  wire::StepResult result_;     // Of the forwards that are done.
+  bool is_unfinished_ = false;  // The result was not given out.
+  bool is_abandoned_ = false;   // This attempt.
+  uint32_t done_forwards_ = 0;  // On the last stage, which alone knows: those that have sampled.
   ForwardPlan plan_;
   StepSampler sampler_;
   FloatBuffer logits_;

@@ -90,8 +90,7 @@ Duration peer_limit(const ServeOptions& options) {
 StatusOr<std::unique_ptr<ExpertExchange>> join_mesh(int fd, uint32_t place, Duration limit,
                                                     LifeSigns life) {
   TRIREME_ASSIGN_OR_RETURN(auto memory, map(fd, "mesh"));
-  auto mesh =
-      ShmMesh::attach(std::move(memory), {.place = place, .limit = limit, .life = life});
+  auto mesh = ShmMesh::attach(std::move(memory), {.place = place, .limit = limit, .life = life});
   if (!mesh.ok()) return annotate(mesh.status(), "mesh");
   return std::make_unique<ExpertExchange>(*std::move(mesh), life);
 }
@@ -104,9 +103,9 @@ StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOpti
   links.life = life;
   links.weights = UniqueFd(flags.weights_fd);
   if (flags.mesh_fd >= 0) {
-    TRIREME_ASSIGN_OR_RETURN(links.experts,
-                             join_mesh(flags.mesh_fd, place_in_wave(options, place.tp_rank),
-                                       peer_limit(options), life));
+    TRIREME_ASSIGN_OR_RETURN(
+        links.experts,
+        join_mesh(flags.mesh_fd, place_in_wave(options, place.tp_rank), peer_limit(options), life));
   }
   const Progress progress = [](std::string_view stage, double done) {
     log::debug("worker_loading", {{"stage", stage}, {"done", done}});

@@ -48,8 +48,7 @@ Status ExpertExchange::run_rounds(const ExpertRows& own, ExpertWork& work) {
     compute(work);
     life_.enter(WorkerPhase::kCombining);
     TRIREME_RETURN_IF_ERROR(send_back());
-    work.combine(rows, outputs_,
-                 std::span(results_).first(rows.size() * shape_.experts_per_token));
+    work.combine(rows, outputs_, std::span(results_).first(rows.size() * shape_.experts_per_token));
   }
   return absl::OkStatus();
 }
@@ -67,13 +66,11 @@ void ExpertExchange::prepare(const ExpertShape& shape) {
   incoming_entries_.resize(size() * entries_max);
   expert_rows_.resize(size() * entries_max);
   expert_results_.resize(size() * entries_max);
-  incoming_rows_ =
-      rows_buffer_.take(std::size_t{size()} * rows_max_ * shape.hidden_size).data();
+  incoming_rows_ = rows_buffer_.take(std::size_t{size()} * rows_max_ * shape.hidden_size).data();
 }
 
 std::span<const uint32_t> ExpertExchange::experts_of(const ExpertRows& own, uint32_t row) const {
-  return own.experts.subspan(std::size_t{row} * shape_.experts_per_token,
-                             shape_.experts_per_token);
+  return own.experts.subspan(std::size_t{row} * shape_.experts_per_token, shape_.experts_per_token);
 }
 
 float* ExpertExchange::rows_from(uint32_t member) {

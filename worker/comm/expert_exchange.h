@@ -74,8 +74,8 @@ class ExpertExchange final : private IncomingPieces {
   [[nodiscard]] static uint32_t rows_per_round(const ExpertShape& shape, uint32_t members) {
     const uint64_t row_bytes =
         sizeof(float) * uint64_t{shape.hidden_size} * (1 + shape.experts_per_token) * members;
-    return static_cast<uint32_t>(
-        std::clamp<uint64_t>(kRoundBytesMax / std::max<uint64_t>(row_bytes, 1), kRowsMin, kRowsMax));
+    return static_cast<uint32_t>(std::clamp<uint64_t>(
+        kRoundBytesMax / std::max<uint64_t>(row_bytes, 1), kRowsMin, kRowsMax));
   }
   // What its buffers take at most, with so many rows in a forward of each member.
   [[nodiscard]] static uint64_t buffer_bytes(const ExpertShape& shape, uint32_t members,

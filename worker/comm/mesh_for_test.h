@@ -17,15 +17,13 @@ namespace trireme::worker {
 class MeshForTest {
  public:
   explicit MeshForTest(uint32_t place_count, uint32_t ring_bytes = 4096) {
-    auto memory =
-        ShmMesh::create_memory({.place_count = place_count, .ring_bytes = ring_bytes});
+    auto memory = ShmMesh::create_memory({.place_count = place_count, .ring_bytes = ring_bytes});
     EXPECT_TRUE(memory.ok()) << memory.status();
     memory_ = std::make_shared<const shm::Mapping>(*std::move(memory));
   }
 
   [[nodiscard]] std::unique_ptr<ShmMesh> links(uint32_t place) const {
-    auto mesh =
-        ShmMesh::attach(memory_, {.place = place, .limit = std::chrono::seconds(50)});
+    auto mesh = ShmMesh::attach(memory_, {.place = place, .limit = std::chrono::seconds(50)});
     EXPECT_TRUE(mesh.ok()) << mesh.status();
     return *std::move(mesh);
   }

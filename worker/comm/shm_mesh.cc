@@ -135,14 +135,12 @@ uint32_t ShmMesh::pair_index(uint32_t from, uint32_t to) const {
 }
 
 ShmMesh::Ring& ShmMesh::ring(uint32_t from, uint32_t to) const {
-  std::byte* rings =
-      memory_->bytes().data() + sizeof(Header) + shape_.place_count * sizeof(Place);
+  std::byte* rings = memory_->bytes().data() + sizeof(Header) + shape_.place_count * sizeof(Place);
   return *std::launder(reinterpret_cast<Ring*>(rings + pair_index(from, to) * sizeof(Ring)));
 }
 
 std::byte* ShmMesh::ring_bytes(uint32_t from, uint32_t to) const {
-  std::byte* bytes = memory_->bytes().data() + sizeof(Header) +
-                     shape_.place_count * sizeof(Place) +
+  std::byte* bytes = memory_->bytes().data() + sizeof(Header) + shape_.place_count * sizeof(Place) +
                      pairs_of(shape_.place_count) * sizeof(Ring);
   return bytes + uint64_t{pair_index(from, to)} * shape_.ring_bytes;
 }
@@ -348,10 +346,10 @@ Status ShmMesh::wait() {
     if (!is_awaited(member)) continue;
     absl::StrAppendFormat(&missing, "%s%u", missing.empty() ? "" : ", ", member.place);
   }
-  return over_ = error(StatusCode::kDeadlineExceeded,
-                       "wave %u, place %u: place %s did not come within %.3g s", tag_ - 1,
-                       options_.place, missing,
-                       std::chrono::duration<double>(options_.limit).count());
+  return over_ =
+             error(StatusCode::kDeadlineExceeded,
+                   "wave %u, place %u: place %s did not come within %.3g s", tag_ - 1,
+                   options_.place, missing, std::chrono::duration<double>(options_.limit).count());
 }
 
 }  // namespace trireme::worker

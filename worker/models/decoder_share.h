@@ -18,7 +18,7 @@ struct DecoderShare {
   uint32_t tp_size = 1;
   bool is_first_stage = false;
   bool is_last_stage = false;
-  bool adds_bias = false;  // Of sums over ranks one rank adds the bias.
+  bool adds_bias = false;          // Of sums over ranks one rank adds the bias.
   bool has_whole_experts = false;  // Of a mixture: all columns, on every rank.
 
   // kInvalidArgument naming the flag, its value and the size that does not divide; the columns of

@@ -119,19 +119,19 @@ StatusOr<std::unique_ptr<Model>> load_model(const ModelDirectory& directory,
                            kv_element_of(options.kv_cache_dtype, element));
   TRIREME_ASSIGN_OR_RETURN(const cpu::KernelTable* const kernels,
                            cpu::find_kernels(options.cpu_kernels));
-  return factory({.directory = directory,
-                  .place = place,
-                  .element = element,
-                  .kv_element = kv_element,
-                  .block_tokens = options.block_tokens,
-                  .device = std::make_unique<cpu::CpuDevice>(element, pool, tensor_parallel,
-                                                             *kernels, on_load, options.weights,
-                                                             options.experts),
-                  .progress = progress,
-                  .life = options.life,
-                  .wants_logits = options.wants_logits,
-                  .tokens_max = options.tokens_max,
-                  .has_whole_experts = options.experts != nullptr});
+  return factory(
+      {.directory = directory,
+       .place = place,
+       .element = element,
+       .kv_element = kv_element,
+       .block_tokens = options.block_tokens,
+       .device = std::make_unique<cpu::CpuDevice>(element, pool, tensor_parallel, *kernels, on_load,
+                                                  options.weights, options.experts),
+       .progress = progress,
+       .life = options.life,
+       .wants_logits = options.wants_logits,
+       .tokens_max = options.tokens_max,
+       .has_whole_experts = options.experts != nullptr});
 }
 
 }  // namespace trireme::worker

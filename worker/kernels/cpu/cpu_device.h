@@ -6,10 +6,10 @@
 // or each group of a row. K and V are kept in the element of the KvLayout. Work is cut over output
 // columns, rows, tokens and heads, never along a sum; small work stays in the caller's thread.
 // Operators run at once, so end_step() only reports. In a wave of several members a mixture goes
-// through their exchange: then every expert is whole, and of the rows that the tensor-parallel ranks
-// all have each sends those of every size-th position, so that it depends on a token alone which
-// rank adds what. Threads: one thread calls; the pool works inside. Pool, collective and exchange
-// outlive the device.
+// through their exchange: then every expert is whole, and of the rows that the tensor-parallel
+// ranks all have each sends those of every size-th position, so that it depends on a token alone
+// which rank adds what. Threads: one thread calls; the pool works inside. Pool, collective and
+// exchange outlive the device.
 #pragma once
 
 #include <array>

@@ -1,5 +1,5 @@
-// CpuDevice's mixture in a wave: own rows go to the members that have their experts, own experts run
-// over what all members send.
+// CpuDevice's mixture in a wave: own rows go to the members that have their experts, own experts
+// run over what all members send.
 #include <algorithm>
 
 #include "worker/kernels/cpu/cpu_device.h"
@@ -10,11 +10,7 @@ class CpuDevice::WaveWork final : public ExpertWork {
  public:
   WaveWork(CpuDevice& device, Activation activation, std::span<const ExpertWeights> experts,
            const ExpertChoices& choices, const View& out)
-      : device_(device),
-        activation_(activation),
-        experts_(experts),
-        choices_(choices),
-        out_(out) {}
+      : device_(device), activation_(activation), experts_(experts), choices_(choices), out_(out) {}
 
   void compute(uint32_t expert, const float* x, std::span<const uint32_t> rows, float* y,
                std::span<const uint32_t> results) override {
