@@ -34,18 +34,26 @@ const char* name_of_phase(WorkerPhase phase) {
       return "a wait for the stage after";
     case WorkerPhase::kDone:
       return "done";
+    case WorkerPhase::kDispatching:
+      return "dispatch to experts";
+    case WorkerPhase::kComputingExperts:
+      return "experts";
+    case WorkerPhase::kCombining:
+      return "combine of experts";
   }
   return "an unknown phase";
 }
 
 bool is_waiting(WorkerPhase phase) {
   return phase == WorkerPhase::kReceiving || phase == WorkerPhase::kReducing ||
-         phase == WorkerPhase::kSending;
+         phase == WorkerPhase::kSending || phase == WorkerPhase::kDispatching ||
+         phase == WorkerPhase::kCombining;
 }
 
 bool has_layer(WorkerPhase phase) {
   return phase == WorkerPhase::kAttention || phase == WorkerPhase::kMlp ||
-         phase == WorkerPhase::kReducing;
+         phase == WorkerPhase::kReducing || phase == WorkerPhase::kDispatching ||
+         phase == WorkerPhase::kComputingExperts || phase == WorkerPhase::kCombining;
 }
 
 std::string describe_activity(const LifeSighting& life, StepId late) {
@@ -133,6 +141,9 @@ bool WorkerWatch::may_wait_for_unseen(uint32_t rank) const {
       return rank + tp_size_ < world && is_out_of_sight(rank + tp_size_, 1);
     case WorkerPhase::kReducing:
       return is_out_of_sight(rank / tp_size_ * tp_size_, tp_size_);
+    case WorkerPhase::kDispatching:
+    case WorkerPhase::kCombining:
+      return true;  // The wave's other ranks.
     default:
       return false;
   }

@@ -269,7 +269,9 @@ class Device {
                                                      const VectorWeight* bias,
                                                      const View& router_logits) = 0;
   // Each row of x goes through the experts chosen for it; out is their weighted sum, taken in the
-  // order of the experts.
+  // order of the experts. Where experts are divided over the members of a wave all of them call
+  // this, with no rows too, and the sum of a row is on one of its tensor-parallel ranks, 0 on the
+  // others. A wave that is left is no error: its exchange says so (comm/expert_exchange.h).
   virtual void run_experts(Activation activation, std::span<const ExpertWeights> experts,
                            const ExpertChoices& choices, const View& x, const View& out) = 0;
   // x += sigmoid(gate) · delta; gate has one column.

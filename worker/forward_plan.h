@@ -55,6 +55,8 @@ class ForwardPlan {
   void begin(const wire::StepInput& step, std::span<const int32_t> drafts,
              const SequenceTable& table);
   [[nodiscard]] bool next();
+  // Will next() find another forward?
+  [[nodiscard]] bool has_more() const { return row_ < step_->row_slot.size(); }
 
   [[nodiscard]] ForwardBatch batch() const {
     return {.tokens = tokens_,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "worker/comm/expert_exchange.h"
 #include "worker/forward_plan.h"
 
 namespace trireme::worker {
@@ -33,14 +34,15 @@ AttentionColumns attention_columns(const ModelConfig& config, uint32_t ranks) {
 }  // namespace
 
 uint64_t scratch_bytes(const ModelConfig& config, const WorkerPlace& place,
-                       const SchedulerOptions& options, uint32_t logits_rows_max) {
+                       const SchedulerOptions& options, uint32_t logits_rows_max,
+                       uint32_t wave_places) {
   const uint32_t ranks = place.tp_size;
   const uint64_t hidden = config.hidden_size;
   const AttentionColumns attention = attention_columns(config, ranks);
   // Each expert in turn takes the memory of the last one, so all tokens of one are the most.
-  const uint64_t inner = part(std::max({config.intermediate_size, config.expert_intermediate_size,
-                                        config.shared_expert_size}),
-                              ranks);
+  const uint64_t inner =
+      std::max(part(std::max(config.intermediate_size, config.shared_expert_size), ranks),
+               part(config.expert_intermediate_size, wave_places > 1 ? 1 : ranks));
   const uint64_t widest = std::max({hidden, attention.widest, inner});
   const uint64_t shared = config.shared_expert_size > 0 ? hidden : 0;
   const uint64_t per_token =
@@ -50,7 +52,17 @@ uint64_t scratch_bytes(const ModelConfig& config, const WorkerPlace& place,
   const uint64_t logits_rows = std::min(tokens, options.sequences_max + logits_rows_max + guesses);
   const bool is_last = place.pp_rank + 1 == place.pp_size;
   const uint64_t logits = is_last ? kLogitsCopies * logits_rows * config.vocabulary_size : 0;
-  return sizeof(float) * (tokens * per_token + logits);
+  const uint64_t own = sizeof(float) * (tokens * per_token + logits);
+  if (wave_places < 2) return own;
+  const ExpertShape shape{.hidden_size = config.hidden_size,
+                          .expert_count = config.expert_count,
+                          .experts_per_token = config.experts_per_token};
+  // One expert may have the rows of all, each with its input, its output and what lies between.
+  const uint64_t rows =
+      wave_places * std::min<uint64_t>(tokens, ExpertExchange::rows_per_round(shape, wave_places));
+  const uint64_t more = rows > tokens ? rows - tokens : 0;
+  return own + sizeof(float) * more * (2 * hidden + 3 * inner + 2 * widest) +
+         ExpertExchange::buffer_bytes(shape, wave_places, options.batched_tokens_max);
 }
 
 }  // namespace trireme::worker

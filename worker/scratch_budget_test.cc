@@ -56,5 +56,20 @@ TEST(ScratchBudget, queries_in_the_space_of_a_latent_cache_are_counted) {
       uint64_t{4} * 100 * (1536 + 512 + 64 + 32 * (128 + 64 + 512 + 128) - 2 * (32 + 8) * 128));
 }
 
+TEST(ScratchBudget, whole_experts_and_the_rows_of_others_are_counted_where_experts_are_divided) {
+  ModelConfig config = eight_billion();
+  config.expert_count = 64;
+  config.experts_per_token = 4;
+  config.expert_intermediate_size = 1024;
+  config.intermediate_size = 1024;
+  const SchedulerOptions options{.sequences_max = 1, .batched_tokens_max = 100};
+  const WorkerPlace place{.tp_size = 2, .pp_size = 2};
+  const uint64_t apart = scratch_bytes(config, place, options, 0);
+  const uint64_t divided = scratch_bytes(config, place, options, 0, 4);
+  const uint64_t rows = 300;  // Of three others.
+  EXPECT_EQ(divided - apart, uint64_t{4} * (100 * 3 * 512 + rows * (4 * 4096 + 3 * 1024) +
+                                            100 * 4096 * (4 * 5 + 4 + 3)));
+}
+
 }  // namespace
 }  // namespace trireme::worker

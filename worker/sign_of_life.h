@@ -6,7 +6,7 @@
 // neither of them anything to speak of. Zeroed memory means that nobody writes here (a worker on
 // another node). There is no clock in it: who looks twice and sees the same knows that nothing
 // moved in between. The step and the activity are two words: a look between their stores sees the
-// new step with the activity before it, and the next look puts that right.
+// new step with the activity before it, and the next look puts that right. So is who is waited for.
 // Threads: one writes; any, in any process, reads.
 #pragma once
 
@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <optional>
 #include <span>
 
 #include "common/check.h"
@@ -33,11 +34,16 @@ enum class WorkerPhase : uint8_t {
   kSampling = 8,
   kSending = 9,  // Waits for the stage after.
   kDone = 10,    // Has the step's result; waits for the next.
+  // Of a mixture whose experts are divided over the ranks of a wave.
+  kDispatching = 11,       // Sends rows to the experts, and waits for those of the others.
+  kComputingExperts = 12,  // For itself and for the others.
+  kCombining = 13,         // Waits for what the others' experts gave.
 };
 
 struct SignOfLife {
   std::atomic<uint64_t> step;
   std::atomic<uint64_t> activity;  // changes << 32 | layer << 8 | phase
+  std::atomic<uint64_t> awaited;   // 1 + the place of the wave that it waits for; 0: for none.
 };
 
 // The memory that a queue has for it beside a worker's ring of results.
@@ -50,16 +56,20 @@ struct LifeSighting {
   StepId step;
   WorkerPhase phase = WorkerPhase::kUnknown;
   uint32_t layer = 0;
-  uint32_t changes = 0;  // Of phase or layer so far; wraps.
+  uint32_t changes = 0;             // Of phase or layer so far; wraps.
+  std::optional<uint32_t> awaited;  // The first place of a wave (worker/comm) that has not come.
   friend bool operator==(const LifeSighting&, const LifeSighting&) = default;
 };
 
 [[nodiscard]] inline LifeSighting look_at(const SignOfLife& sign) {
   const uint64_t activity = sign.activity.load(std::memory_order_relaxed);
-  return {.step = StepId{sign.step.load(std::memory_order_relaxed)},
-          .phase = static_cast<WorkerPhase>(activity & 0xFF),
-          .layer = static_cast<uint32_t>(activity >> 8) & 0xFFFFFF,
-          .changes = static_cast<uint32_t>(activity >> 32)};
+  const uint64_t awaited = sign.awaited.load(std::memory_order_relaxed);
+  return {
+      .step = StepId{sign.step.load(std::memory_order_relaxed)},
+      .phase = static_cast<WorkerPhase>(activity & 0xFF),
+      .layer = static_cast<uint32_t>(activity >> 8) & 0xFFFFFF,
+      .changes = static_cast<uint32_t>(activity >> 32),
+      .awaited = awaited == 0 ? std::nullopt : std::optional(static_cast<uint32_t>(awaited - 1))};
 }
 
 // The worker's hand. A copy writes to the same place; made from nothing it writes nowhere.
@@ -76,6 +86,12 @@ class LifeSigns {
     if (shared_ == nullptr) return;
     shared_->step.store(step.value, std::memory_order_relaxed);
     enter(WorkerPhase::kStarting, 0);
+  }
+  void await(uint32_t place) const {
+    if (shared_ != nullptr) shared_->awaited.store(1 + uint64_t{place}, std::memory_order_relaxed);
+  }
+  void await_nobody() const {
+    if (shared_ != nullptr) shared_->awaited.store(0, std::memory_order_relaxed);
   }
   // The layer stays.
   void enter(WorkerPhase phase) const {

@@ -26,6 +26,16 @@ TEST(SignOfLife, the_count_of_changes_wraps_and_leaves_the_rest_alone) {
   EXPECT_EQ(look_at(shared), (LifeSighting{StepId{0}, WorkerPhase::kMlp, 0xFFFFFF, 0}));
 }
 
+TEST(SignOfLife, shows_the_place_that_is_waited_for) {
+  SignOfLife shared{};
+  const LifeSigns signs(shared);
+  signs.enter(WorkerPhase::kCombining, 2);
+  signs.await(0);
+  EXPECT_EQ(look_at(shared), (LifeSighting{StepId{0}, WorkerPhase::kCombining, 2, 1, 0U}));
+  signs.await_nobody();
+  EXPECT_EQ(look_at(shared).awaited, std::nullopt);
+}
+
 TEST(SignOfLife, signs_into_nowhere_do_nothing) {
   const LifeSigns signs;
   signs.begin_step(StepId{1});

@@ -1,4 +1,4 @@
-// A Llama directory of two layers with random fp32 weights, the same every time.
+// A Llama or Mixtral directory of two layers with random fp32 weights, the same every time.
 #pragma once
 
 #include <cstdint>
@@ -37,9 +37,10 @@ class WeightsWriter {
   std::string data_;
 };
 
-// `more`: fields that config.json has besides, with a comma before each.
+// `more`: fields that config.json has besides, with a comma before each. With `experts` there are
+// so many in the place of each MLP.
 inline void write_tiny_model(const TestDirectory& directory, std::string_view architecture,
-                             std::string_view more = "") {
+                             std::string_view more = "", uint32_t experts = 0) {
   constexpr uint32_t kVocabulary = 40;
   constexpr uint32_t kHidden = 16;
   constexpr uint32_t kQuery = 32;
@@ -62,11 +63,24 @@ inline void write_tiny_model(const TestDirectory& directory, std::string_view ar
     weights.add(layer + "self_attn.k_proj.weight", {kKeyValue, kHidden});
     weights.add(layer + "self_attn.v_proj.weight", {kKeyValue, kHidden});
     weights.add(layer + "self_attn.o_proj.weight", {kHidden, kQuery});
+    if (experts > 0) weights.add(layer + "block_sparse_moe.gate.weight", {experts, kHidden});
+    for (uint32_t i = 0; i < experts; ++i) {
+      const std::string expert = layer + "block_sparse_moe.experts." + std::to_string(i) + ".";
+      weights.add(expert + "w1.weight", {kIntermediate, kHidden});
+      weights.add(expert + "w2.weight", {kHidden, kIntermediate});
+      weights.add(expert + "w3.weight", {kIntermediate, kHidden});
+    }
+    if (experts > 0) continue;
     weights.add(layer + "mlp.gate_proj.weight", {kIntermediate, kHidden});
     weights.add(layer + "mlp.up_proj.weight", {kIntermediate, kHidden});
     weights.add(layer + "mlp.down_proj.weight", {kHidden, kIntermediate});
   }
   directory.write("model.safetensors", weights.bytes());
+}
+
+inline void write_tiny_mixture(const TestDirectory& directory) {
+  write_tiny_model(directory, "MixtralForCausalLM",
+                   R"(,"num_local_experts":4,"num_experts_per_tok":2)", 4);
 }
 
 }  // namespace trireme::worker

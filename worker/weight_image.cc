@@ -26,10 +26,11 @@ std::string program_text() {
 uint64_t weight_digest(const ServeOptions& options, const WorkerPlace& place) {
   // A model that cannot be read is for the loader to tell.
   const std::string model = hub::model_fingerprint(options.model_directory()).value_or("");
-  const std::string text = absl::StrFormat(
-      "%s|%s|%s|%u/%u|%u/%u|%d|%s %s|%s", model, options.model.dtype, options.model.quantization,
-      place.tp_rank, place.tp_size, place.pp_rank, place.pp_size, serves_embeddings(options),
-      options.worker.cpu_kernels, cpu::best_kernels().name, program_text());
+  const std::string text =
+      absl::StrFormat("%s|%s|%s|%u/%u|%u/%u|%d|%d|%s %s|%s", model, options.model.dtype,
+                      options.model.quantization, place.tp_rank, place.tp_size, place.pp_rank,
+                      place.pp_size, serves_embeddings(options), options.parallel.expert_parallel,
+                      options.worker.cpu_kernels, cpu::best_kernels().name, program_text());
   return XXH3_64bits(text.data(), text.size());
 }
 

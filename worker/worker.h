@@ -48,6 +48,11 @@ class Worker {
   [[nodiscard]] virtual Status allocate_kv(uint32_t block_count) = 0;
   // After allocate_kv(), where --kv-offloading-size is given: as many blocks fit into the store.
   [[nodiscard]] virtual Status open_store(uint32_t slot_count) = 0;
+  // Before the first step of each wave, where experts are divided over its ranks.
+  [[nodiscard]] virtual Status join_wave(const wire::JoinWave& wave) = 0;
+  // is_abandoned in the result: the wave was left. The step is kept, and after the next join_wave()
+  // StepKind::kAgain goes on with it; so does that on a worker that was through with the step. The
+  // answer has the id that kAgain has, or the step's own where that is 0.
   // A failed Status means the worker is broken; a single bad sequence is kBadLogits in the result.
   [[nodiscard]] virtual StatusOr<wire::StepResult> execute(const wire::StepInput& step) = 0;
 

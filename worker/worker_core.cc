@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -13,10 +14,8 @@
 #include "worker/drafter.h"
 #include "worker/float_buffer.h"
 #include "worker/forward_plan.h"
-#include "worker/pooler.h"
-#include "worker/row_samplers.h"
-#include "worker/sampler.h"
 #include "worker/sequence_table.h"
+#include "worker/step_sampler.h"
 
 namespace trireme::worker {
 namespace {
@@ -28,8 +27,8 @@ class WorkerCore final : public Worker {
         vocabulary_(parts_.model->vocabulary_size()),
         models_{parts_.model.get()},
         plan_(parts_.logits_rows_max),
-        samplers_(parts_.pool),
-        pooler_(parts_.model->hidden_size()) {
+        sampler_({.vocabulary = vocabulary_, .hidden = parts_.model->hidden_size()},
+                 parts_.place.tp_rank == 0, parts_.pool) {
     TRIREME_CHECK(is_first() || parts_.links.from_previous != nullptr,
                   "a later stage has a pipe in");
     TRIREME_CHECK(is_last() || parts_.links.to_next != nullptr, "an earlier stage has a pipe out");
@@ -72,22 +71,41 @@ class WorkerCore final : public Worker {
     return absl::OkStatus();
   }
 
+  [[nodiscard]] Status join_wave(const wire::JoinWave& wave) override {
+    if (experts() == nullptr) {
+      if (wave.ranks.size() < 2) return absl::OkStatus();
+      return error(StatusCode::kInternal,
+                   "wave %u has %u ranks, but this worker divides its experts with nobody",
+                   wave.wave.value, wave.ranks.size());
+    }
+    const uint32_t tp_size = parts_.place.tp_size;
+    std::vector<uint32_t> places;
+    for (const uint32_t rank : wave.ranks) {
+      for (uint32_t i = 0; i < tp_size; ++i) places.push_back(rank * tp_size + i);
+    }
+    return experts()->join(wave.wave, places);
+  }
+
   [[nodiscard]] StatusOr<wire::StepResult> execute(const wire::StepInput& step) override {
     if (!table_) return error(StatusCode::kInternal, "step %u before KV memory", step.step.value);
     const Instant begin = now();
-    life().begin_step(step.step);
-    TRIREME_RETURN_IF_ERROR(table_->apply(step));
-    wire::StepResult result{.step = step.step};
-    TRIREME_RETURN_IF_ERROR(moves_->apply(step, models_, result));
-    result.row_token.assign(step.row_slot.size(), wire::kNoToken);
-    TRIREME_RETURN_IF_ERROR(find_drafts(step));
-    if (!drafts_.empty()) result.row_accepted.assign(step.row_slot.size(), 0);
-    plan_.begin(step, drafts_, *table_);
-    while (plan_.next()) TRIREME_RETURN_IF_ERROR(run_forward(step, result));
-    const auto spent = std::chrono::duration_cast<std::chrono::microseconds>(now() - begin);
-    result.compute_microseconds = static_cast<uint32_t>(spent.count());
+    const bool is_again = step.kind == wire::StepKind::kAgain;
+    if (is_again && step_ != &kept_step_) {
+      return error(StatusCode::kInternal, "no step was kept that could be run again");
+    }
+    TRIREME_RETURN_IF_ERROR(check_wave(step));
+    const StepId id = is_again && step.step.value == 0 ? kept_step_.step : step.step;
+    life().begin_step(id);
+    if (!is_again) TRIREME_RETURN_IF_ERROR(take_in(step));
+    TRIREME_RETURN_IF_ERROR(run_forwards());
     life().enter(WorkerPhase::kDone);
-    return result;
+    if (is_abandoned_) return wire::StepResult{.step = id, .is_abandoned = true};
+    const auto spent = std::chrono::duration_cast<std::chrono::microseconds>(now() - begin);
+    result_.step = id;
+    result_.compute_microseconds = static_cast<uint32_t>(spent.count());
+    is_unfinished_ = false;
+    if (experts() == nullptr) return std::move(result_);
+    return result_;  // Another stage may still want the step again.
   }
 
  private:
@@ -103,9 +121,6 @@ class WorkerCore final : public Worker {
   [[nodiscard]] const LifeSigns& life() const { return parts_.links.life; }
   [[nodiscard]] bool is_first() const { return parts_.place.pp_rank == 0; }
   [[nodiscard]] bool is_last() const { return parts_.place.pp_rank + 1 == parts_.place.pp_size; }
-
-  // Every rank needs the token, but the engine reads logprobs from the first one only.
-  [[nodiscard]] bool is_reporting() const { return parts_.place.tp_rank == 0; }
 
   // The step's own, or those that a draft model guesses: the same on every rank and stage.
   Status find_drafts(const wire::StepInput& step) {
@@ -140,141 +155,130 @@ class WorkerCore final : public Worker {
     return parts_.links.to_next->send(values);
   }
 
-  Status run_forward(const wire::StepInput& step, wire::StepResult& result) {
+  // The wave that this worker computes experts in; null: they are not divided.
+  [[nodiscard]] ExpertExchange* experts() const { return parts_.links.experts.get(); }
+
+  Status check_wave(const wire::StepInput& step) const {
+    if (experts() == nullptr) return absl::OkStatus();
+    if (experts()->size() > 0 && step.wave == experts()->wave()) return absl::OkStatus();
+    return error(StatusCode::kInternal, "step %u is of wave %u, but this worker joined %s",
+                 step.step.value, step.wave.value,
+                 experts()->size() == 0 ? "none" : std::to_string(experts()->wave().value));
+  }
+
+  // Once for each step, however often its forwards are run.
+  Status take_in(const wire::StepInput& step) {
+    wire::StepResult result{.step = step.step};
+    if (is_unfinished_) {
+      // It is forgotten, but not what became of the store.
+      result.lost_slots = std::move(result_.lost_slots);
+      result.failed_load_count = result_.failed_load_count;
+    }
+    if (experts() != nullptr) kept_step_ = step;
+    step_ = experts() != nullptr ? &kept_step_ : &step;
+    done_forwards_ = 0;
+    TRIREME_RETURN_IF_ERROR(table_->apply(step));
+    TRIREME_RETURN_IF_ERROR(moves_->apply(step, models_, result));
+    result.row_token.assign(step.row_slot.size(), wire::kNoToken);
+    TRIREME_RETURN_IF_ERROR(find_drafts(*step_));
+    if (!drafts_.empty()) result.row_accepted.assign(step.row_slot.size(), 0);
+    result_ = std::move(result);
+    is_unfinished_ = true;
+    return absl::OkStatus();
+  }
+
+  // From the first forward that has not given its part of the result. A stage before the last does
+  // not know which that is: it runs all of them again, and the last one drops what it has had.
+  Status run_forwards() {
+    is_abandoned_ = false;
+    uint32_t index = 0;
+    uint32_t run_count = 0;
+    for (plan_.begin(*step_, drafts_, *table_); plan_.next(); ++index) {
+      const bool is_done = index < done_forwards_;
+      if (!is_abandoned_ && !is_done) ++run_count;
+      TRIREME_RETURN_IF_ERROR(run_forward(is_done));
+      if (is_abandoned_ && parts_.place.pp_size == 1) break;
+    }
+    if (experts() == nullptr || experts()->size() < 2 || is_abandoned_) return absl::OkStatus();
+    // Nothing of this worker's hangs on what it computes for others alone.
+    TRIREME_ASSIGN_OR_RETURN(const bool has_left, run_experts_for_others(run_count == 0));
+    is_abandoned_ = has_left && index == 0;
+    return absl::OkStatus();
+  }
+
+  // As many forwards as the member with the most has, at least one in all. True: the wave was left.
+  StatusOr<bool> run_experts_for_others(bool is_wanted) {
+    for (; is_wanted || experts()->others_have_more(); is_wanted = false) {
+      experts()->begin_forward(false);
+      TRIREME_RETURN_IF_ERROR(parts_.model->run_experts_for_others());
+      if (experts()->is_abandoned()) return true;
+    }
+    return false;
+  }
+
+  // is_done: in an attempt before. When a forward is abandoned, hidden rows of those after it still
+  // flow through the pipes, so that both ends of each stay in step; nobody looks at them.
+  Status run_forward(bool is_done) {
     ForwardBatch batch = plan_.batch();
     const std::size_t hidden_count = batch.tokens.size() * parts_.model->hidden_size();
     std::span<float> hidden_in;
     std::span<float> hidden_out;
     std::span<float> logits;
     if (!is_first()) {
-      hidden_in = hidden_in_.take(hidden_count);
-      life().enter(WorkerPhase::kReceiving);
-      TRIREME_RETURN_IF_ERROR(parts_.links.from_previous->receive(hidden_in));
+      hidden_in = hidden_in_.take(hidden_count + flag_count());
+      TRIREME_RETURN_IF_ERROR(receive_hidden(hidden_in));
     }
     if (is_last()) {
       logits = logits_.take(batch.logits_tokens.size() * vocabulary_);
       batch.features = features_.take(batch.feature_tokens.size() * parts_.model->hidden_size());
     } else {
-      hidden_out = hidden_out_.take(hidden_count);
+      hidden_out = hidden_out_.take(hidden_count + flag_count());
       batch.logits_tokens = {};
       batch.feature_tokens = {};
     }
-    TRIREME_RETURN_IF_ERROR(parts_.model->forward(batch, hidden_in, hidden_out, logits));
-    life().enter(is_last() ? WorkerPhase::kSampling : WorkerPhase::kSending);
-    if (!is_last()) return parts_.links.to_next->send(hidden_out);
-    sample_all(step, logits);
-    for (const Chain& chain : chains_) take_chain(step, chain, result);
-    for (const PoolUse& use : plan_.pool_uses()) pool(step, use, batch.features, result);
+    const bool is_wanted = !is_abandoned_ && !is_done;
+    if (is_wanted) {
+      if (experts() != nullptr) experts()->begin_forward(plan_.has_more());
+      TRIREME_RETURN_IF_ERROR(
+          parts_.model->forward(batch, hidden_in.first(is_first() ? 0 : hidden_count),
+                                hidden_out.first(is_last() ? 0 : hidden_count), logits));
+      TRIREME_RETURN_IF_ERROR(agree_on_abandonment());
+    }
+    if (!is_last()) return send_hidden(hidden_out);
+    if (!is_wanted || is_abandoned_) return absl::OkStatus();
+    life().enter(WorkerPhase::kSampling);
+    sampler_.take(
+        {.input = *step_, .tells_drafts = !guesses_.empty(), .table = *table_, .result = result_},
+        plan_, logits, batch.features);
+    ++done_forwards_;
     return absl::OkStatus();
   }
 
-  // What one row of logits gave.
-  struct Outcome {
-    int32_t token = wire::kNoToken;  // kNoToken: it described a prompt token.
-    wire::TokenLogprobs logprobs;
-  };
+  // Behind the hidden rows of a forward, where it may be abandoned: whether it was.
+  [[nodiscard]] std::size_t flag_count() const { return experts() == nullptr ? 0 : 1; }
 
-  // Rows of logits whose outcomes hang on one another: one, or those of a row with drafts.
-  struct Chain {
-    std::size_t begin = 0;
-    std::size_t end = 0;
-    std::size_t used_end = 0;  // Of those after it the outcome was never asked.
-  };
-
-  void find_chains() {
-    chains_.clear();
-    const auto uses = plan_.uses();
-    for (std::size_t i = 0; i < uses.size(); ++i) {
-      const std::size_t begin = i;
-      while (uses[i].draft != wire::kNoToken) ++i;
-      chains_.push_back({begin, i + 1, begin});
-    }
+  Status receive_hidden(std::span<float> hidden) {
+    life().enter(WorkerPhase::kReceiving);
+    TRIREME_RETURN_IF_ERROR(parts_.links.from_previous->receive(hidden));
+    if (flag_count() > 0 && hidden.back() != 0.0F) is_abandoned_ = true;
+    return absl::OkStatus();
   }
 
-  // Chains are independent, so who takes which one is open: the table stays as it is meanwhile, but
-  // for sequences with drafts, which have no other chain.
-  void sample_all(const wire::StepInput& step, std::span<float> logits) {
-    find_chains();
-    if (outcomes_.size() < plan_.uses().size()) outcomes_.resize(plan_.uses().size());
-    samplers_.run(
-        chains_.size(), plan_.uses().size() * vocabulary_,
-        [&](std::size_t i, Sampler& sampler) { sample_chain(step, chains_[i], logits, sampler); });
+  Status send_hidden(std::span<float> hidden) {
+    life().enter(WorkerPhase::kSending);
+    if (flag_count() > 0) hidden.back() = is_abandoned_ ? 1.0F : 0.0F;
+    return parts_.links.to_next->send(hidden);
   }
 
-  // Up to the first draft that is not what sampling picks: from there on nothing is as it was
-  // computed for.
-  void sample_chain(const wire::StepInput& step, Chain& chain, std::span<float> logits,
-                    Sampler& sampler) {
-    for (std::size_t i = chain.begin; i < chain.end; ++i) {
-      const LogitsUse& use = plan_.uses()[i];
-      use_logits(step, use, logits.subspan(i * vocabulary_, vocabulary_), sampler, outcomes_[i]);
-      chain.used_end = i + 1;
-      if (use.draft == wire::kNoToken || outcomes_[i].token != use.draft) return;
-      table_->append(step.row_slot[use.row], use.draft);
+  // What one rank of a tensor-parallel group leaves none of them has: they sample the same.
+  Status agree_on_abandonment() {
+    if (experts() == nullptr) return absl::OkStatus();
+    float leavers = experts()->is_abandoned() ? 1.0F : 0.0F;
+    if (parts_.place.tp_size > 1) {
+      TRIREME_RETURN_IF_ERROR(parts_.links.tensor_parallel->all_reduce_sum(std::span(&leavers, 1)));
     }
-  }
-
-  void use_logits(const wire::StepInput& step, const LogitsUse& use, std::span<float> logits,
-                  Sampler& sampler, Outcome& outcome) const {
-    const Sequence& sequence = table_->at(step.row_slot[use.row]);
-    outcome.token = wire::kNoToken;
-    outcome.logprobs.token_ids.clear();
-    if (use.samples) {
-      const SamplingRow row{.logits = logits,
-                            .params = sequence.sampling,
-                            .tokens = sequence.tokens,
-                            .prompt_count = sequence.prompt_count,
-                            .counts = &sequence.counts};
-      outcome.token = sampler.sample(row, is_reporting() ? &outcome.logprobs : nullptr);
-    } else if (is_reporting()) {
-      const int32_t token = sequence.tokens[use.position + 1];
-      const bool is_good =
-          sampler.describe(logits, token, sequence.sampling.prompt_logprobs, outcome.logprobs);
-      if (!is_good) outcome.token = wire::kBadLogits;
-    }
-  }
-
-  void take_chain(const wire::StepInput& step, const Chain& chain, wire::StepResult& result) {
-    const LogitsUse& last = plan_.uses()[chain.used_end - 1];
-    const int32_t outcome = outcomes_[chain.used_end - 1].token;
-    int32_t& token = result.row_token[last.row];
-    // Bad logits of its prompt fail the row, whatever it samples.
-    if (token != wire::kBadLogits) token = outcome;
-    if (last.samples) table_->append(step.row_slot[last.row], outcome);
-    const std::size_t accepted = chain.used_end - 1 - chain.begin;
-    if (accepted > 0) result.row_accepted[last.row] = static_cast<uint32_t>(accepted);
-    for (std::size_t i = chain.begin; i < chain.begin + accepted && !guesses_.empty(); ++i) {
-      result.accepted_tokens.push_back(plan_.uses()[i].draft);
-    }
-    for (std::size_t i = chain.begin; i < chain.used_end; ++i) {
-      take_logprobs(plan_.uses()[i], outcomes_[i], result);
-    }
-  }
-
-  static void take_logprobs(const LogitsUse& use, Outcome& outcome, wire::StepResult& result) {
-    if (outcome.logprobs.token_ids.empty()) return;
-    wire::RowLogprobs& row = logprobs_of(use.row, result);
-    (use.samples ? row.sampled : row.prompt).push_back(std::move(outcome.logprobs));
-  }
-
-  void pool(const wire::StepInput& step, const PoolUse& use, std::span<const float> features,
-            wire::StepResult& result) {
-    const uint32_t slot = step.row_slot[use.row];
-    if (!pooler_.take(slot, use, features)) return;
-    std::vector<float> pooled = pooler_.finish(slot);
-    if (pooled.empty()) {
-      result.row_token[use.row] = wire::kBadLogits;
-    } else if (is_reporting()) {
-      result.pooled.push_back({use.row, std::move(pooled)});
-    }
-  }
-
-  // Uses come by rising row, so the row's entry is the last one or not there yet.
-  static wire::RowLogprobs& logprobs_of(uint32_t row, wire::StepResult& result) {
-    if (result.logprobs.empty() || result.logprobs.back().row != row) {
-      result.logprobs.emplace_back().row = row;
-    }
-    return result.logprobs.back();
+    is_abandoned_ = leavers > 0.0F;
+    return absl::OkStatus();
   }
 
   WorkerParts parts_;
@@ -286,11 +290,15 @@ class WorkerCore final : public Worker {
   std::optional<BlockMoves> moves_;     // Likewise.
   std::vector<int32_t> guesses_;        // Of the step, where a draft model makes them.
   std::span<const int32_t> drafts_;     // Of the step.
+  // The step that runs: where experts are divided, a copy that may be run again.
+  const wire::StepInput* step_ = nullptr;
+  wire::StepInput kept_step_;
+  wire::StepResult result_;     // Of the forwards that are done.
+  bool is_unfinished_ = false;  // The result was not given out.
+  bool is_abandoned_ = false;   // This attempt.
+  uint32_t done_forwards_ = 0;  // On the last stage, which alone knows: those that have sampled.
   ForwardPlan plan_;
-  RowSamplers samplers_;
-  std::vector<Outcome> outcomes_;
-  std::vector<Chain> chains_;
-  Pooler pooler_;
+  StepSampler sampler_;
   FloatBuffer logits_;
   FloatBuffer features_;
   FloatBuffer hidden_in_;

@@ -1,4 +1,10 @@
 // The worker around any Model: sequence table, forwards, sampling (worker.h is what drives it).
+//
+// Where experts are divided over the members of a wave, a step that was abandoned is kept. Run
+// again it goes on from the first forward that has not sampled: its changes to the table, its moves
+// of blocks and its drafts were made once and for all, and KV that an abandoned forward wrote is
+// written again. Tensor-parallel ranks agree at the end of each forward whether it was abandoned;
+// a stage is told by the one before, with the hidden rows.
 #pragma once
 
 #include <functional>
@@ -7,6 +13,7 @@
 
 #include "common/unique_fd.h"
 #include "worker/comm/collective.h"
+#include "worker/comm/expert_exchange.h"
 #include "worker/comm/pipe.h"
 #include "worker/kv_store.h"
 #include "worker/models/model.h"
@@ -21,6 +28,7 @@ struct WorkerLinks {
   std::unique_ptr<Collective> tensor_parallel;
   std::unique_ptr<HiddenPipe> from_previous;  // Required from the second stage on.
   std::unique_ptr<HiddenPipe> to_next;        // Required before the last stage.
+  std::unique_ptr<ExpertExchange> experts;    // Required where experts are divided (waves).
   LifeSigns life;                             // For its engine to see.
   UniqueFd weights;  // A shm::SharedImage for the workers of this node in this place; or none.
 };

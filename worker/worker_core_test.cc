@@ -288,6 +288,8 @@ TEST(WorkerCore, steps_out_of_order_are_errors) {
   EXPECT_TRUE(worker->allocate_kv(8).ok());
   EXPECT_FALSE(worker->allocate_kv(8).ok());
   EXPECT_TRUE(worker->execute({}).ok()) << "a step without rows";
+  EXPECT_FALSE(worker->execute({.kind = wire::StepKind::kAgain}).ok())
+      << "only a step that can be abandoned is kept";
 }
 
 }  // namespace

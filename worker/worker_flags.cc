@@ -21,7 +21,7 @@ constexpr FdName kFdNames[] = {
     {"steps", &WorkerFlags::steps_fd},           {"results", &WorkerFlags::results_fd},
     {"collective", &WorkerFlags::collective_fd}, {"pipe_in", &WorkerFlags::pipe_in_fd},
     {"pipe_out", &WorkerFlags::pipe_out_fd},     {"life", &WorkerFlags::life_fd},
-    {"weights", &WorkerFlags::weights_fd}};
+    {"weights", &WorkerFlags::weights_fd},       {"mesh", &WorkerFlags::mesh_fd}};
 
 template <typename Number>
 std::optional<Number> whole_number(std::string_view text) {

@@ -9,6 +9,8 @@
 //   pipe_in, pipe_out  memfds of hidden rows from the stage before and to the stage after; absent
 //               on the first and last stage
 //   life        memory for the worker's sign of life, where its parent is not its engine
+//   mesh        memory of the links between the places of the node whose experts are divided, of
+//               this worker's stage (comm/shm_mesh.h); absent: they are not
 //   weights     shm::SharedImage of the weights, for all workers of the node in this place of the
 //               model; absent: in memory of its own
 //
@@ -53,6 +55,7 @@ struct WorkerFlags {
   int pipe_out_fd = -1;
   int life_fd = -1;
   int weights_fd = -1;
+  int mesh_fd = -1;
   uint32_t rank = 0;
   uint64_t group = 0;
   std::vector<PeerFlags> peers;

@@ -37,6 +37,7 @@ TEST(WorkerFlags, those_of_workers_on_several_nodes_survive_the_command_line) {
       .collective_fd = 4,
       .life_fd = 8,
       .weights_fd = 9,
+      .mesh_fd = 10,
       .rank = 3,
       .group = UINT64_MAX,
       .peers = {{.is_in = true, .rank = 1, .fd = 9, .endpoint = "tcp://[::1]:5"},

@@ -9,6 +9,7 @@
 #include "common/options/pooler.h"
 #include "worker/comm/watched_collective.h"
 #include "worker/cpu_binding.h"
+#include "worker/expert_parallel.h"
 #include "worker/kernels/cpu/host_memory.h"
 #include "worker/kernels/cpu/kernel_choice.h"
 #include "worker/memory_budget.h"
@@ -64,9 +65,10 @@ StatusOr<WeightBudget> check_memory(const ServeOptions& options, const WorkerPla
                                     const std::optional<shm::SharedImage>& image) {
   const uint32_t ranks = place.tp_size * place.pp_size;
   const uint32_t sharers = image ? image->sharers() : 1;
-  TRIREME_ASSIGN_OR_RETURN(
-      const uint64_t all_bytes,
-      weight_bytes_to_load(directory, options.model.dtype, options.model.quantization));
+  const uint32_t expert_copies = divides_experts(options, directory.config()) ? place.tp_size : 1;
+  TRIREME_ASSIGN_OR_RETURN(const uint64_t all_bytes,
+                           weight_bytes_to_load(directory, options.model.dtype,
+                                                options.model.quantization, expert_copies));
   const WeightBudget weights{.bytes = all_bytes / ranks,
                              .copies = weight_copies(local_workers, sharers),
                              .sharers = sharers,
@@ -105,6 +107,7 @@ StatusOr<std::unique_ptr<Model>> load_main(const ServeOptions& options, const Wo
   LoadOptions load = load_options(options, links.life);
   load.tokens_max = options.model.model_tokens_max;
   load.weights = &foundation.weights;
+  load.experts = links.experts.get();
   TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Model> model,
                            load_model(foundation.directory, place, load, *links.tensor_parallel,
                                       foundation.pool, progress));
@@ -168,13 +171,26 @@ StatusOr<WorkerCores> take_cores(const ServeOptions& options, const WorkerPlace&
 uint64_t scratch_of(const ServeOptions& options, const WorkerPlace& place,
                     const Foundation& foundation) {
   const uint32_t logits_rows_max = WorkerParts{}.logits_rows_max;
-  uint64_t bytes =
-      scratch_bytes(foundation.directory.config(), place, options.scheduler, logits_rows_max);
+  const ModelConfig& config = foundation.directory.config();
+  const uint32_t places = divides_experts(options, config) ? places_of_wave(options) : 1;
+  uint64_t bytes = scratch_bytes(config, place, options.scheduler, logits_rows_max, places);
   if (foundation.draft) {
     const WorkerPlace draft{.tp_size = options.draft_tensor_parallel_size()};
     bytes += scratch_bytes(foundation.draft->config(), draft, options.scheduler, logits_rows_max);
   }
   return bytes;
+}
+
+// Those of a model without a mixture, or of one rank, need nobody.
+Status check_mesh(const ServeOptions& options, const ModelConfig& config, WorkerLinks& links) {
+  if (!divides_experts(options, config)) {
+    links.experts.reset();
+    return absl::OkStatus();
+  }
+  if (links.experts != nullptr) return absl::OkStatus();
+  return error(StatusCode::kInvalidArgument,
+               "mesh is missing: --enable-expert-parallel divides the experts over %u workers",
+               places_of_wave(options));
 }
 
 struct MemoryClaim {
@@ -246,6 +262,7 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
   }
   TRIREME_ASSIGN_OR_RETURN(ModelDirectory directory,
                            ModelDirectory::open(options.model_directory()));
+  TRIREME_RETURN_IF_ERROR(check_mesh(options, directory.config(), links));
   auto image = open_weight_image(std::move(links.weights), options, place);
   TRIREME_ASSIGN_OR_RETURN(std::optional<ModelDirectory> draft, open_draft(options, place));
   const LocalWorkers workers =

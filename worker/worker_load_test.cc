@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "common/shm/shared_image.h"
+#include "worker/comm/mesh_for_test.h"
 #include "worker/step_for_test.h"
 #include "worker/tiny_model_for_test.h"
 #include "worker/worker_core.h"
@@ -182,6 +183,41 @@ TEST_F(WorkerLoad, shared_weights_of_every_form_answer_as_own_ones_do) {
     EXPECT_EQ(greedy_tokens(**maker), tokens);
     EXPECT_EQ(greedy_tokens(**finder), tokens);
   }
+}
+
+TEST_F(WorkerLoad, experts_that_are_to_be_divided_need_a_mesh) {
+  write_tiny_mixture(directory_);
+  ServeOptions options;
+  options.parallel.expert_parallel = true;
+  EXPECT_TRUE(load(options).ok()) << "one worker has nobody to divide them with";
+  options.parallel.data_parallel_size = 2;
+  const Status missing = load(options).status();
+  EXPECT_EQ(missing.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(std::string(missing.message()).find("mesh is missing: --enable-expert-parallel"),
+            std::string::npos)
+      << missing;
+  write_tiny_model(directory_, "LlamaForCausalLM");
+  EXPECT_TRUE(load(options).ok()) << "a model without experts";
+}
+
+TEST_F(WorkerLoad, a_wave_of_one_rank_answers_as_a_worker_alone_does) {
+  write_tiny_mixture(directory_);
+  auto alone = load();
+  ASSERT_TRUE(alone.ok()) << alone.status();
+  const MeshForTest mesh(2);
+  WorkerLinks links{.tensor_parallel = std::make_unique<SoloCollective>(),
+                    .experts = mesh.exchange(1)};
+  ServeOptions options;
+  options.model.model = directory_.path();
+  options.worker.cpu_threads_bind = "nobind";
+  options.parallel.expert_parallel = true;
+  options.parallel.data_parallel_size = 2;
+  auto joined = load_stage(options, {}, std::move(links), [](std::string_view, double) {});
+  ASSERT_TRUE(joined.ok()) << joined.status();
+  EXPECT_EQ((*joined)->ready().weight_bytes, (*alone)->ready().weight_bytes);
+  EXPECT_FALSE((*joined)->join_wave({.ranks = {0}}).ok()) << "its own rank is missing";
+  ASSERT_TRUE((*joined)->join_wave({.ranks = {1}}).ok());
+  EXPECT_EQ(greedy_tokens(**joined), greedy_tokens(**alone));
 }
 
 TEST_F(WorkerLoad, weights_of_another_model_are_not_taken_for_ours) {

@@ -22,11 +22,12 @@ class WorkerLoop {
     if (!record.ok()) return record.status();
     const std::optional<wire::MessageKind> kind = wire::peek_kind(*record);
     if (kind == wire::MessageKind::kStopWorker) return absl::OkStatus();
-    StatusOr<wire::StepResult> result = answer(kind, *record);
+    StatusOr<std::optional<wire::StepResult>> result = answer(kind, *record);
     steps_.release();
     const Status failure = result.status();
     if (!failure.ok()) result = wire::StepResult{.error = std::string(failure.message())};
-    if (Status sent = send(*result); !sent.ok()) return sent;
+    if (!result->has_value()) return std::nullopt;
+    if (Status sent = send(**result); !sent.ok()) return sent;
     if (!failure.ok()) return failure;
     return std::nullopt;
   }
@@ -41,19 +42,26 @@ class WorkerLoop {
   [[nodiscard]] Status send_ready() { return send(worker_->ready()); }
 
  private:
-  [[nodiscard]] StatusOr<wire::StepResult> answer(std::optional<wire::MessageKind> kind,
-                                                  std::span<const std::byte> record) {
+  // Nothing: it is not answered.
+  [[nodiscard]] StatusOr<std::optional<wire::StepResult>> answer(
+      std::optional<wire::MessageKind> kind, std::span<const std::byte> record) {
     if (kind == wire::MessageKind::kKvInit) {
       TRIREME_ASSIGN_OR_RETURN(const auto init, wire::unpack<wire::KvInit>(record));
       TRIREME_RETURN_IF_ERROR(worker_->allocate_kv(init.block_count));
       if (init.store_slot_count > 0) {
         TRIREME_RETURN_IF_ERROR(worker_->open_store(init.store_slot_count));
       }
-      return wire::StepResult{};
+      return std::optional(wire::StepResult{});
     }
     if (kind == wire::MessageKind::kStepInput) {
       TRIREME_ASSIGN_OR_RETURN(const auto step, wire::unpack<wire::StepInput>(record));
-      return worker_->execute(step);
+      TRIREME_ASSIGN_OR_RETURN(wire::StepResult result, worker_->execute(step));
+      return std::optional(std::move(result));
+    }
+    if (kind == wire::MessageKind::kJoinWave) {
+      TRIREME_ASSIGN_OR_RETURN(const auto wave, wire::unpack<wire::JoinWave>(record));
+      TRIREME_RETURN_IF_ERROR(worker_->join_wave(wave));
+      return std::optional<wire::StepResult>();
     }
     return error(StatusCode::kDataLoss, "a record of %u bytes is no message to a worker",
                  record.size());

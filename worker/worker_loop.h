@@ -3,6 +3,7 @@
 //   start      loads; WorkerReady first, with the error's text if loading failed
 //   KvInit     allocates; answered by a StepResult of step 0
 //   StepInput  executes; answered by a StepResult, in order
+//   JoinWave   joins; not answered
 //   StopWorker or a closed queue: ends with OK
 // A step that fails is answered with `error` set, and the loop ends with that error: the group
 // cannot go on without this rank. Bytes that cannot be decoded end it too.

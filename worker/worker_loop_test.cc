@@ -83,6 +83,17 @@ TEST_F(Loop, gets_ready_allocates_executes_and_stops) {
   EXPECT_TRUE(join().ok());
 }
 
+TEST_F(Loop, takes_waves_without_an_answer_but_for_one_that_it_cannot_join) {
+  start(load_hash_worker);
+  (void)receive<wire::WorkerReady>();
+  send(wire::JoinWave{.wave = WaveId{1}, .ranks = {0}});
+  send(wire::KvInit{.block_count = 8});
+  EXPECT_EQ(receive<wire::StepResult>(), wire::StepResult{});
+  send(wire::JoinWave{.wave = WaveId{2}, .ranks = {0, 1}});
+  EXPECT_NE(receive<wire::StepResult>().error.find("wave 2 has 2 ranks"), std::string::npos);
+  EXPECT_EQ(join().code(), StatusCode::kInternal);
+}
+
 TEST_F(Loop, failed_load_is_told_in_the_first_message) {
   start([]() -> StatusOr<std::unique_ptr<Worker>> {
     return error(StatusCode::kNotFound, "no such model");

@@ -9,7 +9,9 @@
 #include "worker/comm/pairwise_collective.h"
 #include "worker/comm/remote_pipe.h"
 #include "worker/comm/shm_collective.h"
+#include "worker/comm/shm_mesh.h"
 #include "worker/comm/shm_pipe.h"
+#include "worker/expert_parallel.h"
 #include "worker/worker_loop.h"
 
 namespace trireme::worker {
@@ -85,6 +87,14 @@ Duration peer_limit(const ServeOptions& options) {
   return std::max<Duration>(kPeerLimit, 2 * std::chrono::seconds(options.worker.timeout_seconds));
 }
 
+StatusOr<std::unique_ptr<ExpertExchange>> join_mesh(int fd, uint32_t place, Duration limit,
+                                                    LifeSigns life) {
+  TRIREME_ASSIGN_OR_RETURN(auto memory, map(fd, "mesh"));
+  auto mesh = ShmMesh::attach(std::move(memory), {.place = place, .limit = limit, .life = life});
+  if (!mesh.ok()) return annotate(mesh.status(), "mesh");
+  return std::make_unique<ExpertExchange>(*std::move(mesh), life);
+}
+
 StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOptions& options,
                                        const zmq::Context* context, LifeSigns life) {
   TRIREME_ASSIGN_OR_RETURN(const WorkerPlace place, place_of(options, flags.rank));
@@ -92,6 +102,11 @@ StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOpti
                            join_peers(flags, place, {context, peer_limit(options)}));
   links.life = life;
   links.weights = UniqueFd(flags.weights_fd);
+  if (flags.mesh_fd >= 0) {
+    TRIREME_ASSIGN_OR_RETURN(
+        links.experts,
+        join_mesh(flags.mesh_fd, place_in_wave(options, place.tp_rank), peer_limit(options), life));
+  }
   const Progress progress = [](std::string_view stage, double done) {
     log::debug("worker_loading", {{"stage", stage}, {"done", done}});
   };

@@ -156,6 +156,9 @@ TEST(QuantizedOnLoad, bytes_to_load_are_about_what_is_loaded) {
         ASSERT_TRUE(guess.ok()) << guess.status();
         EXPECT_GT(static_cast<double>(*guess), taken * 0.6);
         EXPECT_LT(static_cast<double>(*guess), taken * 1.1);
+        const auto twice = weight_bytes_to_load(directory, dtype, quantization, 2);
+        ASSERT_TRUE(twice.ok()) << twice.status();
+        EXPECT_EQ(*twice > *guess, name == "mixtral") << "experts are counted for each copy";
       }
     }
   }

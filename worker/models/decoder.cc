@@ -41,7 +41,8 @@ StatusOr<std::unique_ptr<Model>> DecoderModel::load(DecoderConfig config, ModelS
   const ModelConfig& sizes = config.sizes;
   TRIREME_ASSIGN_OR_RETURN(const Activation activation, activation_of(sizes));
   TRIREME_ASSIGN_OR_RETURN(DecoderShare share, DecoderShare::of(config.sizes, source.place));
-  TRIREME_RETURN_IF_ERROR(check_mixture_divides(config, source.place.tp_size));
+  share.has_whole_experts = source.has_whole_experts;
+  TRIREME_RETURN_IF_ERROR(check_mixture_divides(config, share));
   TRIREME_ASSIGN_OR_RETURN(Ropes ropes, make_ropes(config, source.tokens_max));
   TRIREME_ASSIGN_OR_RETURN(DecoderWeights weights,
                            load_decoder_weights(config, share, source.directory.weights(),
@@ -156,6 +157,20 @@ Status DecoderModel::forward(const ForwardBatch& batch, std::span<const float> h
     write_features(batch, residual);
   } else {
     device_->read_back(residual, hidden_out);
+  }
+  return device_->end_step();
+}
+
+Status DecoderModel::run_experts_for_others() {
+  const ForwardBatch nobody;
+  const View nothing{.column_count = sizes().hidden_size, .row_stride = sizes().hidden_size};
+  device_->begin_step(nobody, {});
+  for (uint32_t layer = 0; layer < share_.layers.count; ++layer) {
+    if (weights_.layers[layer].experts.empty()) continue;
+    life_.enter(WorkerPhase::kMlp, share_.layers.begin + layer);
+    device_->run_experts(activation_, weights_.layers[layer].experts,
+                         {.per_token = config_.mixture->routing.experts_per_token}, nothing,
+                         nothing);
   }
   return device_->end_step();
 }

@@ -33,6 +33,7 @@ class DecoderModel final : public Model {
   }
   [[nodiscard]] Status forward(const ForwardBatch& batch, std::span<const float> hidden_in,
                                std::span<float> hidden_out, std::span<float> logits) override;
+  [[nodiscard]] Status run_experts_for_others() override;
 
  private:
   struct Ropes {

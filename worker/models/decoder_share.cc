@@ -14,10 +14,13 @@ Status check_divides(const char* what, uint32_t count, uint32_t tp_size) {
 
 }  // namespace
 
-Status check_mixture_divides(const DecoderConfig& config, uint32_t tp_size) {
+Status check_mixture_divides(const DecoderConfig& config, const DecoderShare& share) {
   if (!config.mixture) return absl::OkStatus();
   const MixtureConfig& mixture = *config.mixture;
-  TRIREME_RETURN_IF_ERROR(check_divides("columns of an expert", mixture.expert_size, tp_size));
+  const uint32_t tp_size = share.tp_size;
+  if (!share.has_whole_experts) {
+    TRIREME_RETURN_IF_ERROR(check_divides("columns of an expert", mixture.expert_size, tp_size));
+  }
   TRIREME_RETURN_IF_ERROR(check_divides("columns of shared experts", mixture.shared_size, tp_size));
   if (!config.has_dense_layer()) return absl::OkStatus();
   return check_divides("intermediate columns", config.sizes.intermediate_size, tp_size);

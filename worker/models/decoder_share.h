@@ -18,7 +18,8 @@ struct DecoderShare {
   uint32_t tp_size = 1;
   bool is_first_stage = false;
   bool is_last_stage = false;
-  bool adds_bias = false;  // Of sums over ranks one rank adds the bias.
+  bool adds_bias = false;          // Of sums over ranks one rank adds the bias.
+  bool has_whole_experts = false;  // Of a mixture: all columns, on every rank.
 
   // kInvalidArgument naming the flag, its value and the size that does not divide; the columns of
   // experts are check_mixture_divides()'s.
@@ -26,8 +27,12 @@ struct DecoderShare {
                                                  const WorkerPlace& place);
   // Of the columns of an MLP.
   [[nodiscard]] Range part_of(uint32_t count) const { return equal_part(count, tp_rank, tp_size); }
+  // Of those of an expert.
+  [[nodiscard]] Range part_of_expert(uint32_t count) const {
+    return has_whole_experts ? Range{0, count} : part_of(count);
+  }
 };
 
-[[nodiscard]] Status check_mixture_divides(const DecoderConfig& config, uint32_t tp_size);
+[[nodiscard]] Status check_mixture_divides(const DecoderConfig& config, const DecoderShare& share);
 
 }  // namespace trireme::worker

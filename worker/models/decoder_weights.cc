@@ -108,8 +108,8 @@ class LayerLoader : public TensorLoader {
     const DecoderNames& names = config_.names;
     const uint32_t size = sizes_.intermediate_size;
     if (names.gate_up.empty()) {
-      TRIREME_ASSIGN_OR_RETURN(layer.mlp,
-                               mlp(names.gate, names.up, names.down, size, config_.mlp_bias));
+      TRIREME_ASSIGN_OR_RETURN(layer.mlp, mlp(names.gate, names.up, names.down, size,
+                                              share_.part_of(size), config_.mlp_bias));
       return absl::OkStatus();
     }
     const Range mine = share_.part_of(size);
@@ -134,14 +134,16 @@ class LayerLoader : public TensorLoader {
     }
     for (uint32_t index = 0; index < mixture.expert_count; ++index) {
       const std::string name = absl::StrFormat("%s.%d.", mixture.experts, index);
-      TRIREME_ASSIGN_OR_RETURN(layer.experts.emplace_back(),
-                               mlp(name + mixture.gate, name + mixture.up, name + mixture.down,
-                                   mixture.expert_size, false));
+      TRIREME_ASSIGN_OR_RETURN(
+          layer.experts.emplace_back(),
+          mlp(name + mixture.gate, name + mixture.up, name + mixture.down, mixture.expert_size,
+              share_.part_of_expert(mixture.expert_size), false));
     }
     if (mixture.shared_size == 0) return absl::OkStatus();
     const std::string name = mixture.shared + ".";
-    TRIREME_ASSIGN_OR_RETURN(layer.mlp, mlp(name + mixture.gate, name + mixture.up,
-                                            name + mixture.down, mixture.shared_size, false));
+    TRIREME_ASSIGN_OR_RETURN(layer.mlp,
+                             mlp(name + mixture.gate, name + mixture.up, name + mixture.down,
+                                 mixture.shared_size, share_.part_of(mixture.shared_size), false));
     if (mixture.shared_gate.empty()) return absl::OkStatus();
     TRIREME_ASSIGN_OR_RETURN(layer.shared_gate, router(mixture.shared_gate, 1));
     return absl::OkStatus();

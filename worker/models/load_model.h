@@ -5,6 +5,7 @@
 #include <string>
 
 #include "worker/comm/collective.h"
+#include "worker/comm/expert_exchange.h"
 #include "worker/models/model.h"
 #include "worker/sign_of_life.h"
 #include "worker/thread_pool.h"
@@ -35,6 +36,9 @@ struct LoadOptions {
   uint32_t tokens_max = 0;
   // Where the weights are kept; outlives the model. Null: in memory of the model's own.
   cpu::HostArena* weights = nullptr;
+  // Of a mixture whose experts are divided over the members of waves; outlives the model. Null: all
+  // are here, or this rank's part of each.
+  ExpertExchange* experts = nullptr;
 };
 
 // Errors name the tensor, field or flag: an unknown architecture lists the supported ones, a size
@@ -45,8 +49,10 @@ struct LoadOptions {
     Collective& tensor_parallel, ThreadPool& pool, const Progress& progress);
 
 // What the weights of all ranks together will take, about. dtype, quantization: LoadOptions'.
+// expert_copies: how many of these ranks have the same experts.
 [[nodiscard]] StatusOr<uint64_t> weight_bytes_to_load(const ModelDirectory& directory,
                                                       const std::string& dtype,
-                                                      const std::string& quantization);
+                                                      const std::string& quantization,
+                                                      uint32_t expert_copies = 1);
 
 }  // namespace trireme::worker

@@ -69,6 +69,9 @@ class Model {
   // stage only.
   [[nodiscard]] virtual Status forward(const ForwardBatch& batch, std::span<const float> hidden_in,
                                        std::span<float> hidden_out, std::span<float> logits) = 0;
+  // A forward without tokens: computes its experts for the other members of its wave, and nothing
+  // where experts are not divided.
+  [[nodiscard]] virtual Status run_experts_for_others() { return absl::OkStatus(); }
 
  protected:
   Model() = default;

@@ -24,8 +24,9 @@ struct ModelSource {
   std::unique_ptr<Device> device;
   const Progress& progress;
   LifeSigns life;
-  bool wants_logits = true;  // False: hidden states only, the head is not loaded.
-  uint32_t tokens_max = 0;   // Of a sequence; 0: what the model allows.
+  bool wants_logits = true;        // False: hidden states only, the head is not loaded.
+  uint32_t tokens_max = 0;         // Of a sequence; 0: what the model allows.
+  bool has_whole_experts = false;  // Divided over the members of a wave, not over the ranks.
 };
 
 using ModelFactory = StatusOr<std::unique_ptr<Model>> (*)(ModelSource source);

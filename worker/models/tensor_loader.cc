@@ -59,8 +59,8 @@ StatusOr<std::unique_ptr<LinearWeight>> TensorLoader::column_parallel(const std:
 }
 
 StatusOr<ExpertWeights> TensorLoader::mlp(const std::string& gate, const std::string& up,
-                                          const std::string& down, uint32_t size, bool bias) {
-  const Range mine = share_.part_of(size);
+                                          const std::string& down, uint32_t size, Range mine,
+                                          bool bias) {
   LinearSource source;
   for (const std::string& name : {gate, up}) {
     if (name.empty()) continue;

@@ -62,9 +62,10 @@ class TensorLoader {
   [[nodiscard]] StatusOr<std::unique_ptr<LinearWeight>> column_parallel(const std::string& name,
                                                                         uint32_t column_count,
                                                                         Range columns, bool bias);
-  // This rank's columns of an MLP of `size` columns; without `gate` it has none.
+  // Some columns of an MLP of `size` columns; without `gate` it has none.
   [[nodiscard]] StatusOr<ExpertWeights> mlp(const std::string& gate, const std::string& up,
-                                            const std::string& down, uint32_t size, bool bias);
+                                            const std::string& down, uint32_t size, Range mine,
+                                            bool bias);
 
   const DecoderConfig& config_;
   const ModelConfig& sizes_;

@@ -5,14 +5,18 @@
 // nothing is rounded. With int8 and int4 weights they become int8 codes with a scale for each row,
 // or each group of a row. K and V are kept in the element of the KvLayout. Work is cut over output
 // columns, rows, tokens and heads, never along a sum; small work stays in the caller's thread.
-// Operators run at once, so end_step() only reports. Threads: one thread calls; the pool works
-// inside. Pool and collective outlive the device.
+// Operators run at once, so end_step() only reports. In a wave of several members a mixture goes
+// through their exchange: then every expert is whole, and of the rows that the tensor-parallel
+// ranks all have each sends those of every size-th position, so that it depends on a token alone
+// which rank adds what. Threads: one thread calls; the pool works inside. Pool, collective and
+// exchange outlive the device.
 #pragma once
 
 #include <array>
 #include <vector>
 
 #include "worker/comm/collective.h"
+#include "worker/comm/expert_exchange.h"
 #include "worker/device.h"
 #include "worker/kernels/cpu/cpu_weights.h"
 #include "worker/kernels/cpu/kernel_choice.h"
@@ -35,15 +39,16 @@ class CpuDevice final : public Device {
 
   // element: what matrices are computed in, kFloat32 or kBfloat16. Those of a checkpoint in int8 or
   // int4 stay as they are; on_load makes the others so. weights: where they are kept, and it
-  // outlives the device; null: in memory of its own.
+  // outlives the device; null: in memory of its own. exchange: null where it has no others.
   CpuDevice(Element element, ThreadPool& pool, Collective& collective,
             const KernelTable& kernels = best_kernels(), OnLoad on_load = OnLoad::kKeep,
-            HostArena* weights = nullptr)
+            HostArena* weights = nullptr, ExpertExchange* exchange = nullptr)
       : element_(element),
         on_load_(on_load),
         pool_(pool),
         collective_(collective),
         kernels_(kernels),
+        exchange_(exchange),
         weight_memory_(weights == nullptr ? own_weight_memory_ : *weights) {}
 
   [[nodiscard]] StatusOr<std::unique_ptr<LinearWeight>> load_linear(
@@ -134,6 +139,10 @@ class CpuDevice final : public Device {
     return scratch_view(scratch_[kScratchSlots + slot], row_count, column_count);
   }
   [[nodiscard]] View scratch_view(HostMemory& memory, uint32_t row_count, uint32_t column_count);
+  void fill_with_zeros(const View& out);
+  class WaveWork;
+  void run_experts_of_wave(Activation activation, std::span<const ExpertWeights> experts,
+                           const ExpertChoices& choices, const View& x, const View& out);
   void sort_by_expert(const ExpertChoices& choices, std::size_t expert_count);
   // What the expert makes of some rows of x is added to those of `out`, by their weights.
   void run_expert(Activation activation, const ExpertWeights& expert,
@@ -181,6 +190,7 @@ class CpuDevice final : public Device {
   ThreadPool& pool_;
   Collective& collective_;
   const KernelTable& kernels_;
+  ExpertExchange* const exchange_;
   HostArena own_weight_memory_;
   HostArena& weight_memory_;
   KvMemory kv_;
@@ -203,6 +213,7 @@ class CpuDevice final : public Device {
   std::vector<uint32_t> expert_begins_;
   std::vector<uint32_t> expert_rows_;
   std::vector<float> expert_weights_;
+  std::vector<uint32_t> wave_rows_;  // Those that this rank sends.
   std::vector<float> row_sums_;      // Of wide_rms_norm.
   std::vector<float> position_row_;  // Of add_positions.
 

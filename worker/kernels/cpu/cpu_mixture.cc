@@ -157,15 +157,22 @@ void CpuDevice::run_expert(Activation activation, const ExpertWeights& expert,
              });
 }
 
-void CpuDevice::run_experts(Activation activation, std::span<const ExpertWeights> experts,
-                            const ExpertChoices& choices, const View& x, const View& out) {
-  sort_by_expert(choices, experts.size());
+void CpuDevice::fill_with_zeros(const View& out) {
   for_ranges(out.row_count, out.column_count / kElementsPerNanosecond,
              [&](uint32_t begin, uint32_t end) {
                for (uint32_t row = begin; row < end; ++row) {
                  std::fill_n(row_of(out, row), out.column_count, 0.0F);
                }
              });
+}
+
+void CpuDevice::run_experts(Activation activation, std::span<const ExpertWeights> experts,
+                            const ExpertChoices& choices, const View& x, const View& out) {
+  if (exchange_ != nullptr && exchange_->size() > 1) {
+    return run_experts_of_wave(activation, experts, choices, x, out);
+  }
+  sort_by_expert(choices, experts.size());
+  fill_with_zeros(out);
   for (std::size_t expert = 0; expert < experts.size(); ++expert) {
     const uint32_t begin = expert_begins_[expert];
     const uint32_t count = expert_begins_[expert + 1] - begin;

@@ -1,0 +1,161 @@
+// What it costs to divide a mixture's experts over members of a wave, in the shape of
+// Qwen3-30B-A3B: 128 experts of 768 columns, 8 a token, 2,048 hidden columns.
+//
+//   exchange  one layer's dispatch and combine with experts that do nothing, by members and rows of
+//             each: what goes through shared memory, and the waits
+//   layer     tokens a second through one mixture layer in bf16: one member with all cores, and two
+//             with half of them and half of the rows each; random choices
+//
+// Members are threads of this process. Medians.
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <numeric>
+#include <thread>
+#include <vector>
+
+#include "bench/micro/figure.h"
+#include "common/random.h"
+#include "worker/comm/expert_exchange.h"
+#include "worker/comm/shm_mesh.h"
+#include "worker/kernels/cpu/cpu_device.h"
+
+namespace trireme::bench {
+namespace {
+
+using namespace worker;  // NOLINT: the bench of its parts.
+
+constexpr uint32_t kHidden = 2048;
+constexpr uint32_t kInner = 768;
+constexpr uint32_t kExperts = 128;
+constexpr uint32_t kEach = 8;
+constexpr ExpertShape kShape{
+    .hidden_size = kHidden, .expert_count = kExperts, .experts_per_token = kEach};
+
+std::vector<float> random_values(std::size_t count, uint64_t seed) {
+  Random random(seed);
+  std::vector<float> values(count);
+  for (float& value : values) value = static_cast<float>(random.unit() * 2 - 1);
+  return values;
+}
+
+// As many threads, each in a wave with the others.
+void run_members(uint32_t count, const std::function<void(ExpertExchange&)>& body) {
+  const auto memory =
+      std::make_shared<const shm::Mapping>(*ShmMesh::create_memory({.place_count = count}));
+  std::vector<uint32_t> members(count);
+  std::iota(members.begin(), members.end(), 0U);
+  std::vector<std::jthread> threads;
+  for (const uint32_t place : members) {
+    threads.emplace_back([&, place] {
+      auto links = ShmMesh::attach(memory, {.place = place, .limit = std::chrono::seconds(60)});
+      ExpertExchange exchange(*std::move(links), LifeSigns());
+      if (!exchange.join(WaveId{1}, members).ok()) std::abort();
+      body(exchange);
+    });
+  }
+}
+
+class NoWork final : public ExpertWork {
+ public:
+  void compute(uint32_t, const float*, std::span<const uint32_t>, float*,
+               std::span<const uint32_t>) override {}
+  void combine(std::span<const uint32_t>, const float*, std::span<const uint32_t>) override {}
+};
+
+void measure_exchange(uint32_t members, uint32_t rows) {
+  std::vector<Duration> times;
+  run_members(members, [&](ExpertExchange& exchange) {
+    Random random(exchange.place());
+    const auto values = random_values(std::size_t{rows} * kHidden, 1);
+    std::vector<uint32_t> sent(rows);
+    std::iota(sent.begin(), sent.end(), 0U);
+    std::vector<uint32_t> experts;
+    for (uint32_t i = 0; i < rows * kEach; ++i) {
+      const uint32_t part = kExperts / kEach;  // Ascending, and each once.
+      experts.push_back(i % kEach * part + static_cast<uint32_t>(random.below(part)));
+    }
+    NoWork work;
+    const int rounds = rows > 64 ? 100 : 2000;
+    for (int i = 0; i < rounds; ++i) {
+      const Instant begin = now();
+      const Status status = exchange.run(
+          kShape,
+          {.values = values.data(), .row_stride = kHidden, .rows = sent, .experts = experts}, work);
+      if (!status.ok()) std::abort();
+      if (exchange.place() == 0) times.push_back(now() - begin);
+    }
+  });
+  const std::string name = absl::StrFormat("exchange.members_%u_rows_%u_us", members, rows);
+  print_figure(name.c_str(), microseconds(percentile(times, 0.5)), "us");
+}
+
+class Layer {
+ public:
+  Layer() : device_(Element::kBfloat16, pool_, solo_) {
+    const auto values = random_values(std::size_t{2} * kInner * kHidden, 1);
+    const auto load = [&](uint32_t rows, uint32_t columns) {
+      return *device_.load_linear(
+          {.parts = {{values.data(), Element::kFloat32, columns, rows, columns}}});
+    };
+    for (uint32_t i = 0; i < kExperts; ++i) {
+      experts_.push_back({load(2 * kInner, kHidden), load(kHidden, kInner)});
+    }
+  }
+
+  void measure(uint32_t rows, unsigned threads) const {
+    std::vector<Duration> alone;
+    run_layer(rows, threads, nullptr, 0, alone);
+    std::vector<Duration> divided;
+    run_members(2, [&](ExpertExchange& exchange) {
+      std::vector<Duration> times;
+      run_layer(rows / 2, threads / 2, &exchange, exchange.place(), times);
+      if (exchange.place() == 0) divided = std::move(times);
+    });
+    for (const auto& [times, members] : {std::pair(alone, 1), std::pair(divided, 2)}) {
+      const std::string name = absl::StrFormat("layer.rows_%u_members_%d_tokens_s", rows, members);
+      print_figure(name.c_str(), rows * 1e6 / microseconds(percentile(times, 0.5)), "1/s");
+    }
+  }
+
+ private:
+  void run_layer(uint32_t rows, unsigned threads, ExpertExchange* exchange, uint64_t seed,
+                 std::vector<Duration>& times) const {
+    SoloCollective solo;
+    ThreadPool pool(threads);
+    cpu::CpuDevice device(Element::kBfloat16, pool, solo, cpu::best_kernels(), cpu::OnLoad::kKeep,
+                          nullptr, exchange);
+    auto x = random_values(std::size_t{rows} * kHidden, seed);
+    auto logits = random_values(std::size_t{rows} * kExperts, seed + 9);
+    std::vector<float> out(x.size());
+    const View router{logits.data(), rows, kExperts, kExperts};
+    const ExpertChoices choices =
+        device.choose_experts({.experts_per_token = kEach, .renormalises = true}, nullptr, router);
+    const int rounds = rows >= 128 ? 20 : 60;
+    for (int i = 0; i < rounds; ++i) {
+      const Instant begin = now();
+      device.run_experts(Activation::kSilu, experts_, choices, {x.data(), rows, kHidden, kHidden},
+                         {out.data(), rows, kHidden, kHidden});
+      times.push_back(now() - begin);
+    }
+  }
+
+  ThreadPool pool_{1};
+  SoloCollective solo_;
+  cpu::CpuDevice device_;
+  std::vector<ExpertWeights> experts_;
+};
+
+}  // namespace
+}  // namespace trireme::bench
+
+int main() {
+  for (const uint32_t members : {2U, 4U}) {
+    for (const uint32_t rows : {1U, 8U, 64U, 512U}) {
+      trireme::bench::measure_exchange(members, rows);
+    }
+  }
+  const unsigned threads = std::max(std::thread::hardware_concurrency(), 2U);
+  const trireme::bench::Layer layer;
+  for (const uint32_t rows : {2U, 16U, 128U, 1024U}) layer.measure(rows, threads);
+}

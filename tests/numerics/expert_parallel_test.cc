@@ -1,0 +1,82 @@
+// Goal: a mixture whose experts are divided over ranks tells the same tokens and the same logprobs,
+// bit by bit, as one worker that has all experts: in any company, with ranks that have nothing to
+// do, however steps are cut into forwards.
+#include <gtest/gtest.h>
+
+#include "tests/numerics/wishes_for_test.h"
+
+namespace trireme::worker {
+namespace {
+
+// With a shared expert, dense layers between, groups of experts, a latent cache.
+const std::vector<std::string> kMixtures = {
+    "mixtral", "qwen2_moe", "qwen3_moe", "qwen3_moe_every_second", "deepseek_v2", "deepseek_v3"};
+
+class ExpertParallel : public testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(All, ExpertParallel, testing::ValuesIn(kMixtures),
+                         [](const auto& test) { return test.param; });
+
+TEST_P(ExpertParallel, two_ranks_tell_what_one_with_all_experts_does) {
+  RanksInStep group(GetParam(), {.dp = 2});
+  Ranks it(1, {3, 2});
+  group.run_all(it.ranks);
+  RanksInStep alone(GetParam(), kAllInOne);
+  it.expect_as_alone(alone);
+}
+
+TEST_P(ExpertParallel, four_ranks_of_which_one_has_nothing_to_do_tell_the_same) {
+  RanksInStep group(GetParam(), {.dp = 4});
+  Ranks it(10, {2, 0, 3, 1});
+  group.run_all(it.ranks);
+  RanksInStep alone(GetParam(), kAllInOne);
+  it.expect_as_alone(alone);
+}
+
+TEST_P(ExpertParallel, tensor_parallel_ranks_tell_the_same_whoever_their_neighbours_are) {
+  RanksInStep group(GetParam(), {.dp = 2, .tp = 2, .dtype = "float32"});
+  Ranks it(20, {2, 2});
+  group.run_all(it.ranks);
+  RanksInStep neighbourless(GetParam(), {.tp = 2, .dtype = "float32"});
+  it.expect_as_alone(neighbourless);
+  RanksInStep alone(GetParam(), {.divides_experts = false, .dtype = "float32"});
+  for (std::size_t rank = 0; rank < it.ranks.size(); ++rank) {
+    const auto expected = run_alone(alone, it.wishes[rank]);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_EQ(it.ranks[rank].told[i].tokens, expected[i].tokens) << "within rounding";
+    }
+  }
+}
+
+TEST(ExpertParallelStages, tell_the_same) {
+  for (const std::string name : {"mixtral", "qwen2_moe_dense_layer", "deepseek_v3"}) {
+    RanksInStep group(name, {.dp = 2, .pp = 2});
+    Ranks it(30, {2, 2});
+    group.run_all(it.ranks);
+    RanksInStep alone(name, kAllInOne);
+    it.expect_as_alone(alone);
+  }
+}
+
+TEST(ExpertParallelWaves, go_on_with_those_that_are_left_and_with_those_that_come_back) {
+  RanksInStep group("deepseek_v2", {.dp = 3});
+  std::vector<std::vector<Wish>> wishes;
+  std::vector<RankForTest> ranks;
+  for (uint64_t rank = 0; rank < 3; ++rank) {
+    wishes.push_back(random_wishes(50 + rank, 3));
+    for (Wish& wish : wishes.back()) wish.outputs = 12;
+    ranks.emplace_back(wishes.back());
+  }
+  const std::vector<std::vector<uint32_t>> members = {{0, 1, 2}, {0, 2}, {2}, {1, 2}, {0, 1, 2}};
+  for (const auto& of_wave : members) {
+    group.set_members(of_wave);
+    for (int i = 0; i < 3; ++i) group.run_step(ranks);
+  }
+  group.run_all(ranks);
+  RanksInStep alone("deepseek_v2", kAllInOne);
+  for (std::size_t rank = 0; rank < 3; ++rank) {
+    EXPECT_EQ(ranks[rank].told, run_alone(alone, wishes[rank])) << "rank " << rank;
+  }
+}
+
+}  // namespace
+}  // namespace trireme::worker

@@ -1,0 +1,23 @@
+// Expert parallelism: whether the experts of a mixture are divided over the workers of all
+// data-parallel and tensor-parallel ranks, and which place among them a worker has. Pure.
+#pragma once
+
+#include "common/options/serve_options.h"
+#include "worker/weights/model_config.h"
+
+namespace trireme::worker {
+
+// Places of a stage, of all ranks: the members that a wave may have.
+[[nodiscard]] inline uint32_t places_of_wave(const ServeOptions& options) {
+  return options.parallel.data_parallel_size * options.parallel.tensor_parallel_size;
+}
+
+[[nodiscard]] inline bool divides_experts(const ServeOptions& options, const ModelConfig& config) {
+  return options.parallel.expert_parallel && config.expert_count > 0 && places_of_wave(options) > 1;
+}
+
+[[nodiscard]] inline uint32_t place_in_wave(const ServeOptions& options, uint32_t tp_rank) {
+  return options.internal.engine_rank * options.parallel.tensor_parallel_size + tp_rank;
+}
+
+}  // namespace trireme::worker
