@@ -54,6 +54,7 @@ Status EngineLoop::join_wave() {
   const Lockstep& lockstep = group_->lockstep();
   if (joined_ == lockstep.wave()) return absl::OkStatus();
   joined_ = lockstep.wave();
+  scheduler_.set_wave(joined_);
   return executor_.join_wave({.wave = joined_, .ranks = lockstep.ranks()});
 }
 

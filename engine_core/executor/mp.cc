@@ -1,6 +1,11 @@
 #include "engine_core/executor/mp.h"
 
+#include <unistd.h>
+
 #include <utility>
+
+#include "common/log.h"
+#include "worker/comm/shm_mesh.h"
 
 namespace trireme::engine {
 namespace {
@@ -18,7 +23,12 @@ Status MpExecutor::start_workers(StopSignal& stop) {
   LocalWorkersConfig config{.span = span_,
                             .engine = {.steps_fd = steps().fd(), .results_fd = results().fd()},
                             .command_line = command_line_,
-                            .weight_fds = options().internal.weight_image_fds};
+                            .weight_fds = options().internal.weight_image_fds,
+                            .mesh_fds = options().internal.expert_mesh_fds};
+  for (const int fd : config.mesh_fds) {
+    TRIREME_ASSIGN_OR_RETURN(auto mesh, shm::Mapping::attach(UniqueFd(::dup(fd))));
+    meshes_.push_back(std::move(mesh));
+  }
   const std::vector<Listener> none;
   const std::vector<Listener>* listeners = &none;
   if (span_.place_count() > 1) {
@@ -36,6 +46,14 @@ Status MpExecutor::start_workers(StopSignal& stop) {
     step_sender().watch_reader(rank, local_.pidfds()[rank]);
   }
   return absl::OkStatus();
+}
+
+void MpExecutor::abandon_waves(WaveId below) {
+  const uint32_t first = options().internal.engine_rank * span_.tp_size;
+  for (const shm::Mapping& mesh : meshes_) {
+    const Status status = worker::ShmMesh::abandon(mesh, first, span_.tp_size, below);
+    if (!status.ok()) log::error("wave_not_left", {{"reason", std::string(status.message())}});
+  }
 }
 
 void MpExecutor::on_started() {

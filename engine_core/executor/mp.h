@@ -21,6 +21,7 @@ class MpExecutor final : public QueueExecutor {
 
   [[nodiscard]] std::span<const int> watch_fds() const override { return local_.pidfds(); }
   void kill_worker(uint32_t rank) noexcept override { local_.kill(rank); }
+  void abandon_waves(WaveId below) override;
 
  private:
   [[nodiscard]] Status start_workers(StopSignal& stop) override;
@@ -32,6 +33,7 @@ class MpExecutor final : public QueueExecutor {
   std::vector<std::string> command_line_;
   WorkerSpan span_;
   LocalWorkers local_;
+  std::vector<shm::Mapping> meshes_;       // Of experts, by stage; none without expert parallelism.
   std::unique_ptr<RemoteWorkers> remote_;  // Null: all workers are here.
 };
 

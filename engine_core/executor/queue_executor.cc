@@ -113,7 +113,7 @@ StatusOr<KvCapacity> QueueExecutor::start(Bell& bell, StopSignal& stop) {
   const ParallelOptions& parallel = options_.parallel;
   if (capacity.has_experts && parallel.expert_rank_count() > 1 &&
       parallel.data_parallel_size == 1) {
-    TRIREME_RETURN_IF_ERROR(join_wave({.wave = WaveId{1}, .ranks = {0}}));
+    TRIREME_RETURN_IF_ERROR(join_wave({.wave = WaveId{0}, .ranks = {0}}));
   }
   worker_pids_ = capacity.worker_pids;
   collector_thread_ = std::thread([this] { collect_results(); });

@@ -1,10 +1,11 @@
 // LockstepMemory: what the ranks of a lockstep group share on their node, held by who starts them,
-// so that it outlives each of them: the board of their steps.
+// so that it outlives each of them: the board of their steps, and what carries rows between the
+// experts of their workers.
 // Threads: one owner.
 #pragma once
 
 #include <optional>
-#include <string>
+#include <vector>
 
 #include "common/options/serve_options.h"
 #include "common/process/child_process.h"
@@ -24,6 +25,7 @@ class LockstepMemory {
 
  private:
   std::optional<StepBoard::Parts> board_;
+  std::vector<shm::Mapping> meshes_;  // By pipeline stage.
 };
 
 }  // namespace trireme::engine

@@ -102,7 +102,7 @@ process::ChildOptions child_of(const std::string& program, const worker::WorkerF
   child.argv.insert(child.argv.begin(), program);
   child.argv.insert(child.argv.end(), command_line.begin(), command_line.end());
   for (const int fd : {flags.steps_fd, flags.results_fd, flags.collective_fd, flags.pipe_in_fd,
-                       flags.pipe_out_fd, flags.life_fd, flags.weights_fd}) {
+                       flags.pipe_out_fd, flags.life_fd, flags.weights_fd, flags.mesh_fd}) {
     if (fd >= 0) child.inherited_fds.push_back(fd);
   }
   for (const worker::PeerFlags& peer : flags.peers) {
@@ -123,6 +123,7 @@ Status LocalWorkers::start(const LocalWorkersConfig& config,
     const uint32_t rank = first_rank_ + i;
     TRIREME_ASSIGN_OR_RETURN(auto flags, flags_of(rank, config, memory, listeners));
     if (i < config.weight_fds.size()) flags.weights_fd = config.weight_fds[i];
+    if (!config.mesh_fds.empty()) flags.mesh_fd = config.mesh_fds[rank / config.span.tp_size];
     if (!config.engine.steps_endpoint.empty()) {
       TRIREME_ASSIGN_OR_RETURN(auto life, shm::Mapping::create("trireme-life", shm::kLine));
       flags.life_fd = life.fd();

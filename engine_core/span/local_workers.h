@@ -34,6 +34,7 @@ struct LocalWorkersConfig {
   std::vector<wire::RankListener> elsewhere;  // Where the ranks of other places listen.
   std::vector<std::string> command_line;      // The engine's own, for the workers.
   std::vector<int> weight_fds;  // Of the ranks here, in order: images of weights; or empty.
+  std::vector<int> mesh_fds;    // By stage: what carries rows between experts; or empty.
 };
 
 class LocalWorkers {
