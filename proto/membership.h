@@ -94,7 +94,9 @@ struct MemberReady {
   static constexpr uint8_t kVersion = 1;
   static constexpr uint8_t kCompat = 1;
 
-  std::vector<std::string> addresses;  // Api-server: its ROUTER's endpoints. Engine: none.
+  // Api-server: its ROUTER's endpoints. Engine: none; or, where ranks that step together are on
+  // several nodes, where it takes records, and then where each of its workers takes rows.
+  std::vector<std::string> addresses;
   uint32_t block_count = 0;
   uint32_t block_tokens = 0;
   uint32_t model_tokens_max = 0;
@@ -244,9 +246,13 @@ struct StartWave {
   // Waves before this one have lost a rank and never end: to be left at once, in the middle of a
   // step. A later one is left where all ranks agree to. Since version 2.
   WaveId abandon_below;
+  // Where ranks are on several nodes: the node of each rank, numbered from 0 in the order of ranks,
+  // and where each of them takes records and rows (MemberReady::addresses). Since version 2.
+  std::vector<uint32_t> nodes;
+  std::vector<std::vector<std::string>> addresses;
 
   static auto fields(auto& m) {
-    return std::tie(m.wave, m.sequence, m.epoch, m.ranks, m.abandon_below);
+    return std::tie(m.wave, m.sequence, m.epoch, m.ranks, m.abandon_below, m.nodes, m.addresses);
   }
   friend bool operator==(const StartWave&, const StartWave&) = default;
 };

@@ -70,7 +70,9 @@ LoadBoard example(LoadBoard*) {
 WaveReport example(WaveReport*) {
   return {EngineId{1}, Incarnation{11}, WaveEventKind::kRunning, WaveId{5}};
 }
-StartWave example(StartWave*) { return {WaveId{5}, 5, Epoch{4}, {0, 2}, WaveId{3}}; }
+StartWave example(StartWave*) {
+  return {WaveId{5}, 5, Epoch{4}, {0, 2}, WaveId{3}, {0, 1}, {{}, {"tcp://10.0.0.2:5"}}};
+}
 Ack example(Ack*) { return {6}; }
 Leave example(Leave*) { return {"drained"}; }
 RankReport example(RankReport*) {
@@ -110,10 +112,12 @@ StepResult example(StepResult*) {
           {8},
           true};
 }
-WorkerReady example(WorkerReady*) { return {1, 43, 1000, 64, 1 << 20, 30, "", true}; }
+WorkerReady example(WorkerReady*) {
+  return {1, 43, 1000, 64, 1 << 20, 30, "", true, "tcp://10.0.0.1:5"};
+}
 KvInit example(KvInit*) { return {100, 5000}; }
 StopWorker example(StopWorker*) { return {}; }
-JoinWave example(JoinWave*) { return {WaveId{7}, {0, 2, 3}}; }
+JoinWave example(JoinWave*) { return {WaveId{7}, {0, 2}, {"", "tcp://10.0.0.2:6"}}; }
 GroupHello example(GroupHello*) {
   return {2, 2, Incarnation{21}, "node", 42, {{"dtype", "bfloat16"}}, {{1, 2, "tcp://10.0.0.2:1"}}};
 }

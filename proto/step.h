@@ -150,7 +150,7 @@ struct StepResult {
 // Worker -> engine, once, when the weights are there.
 struct WorkerReady {
   static constexpr MessageKind kKind = MessageKind::kWorkerReady;
-  static constexpr uint8_t kVersion = 2;
+  static constexpr uint8_t kVersion = 3;
   static constexpr uint8_t kCompat = 1;
 
   uint32_t rank = 0;  // tp_rank + tp_size * pp_rank
@@ -162,10 +162,13 @@ struct WorkerReady {
   std::string error;  // Not empty: could not start; this is what the user must read.
   // Attention goes both ways: a prompt is computed in one step, whole. Since version 2.
   bool needs_whole_prompts = false;
+  // Where it takes rows for its experts from workers of other nodes; empty: nowhere. Since version
+  // 3.
+  std::string expert_endpoint;
 
   static auto fields(auto& m) {
     return std::tie(m.rank, m.pid, m.weight_bytes, m.block_bytes, m.kv_bytes_max,
-                    m.load_milliseconds, m.error, m.needs_whole_prompts);
+                    m.load_milliseconds, m.error, m.needs_whole_prompts, m.expert_endpoint);
   }
   friend bool operator==(const WorkerReady&, const WorkerReady&) = default;
 };
@@ -193,8 +196,11 @@ struct JoinWave {
 
   WaveId wave;
   std::vector<uint32_t> ranks;  // Data-parallel ranks, ascending; the engine's own is among them.
+  // Where the workers of ranks on other nodes take rows, by rank and then by worker; empty for
+  // those of this node, or no list at all where all are.
+  std::vector<std::string> endpoints;
 
-  static auto fields(auto& m) { return std::tie(m.wave, m.ranks); }
+  static auto fields(auto& m) { return std::tie(m.wave, m.ranks, m.endpoints); }
   friend bool operator==(const JoinWave&, const JoinWave&) = default;
 };
 
