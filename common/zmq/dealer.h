@@ -18,6 +18,8 @@ class Dealer : public Socket {
 
   [[nodiscard]] SendResult try_send(Bytes frame) { return send_frame(frame, true); }
   [[nodiscard]] SendResult try_send(std::span<const Bytes> frames) { return send_frames(frames); }
+  // It stays with the caller too, who does not change it any more.
+  [[nodiscard]] SendResult try_send(const SharedFrame& frame) { return send_shared(frame); }
   // Without a copy where that pays; `frame` is empty after kSent and untouched otherwise.
   [[nodiscard]] SendResult try_send_owned(std::vector<std::byte>& frame) {
     return send_owned(frame);

@@ -33,6 +33,8 @@ class Message {
   [[nodiscard]] std::string_view peer() const;
   [[nodiscard]] std::size_t frame_count() const { return frame_count_; }
   [[nodiscard]] Bytes frame(std::size_t index) const;
+  // Frees what it holds.
+  void clear();
 
  private:
   friend class Socket;

@@ -77,6 +77,32 @@ Bytes Message::frame(std::size_t index) const {
   return {static_cast<const std::byte*>(::zmq_msg_data(part)), ::zmq_msg_size(part)};
 }
 
+void Message::clear() {
+  for (std::size_t i = 0; i < frame_count_; ++i) {
+    ::zmq_msg_close(raw(parts_[i].raw));
+    ::zmq_msg_init(raw(parts_[i].raw));
+  }
+  frame_count_ = 0;
+}
+
+SharedFrame::SharedFrame() {
+  static_assert(sizeof(raw_) == sizeof(zmq_msg_t));
+  ::zmq_msg_init(raw(raw_));
+}
+
+SharedFrame::~SharedFrame() { ::zmq_msg_close(raw(raw_)); }
+
+void SharedFrame::clear() {
+  ::zmq_msg_close(raw(raw_));
+  ::zmq_msg_init(raw(raw_));
+}
+
+std::span<std::byte> SharedFrame::renew(std::size_t size) {
+  ::zmq_msg_close(raw(raw_));
+  TRIREME_CHECK(::zmq_msg_init_size(raw(raw_), size) == 0, "there is memory for a frame");
+  return {static_cast<std::byte*>(::zmq_msg_data(raw(raw_))), size};
+}
+
 StatusOr<void*> Socket::open(const Context& context, int type, const SocketOptions& options) {
   void* const handle = ::zmq_socket(context.handle(), type);
   if (handle == nullptr) {
@@ -290,6 +316,21 @@ SendResult Socket::send_owned(std::vector<std::byte>& frame) {
   const auto result = result_of_errno();
   frame = std::move(*buffer);
   ::zmq_msg_close(&message);  // Deletes the emptied owner.
+  return result;
+}
+
+SendResult Socket::send_shared(const SharedFrame& frame) {
+  must_ask_ = true;
+  zmq_msg_t message;
+  ::zmq_msg_init(&message);
+  ::zmq_msg_copy(&message, raw(const_cast<std::byte*>(frame.raw_)));
+  int rc = 0;
+  do {
+    rc = ::zmq_msg_send(&message, handle_, ZMQ_DONTWAIT);
+  } while (rc < 0 && errno == EINTR);
+  if (rc >= 0) return SendResult::kSent;
+  const auto result = result_of_errno();
+  ::zmq_msg_close(&message);
   return result;
 }
 

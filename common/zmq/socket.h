@@ -22,6 +22,7 @@
 #include "common/zmq/disconnect_monitor.h"
 #include "common/zmq/handshake_monitor.h"
 #include "common/zmq/message.h"
+#include "common/zmq/shared_frame.h"
 
 namespace trireme::zmq {
 
@@ -95,6 +96,7 @@ class Socket {
   SendResult send_frame(Bytes frame, bool is_last);
   SendResult send_frames(std::span<const Bytes> frames);
   SendResult send_owned(std::vector<std::byte>& frame);
+  SendResult send_shared(const SharedFrame& frame);
 
  private:
   friend class Poller;

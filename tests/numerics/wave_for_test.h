@@ -194,9 +194,6 @@ class RanksInStep {
     LeavingLinks(std::unique_ptr<ShmMesh> inner, RanksInStep& ranks)
         : inner_(std::move(inner)), ranks_(ranks) {}
     [[nodiscard]] uint32_t place() const override { return inner_->place(); }
-    [[nodiscard]] Status join(WaveId wave, std::span<const uint32_t> members) override {
-      return inner_->join(wave, members);
-    }
     [[nodiscard]] uint32_t rank() const override { return inner_->rank(); }
     [[nodiscard]] uint32_t size() const override { return inner_->size(); }
     [[nodiscard]] Status transfer(std::span<const OutgoingPieces> outgoing,
@@ -206,6 +203,10 @@ class RanksInStep {
     }
 
    private:
+    [[nodiscard]] Status enter_wave(WaveId wave, std::span<const uint32_t> members,
+                                    std::span<const std::string> addresses) override {
+      return inner_->join(wave, members, addresses);
+    }
     std::unique_ptr<ShmMesh> inner_;
     RanksInStep& ranks_;
   };

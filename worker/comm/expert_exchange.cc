@@ -7,8 +7,9 @@
 
 namespace trireme::worker {
 
-Status ExpertExchange::join(WaveId wave, std::span<const uint32_t> members) {
-  TRIREME_RETURN_IF_ERROR(links_->join(wave, members));
+Status ExpertExchange::join(WaveId wave, std::span<const uint32_t> members,
+                            std::span<const std::string> addresses) {
+  TRIREME_RETURN_IF_ERROR(links_->join(wave, members, addresses));
   wave_ = wave;
   exchange_ = 0;
   shape_ = {};

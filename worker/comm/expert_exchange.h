@@ -5,7 +5,7 @@
 //   compute   each member runs its experts over what has come, expert by expert, own rows too
 //   combine   each entry's output goes back, unweighted; whoever sent the row weighs and adds
 //
-//   join(wave, members)     once a wave
+//   join(wave, ...)         once a wave
 //   begin_forward(more)     once a forward, on every member; a member without one of its own runs
 //   run(...)                this for every layer with no rows, so that the others have its experts;
 //   others_have_more()      until nobody has another one
@@ -90,7 +90,10 @@ class ExpertExchange final : private IncomingPieces {
       : links_(std::move(links)), life_(life) {}
 
   // Errors: those of the links.
-  [[nodiscard]] Status join(WaveId wave, std::span<const uint32_t> members);
+  [[nodiscard]] Status join(WaveId wave, std::span<const uint32_t> members,
+                            std::span<const std::string> addresses = {});
+  // As those of the links (expert_links.h).
+  [[nodiscard]] std::string address() const { return links_->address(); }
   [[nodiscard]] uint32_t place() const { return links_->place(); }
   [[nodiscard]] WaveId wave() const { return wave_; }
   // Members of the wave; 0: none was joined. With one there is nothing to exchange.

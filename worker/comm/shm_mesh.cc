@@ -160,7 +160,8 @@ void ShmMesh::enter(Cursor& cursor) const {
   cursor.tag.store(tag_);
 }
 
-Status ShmMesh::join(WaveId wave, std::span<const uint32_t> members) {
+Status ShmMesh::enter_wave(WaveId wave, std::span<const uint32_t> members,
+                           std::span<const std::string> addresses) {
   const uint32_t own = options_.place;
   const uint32_t end = shape_.first_place + shape_.place_count;
   if (over_.code() != StatusCode::kAborted && !over_.ok()) return over_;
@@ -168,8 +169,10 @@ Status ShmMesh::join(WaveId wave, std::span<const uint32_t> members) {
     return error(StatusCode::kInvalidArgument, "place %u joins wave %u after wave %u", own,
                  wave.value, tag_ - 1);
   }
+  const auto is_near = [](const std::string& address) { return address.empty(); };
   for (const uint32_t place : members) {
-    if (place >= shape_.first_place && place < end) continue;
+    const bool is_here = place >= shape_.first_place && place < end;
+    if (is_here && std::ranges::all_of(addresses, is_near)) continue;
     return error(StatusCode::kInvalidArgument,
                  "wave %u: place %u is on another node: here are places [%u, %u)", wave.value,
                  place, shape_.first_place, end);

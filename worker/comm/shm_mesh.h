@@ -63,11 +63,12 @@ class ShmMesh final : public ExpertLinks {
       std::shared_ptr<const shm::Mapping> memory, const Options& options);
 
   [[nodiscard]] uint32_t place() const override { return options_.place; }
-  [[nodiscard]] Status join(WaveId wave, std::span<const uint32_t> members) override;
   [[nodiscard]] uint32_t rank() const override { return rank_; }
   [[nodiscard]] uint32_t size() const override { return static_cast<uint32_t>(members_.size()); }
   [[nodiscard]] Status transfer(std::span<const OutgoingPieces> outgoing,
                                 IncomingPieces& incoming) override;
+  // Its engine has abandoned the wave.
+  [[nodiscard]] bool is_abandoned() const;
 
  private:
   struct alignas(shm::kLine) Header {
@@ -122,6 +123,8 @@ class ShmMesh final : public ExpertLinks {
   [[nodiscard]] Count look_at(const Cursor& cursor) const;
   void enter(Cursor& cursor) const;
 
+  [[nodiscard]] Status enter_wave(WaveId wave, std::span<const uint32_t> members,
+                                  std::span<const std::string> addresses) override;
   [[nodiscard]] Status begin(std::span<const OutgoingPieces> outgoing, IncomingPieces& incoming);
   [[nodiscard]] Status take_next_piece(uint32_t index, IncomingPieces& incoming);
   static void take_next_piece(Member& member, const OutgoingPieces& outgoing);
@@ -132,7 +135,6 @@ class ShmMesh final : public ExpertLinks {
   [[nodiscard]] StatusOr<bool> receive_some(uint32_t index, IncomingPieces& incoming);
   [[nodiscard]] bool can_move(const Member& member) const;
   [[nodiscard]] Status wait();
-  [[nodiscard]] bool is_abandoned() const;
   [[nodiscard]] Status leave(const char* who, uint32_t place);
 
   std::shared_ptr<const shm::Mapping> memory_;
