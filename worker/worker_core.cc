@@ -45,7 +45,8 @@ class WorkerCore final : public Worker {
             .block_bytes = block_bytes(),
             .kv_bytes_max = parts_.kv_bytes_max,
             .load_milliseconds = parts_.load_milliseconds,
-            .needs_whole_prompts = parts_.model->needs_whole_prompts()};
+            .needs_whole_prompts = parts_.model->needs_whole_prompts(),
+            .expert_endpoint = experts() == nullptr ? std::string() : experts()->address()};
   }
 
   [[nodiscard]] Status allocate_kv(uint32_t block_count) override {
@@ -78,12 +79,22 @@ class WorkerCore final : public Worker {
                    "wave %u has %u ranks, but this worker divides its experts with nobody",
                    wave.wave.value, wave.ranks.size());
     }
-    const uint32_t tp_size = parts_.place.tp_size;
-    std::vector<uint32_t> places;
-    for (const uint32_t rank : wave.ranks) {
-      for (uint32_t i = 0; i < tp_size; ++i) places.push_back(rank * tp_size + i);
+    const WorkerPlace& place = parts_.place;
+    const uint32_t workers = place.tp_size * place.pp_size;
+    if (!wave.endpoints.empty() && wave.endpoints.size() != wave.ranks.size() * workers) {
+      return error(StatusCode::kInternal, "wave %u has %u ranks of %u workers, and %u endpoints",
+                   wave.wave.value, wave.ranks.size(), workers, wave.endpoints.size());
     }
-    return experts()->join(wave.wave, places);
+    std::vector<uint32_t> places;
+    std::vector<std::string> addresses;
+    for (std::size_t rank = 0; rank < wave.ranks.size(); ++rank) {
+      for (uint32_t i = 0; i < place.tp_size; ++i) {
+        places.push_back(wave.ranks[rank] * place.tp_size + i);
+        if (wave.endpoints.empty()) continue;
+        addresses.push_back(wave.endpoints[rank * workers + place.pp_rank * place.tp_size + i]);
+      }
+    }
+    return experts()->join(wave.wave, places, addresses);
   }
 
   [[nodiscard]] StatusOr<wire::StepResult> execute(const wire::StepInput& step) override {

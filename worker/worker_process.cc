@@ -4,13 +4,16 @@
 #include <utility>
 
 #include "common/log.h"
+#include "common/net_address.h"
 #include "common/zmq/remote_queue.h"
 #include "proto/member/cluster_context.h"
+#include "proto/member/cluster_shape.h"
 #include "worker/comm/pairwise_collective.h"
 #include "worker/comm/remote_pipe.h"
 #include "worker/comm/shm_collective.h"
 #include "worker/comm/shm_mesh.h"
 #include "worker/comm/shm_pipe.h"
+#include "worker/comm/spanned_links.h"
 #include "worker/expert_parallel.h"
 #include "worker/worker_loop.h"
 
@@ -87,12 +90,28 @@ Duration peer_limit(const ServeOptions& options) {
   return std::max<Duration>(kPeerLimit, 2 * std::chrono::seconds(options.worker.timeout_seconds));
 }
 
-StatusOr<std::unique_ptr<ExpertExchange>> join_mesh(int fd, uint32_t place, Duration limit,
-                                                    LifeSigns life) {
-  TRIREME_ASSIGN_OR_RETURN(auto memory, map(fd, "mesh"));
-  auto mesh = ShmMesh::attach(std::move(memory), {.place = place, .limit = limit, .life = life});
-  if (!mesh.ok()) return annotate(mesh.status(), "mesh");
-  return std::make_unique<ExpertExchange>(*std::move(mesh), life);
+// Experts that are divided over ranks of several nodes.
+bool spans_nodes(const WorkerFlags& flags, const ServeOptions& options) {
+  return flags.mesh_fd >= 0 && !member::is_one_node(options);
+}
+
+StatusOr<std::unique_ptr<ExpertExchange>> join_mesh(const WorkerFlags& flags,
+                                                    const ServeOptions& options, uint32_t place,
+                                                    const zmq::Context* context, LifeSigns life) {
+  const Duration limit = peer_limit(options);
+  TRIREME_ASSIGN_OR_RETURN(auto memory, map(flags.mesh_fd, "mesh"));
+  auto near = ShmMesh::attach(std::move(memory), {.place = place, .limit = limit, .life = life});
+  if (!near.ok()) return annotate(near.status(), "mesh");
+  if (!spans_nodes(flags, options)) {
+    return std::make_unique<ExpertExchange>(*std::move(near), life);
+  }
+  // Where the others reach us by the way that leads to the coordinator.
+  TRIREME_ASSIGN_OR_RETURN(const std::string host, address_towards(member::control_host(options)));
+  auto far = RemoteMesh::listen(*context, member::tcp_endpoint(host, 0),
+                                {.place = place, .limit = limit, .life = life});
+  if (!far.ok()) return annotate(far.status(), "mesh");
+  return std::make_unique<ExpertExchange>(
+      std::make_unique<SpannedLinks>(*std::move(near), *std::move(far)), life);
 }
 
 StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOptions& options,
@@ -105,7 +124,7 @@ StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOpti
   if (flags.mesh_fd >= 0) {
     TRIREME_ASSIGN_OR_RETURN(
         links.experts,
-        join_mesh(flags.mesh_fd, place_in_wave(options, place.tp_rank), peer_limit(options), life));
+        join_mesh(flags, options, place_in_wave(options, place.tp_rank), context, life));
   }
   const Progress progress = [](std::string_view stage, double done) {
     log::debug("worker_loading", {{"stage", stage}, {"done", done}});
@@ -174,7 +193,7 @@ StatusOr<WorkerLinks> join_peers(const WorkerFlags& flags, const WorkerPlace& pl
 
 Status run_worker_process(const WorkerFlags& flags, const ServeOptions& options) {
   std::unique_ptr<zmq::Context> context;
-  if (flags.group != 0) {
+  if (flags.group != 0 || spans_nodes(flags, options)) {
     TRIREME_ASSIGN_OR_RETURN(context, member::make_cluster_context(options));
   }
   if (!flags.steps_endpoint.empty()) return run_far_from_engine(flags, options, *context);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "common/net_address.h"
 #include "common/status.h"
 #include "common/unique_fd.h"
 #include "engine_core/span/worker_span.h"
@@ -17,9 +18,6 @@ struct Listener {
   wire::RankListener told;
   UniqueFd fd;
 };
-
-// Our own address, as those see us that are at `host`; a loopback address for loopback.
-[[nodiscard]] StatusOr<std::string> address_towards(const std::string& host);
 
 // For every edge from another place to this one. Listening at `address`, on free ports.
 [[nodiscard]] StatusOr<std::vector<Listener>> make_listeners(const WorkerSpan& span, uint32_t place,

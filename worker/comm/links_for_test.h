@@ -40,7 +40,7 @@ class Inbox final : public IncomingPieces {
 
 // The pieces that go from one place to another as the count-th of a wave: up to three, none empty.
 inline std::vector<Bytes> pieces_for(uint64_t wave, uint32_t from, uint32_t to, uint64_t count,
-                              uint64_t bytes_max) {
+                                     uint64_t bytes_max) {
   Random random(mix64(mix64(mix64(wave) ^ from) ^ to * 77) ^ count);
   std::vector<Bytes> pieces(random.below(4));
   for (Bytes& piece : pieces) {
@@ -51,8 +51,8 @@ inline std::vector<Bytes> pieces_for(uint64_t wave, uint32_t from, uint32_t to, 
 }
 
 // One exchange of all members; errors are for the caller, wrong bytes are failures.
-inline Status exchange(ExpertLinks& links, uint64_t wave, std::span<const uint32_t> members, uint64_t count,
-                uint64_t bytes_max) {
+inline Status exchange(ExpertLinks& links, uint64_t wave, std::span<const uint32_t> members,
+                       uint64_t count, uint64_t bytes_max) {
   std::vector<std::vector<Bytes>> sent;
   std::vector<OutgoingPieces> outgoing(members.size());
   std::vector<std::vector<Bytes>> expected;

@@ -36,8 +36,8 @@ StatusOr<std::unique_ptr<RemoteMesh>> RemoteMesh::listen(const zmq::Context& con
   TRIREME_RETURN_IF_ERROR(router.bind(endpoint));
   TRIREME_ASSIGN_OR_RETURN(zmq::Poller poller, zmq::Poller::create());
   TRIREME_ASSIGN_OR_RETURN(zmq::Wakeup wakeup, zmq::Wakeup::create());
-  std::unique_ptr<RemoteMesh> mesh(new RemoteMesh(context, std::move(router), std::move(poller),
-                                                  std::move(wakeup), options));
+  std::unique_ptr<RemoteMesh> mesh(
+      new RemoteMesh(context, std::move(router), std::move(poller), std::move(wakeup), options));
   TRIREME_RETURN_IF_ERROR(mesh->poller_.add(mesh->router_, 0));
   return mesh;
 }

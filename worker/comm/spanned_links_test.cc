@@ -100,8 +100,8 @@ TEST(SpannedLinks, connections_that_break_in_the_middle_lose_nothing) {
   for (uint32_t place = 0; place < 3; ++place) {
     auto address = parse_expert_address(nodes.address(place));
     ASSERT_TRUE(address.ok());
-    proxies.push_back(std::make_unique<CuttingProxy>(address->endpoint, 500'000 + 999 * place,
-                                                     kCuts));
+    proxies.push_back(
+        std::make_unique<CuttingProxy>(address->endpoint, 500'000 + 999 * place, kCuts));
     address->endpoint = proxies.back()->endpoint();
     nodes.address(place) = text_of(*address);
   }
@@ -337,17 +337,20 @@ TEST(SpannedLinks, waves_have_this_place_and_addresses_that_are_some) {
   EXPECT_EQ(code({1, 0}, {}), StatusCode::kInvalidArgument);
   EXPECT_EQ(code({0, 1}, {""}), StatusCode::kInvalidArgument);
   EXPECT_EQ(code({0, 1}, {"", ""}), StatusCode::kInvalidArgument) << "it is on another node";
-  EXPECT_EQ(links.join(WaveId{2}, std::vector<uint32_t>{0, 1},
-                       std::vector<std::string>{"", "tcp://127.0.0.1:1"})
+  EXPECT_EQ(links
+                .join(WaveId{2}, std::vector<uint32_t>{0, 1},
+                      std::vector<std::string>{"", "tcp://127.0.0.1:1"})
                 .code(),
             StatusCode::kInvalidArgument);
-  EXPECT_EQ(links.join(WaveId{3}, std::vector<uint32_t>{0, 1},
-                       std::vector<std::string>{"", nodes.address(1)})
+  EXPECT_EQ(links
+                .join(WaveId{3}, std::vector<uint32_t>{0, 1},
+                      std::vector<std::string>{"", nodes.address(1)})
                 .code(),
             StatusCode::kOk);
   const auto alone = MeshForTest(2).links(0);
-  EXPECT_EQ(alone->join(WaveId{1}, std::vector<uint32_t>{0, 1},
-                        std::vector<std::string>{"", nodes.address(1)})
+  EXPECT_EQ(alone
+                ->join(WaveId{1}, std::vector<uint32_t>{0, 1},
+                       std::vector<std::string>{"", nodes.address(1)})
                 .code(),
             StatusCode::kInvalidArgument);
 }
