@@ -2,12 +2,14 @@
 // Qwen3-30B-A3B: 128 experts of 768 columns, 8 a token, 2,048 hidden columns.
 //
 //   exchange  one layer's dispatch and combine with experts that do nothing, by members and rows of
-//             each: what goes through shared memory, and the waits
+//             each: what goes through shared memory, and the waits. nodes_2: two members, each on
+//             a node of its own, over loopback TCP without encryption; nodes_2_curve: with
 //   layer     tokens a second through one mixture layer in bf16: one member with all cores, and two
 //             with half of them and half of the rows each; random choices
 //
 // Members are threads of this process. Medians.
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <memory>
 #include <numeric>
@@ -18,6 +20,7 @@
 #include "common/random.h"
 #include "worker/comm/expert_exchange.h"
 #include "worker/comm/shm_mesh.h"
+#include "worker/comm/spanned_links.h"
 #include "worker/kernels/cpu/cpu_device.h"
 
 namespace trireme::bench {
@@ -56,6 +59,40 @@ void run_members(uint32_t count, const std::function<void(ExpertExchange&)>& bod
   }
 }
 
+// Two threads, each on a node of its own.
+void run_nodes(const zmq::ContextOptions& options,
+               const std::function<void(ExpertExchange&)>& body) {
+  const std::vector<uint32_t> members = {0, 1};
+  std::vector<std::unique_ptr<zmq::Context>> contexts;
+  std::vector<std::unique_ptr<SpannedLinks>> links;
+  std::vector<std::string> addresses;
+  for (const uint32_t place : members) {
+    contexts.push_back(*zmq::Context::create(options));
+    const auto memory = std::make_shared<const shm::Mapping>(
+        *ShmMesh::create_memory({.first_place = place, .place_count = 1}));
+    const Duration limit = std::chrono::seconds(60);
+    links.push_back(
+        std::make_unique<SpannedLinks>(*ShmMesh::attach(memory, {.place = place, .limit = limit}),
+                                       *RemoteMesh::listen(*contexts.back(), "tcp://127.0.0.1:0",
+                                                           {.place = place, .limit = limit})));
+    addresses.push_back(links.back()->address());
+  }
+  std::vector<std::unique_ptr<ExpertExchange>> exchanges;
+  for (auto& of_place : links) {
+    exchanges.push_back(std::make_unique<ExpertExchange>(std::move(of_place), LifeSigns()));
+  }
+  std::vector<std::jthread> threads;
+  for (const uint32_t place : members) {
+    threads.emplace_back([&, place] {
+      std::vector<std::string> others = addresses;
+      others[place].clear();
+      if (!exchanges[place]->join(WaveId{1}, members, others).ok()) std::abort();
+      body(*exchanges[place]);
+    });
+  }
+  for (std::jthread& thread : threads) thread.join();
+}
+
 class NoWork final : public ExpertWork {
  public:
   void compute(uint32_t, const float*, std::span<const uint32_t>, float*,
@@ -63,9 +100,11 @@ class NoWork final : public ExpertWork {
   void combine(std::span<const uint32_t>, const float*, std::span<const uint32_t>) override {}
 };
 
-void measure_exchange(uint32_t members, uint32_t rows) {
+using RunMembers = std::function<void(const std::function<void(ExpertExchange&)>&)>;
+
+void measure_exchange(const std::string& name, const RunMembers& run, uint32_t rows) {
   std::vector<Duration> times;
-  run_members(members, [&](ExpertExchange& exchange) {
+  run([&](ExpertExchange& exchange) {
     Random random(exchange.place());
     const auto values = random_values(std::size_t{rows} * kHidden, 1);
     std::vector<uint32_t> sent(rows);
@@ -76,7 +115,7 @@ void measure_exchange(uint32_t members, uint32_t rows) {
       experts.push_back(i % kEach * part + static_cast<uint32_t>(random.below(part)));
     }
     NoWork work;
-    const int rounds = rows > 64 ? 100 : 2000;
+    const int rounds = rows > 64 ? 50 : rows > 8 ? 200 : 2000;
     for (int i = 0; i < rounds; ++i) {
       const Instant begin = now();
       const Status status = exchange.run(
@@ -86,8 +125,22 @@ void measure_exchange(uint32_t members, uint32_t rows) {
       if (exchange.place() == 0) times.push_back(now() - begin);
     }
   });
-  const std::string name = absl::StrFormat("exchange.members_%u_rows_%u_us", members, rows);
-  print_figure(name.c_str(), microseconds(percentile(times, 0.5)), "us");
+  const std::string figure = absl::StrFormat("exchange.%s_rows_%u_us", name, rows);
+  print_figure(figure.c_str(), microseconds(percentile(times, 0.5)), "us");
+}
+
+constexpr std::array kRows = {1U, 8U, 64U, 512U};
+
+void measure_members(uint32_t members) {
+  const auto run = [&](const auto& body) { run_members(members, body); };
+  for (const uint32_t rows : kRows) {
+    measure_exchange(absl::StrFormat("members_%u", members), run, rows);
+  }
+}
+
+void measure_nodes(const std::string& name, const zmq::ContextOptions& options) {
+  const auto run = [&](const auto& body) { run_nodes(options, body); };
+  for (const uint32_t rows : kRows) measure_exchange(name, run, rows);
 }
 
 class Layer {
@@ -150,11 +203,9 @@ class Layer {
 }  // namespace trireme::bench
 
 int main() {
-  for (const uint32_t members : {2U, 4U}) {
-    for (const uint32_t rows : {1U, 8U, 64U, 512U}) {
-      trireme::bench::measure_exchange(members, rows);
-    }
-  }
+  for (const uint32_t members : {2U, 4U}) trireme::bench::measure_members(members);
+  trireme::bench::measure_nodes("nodes_2", {});
+  trireme::bench::measure_nodes("nodes_2_curve", {.key = trireme::zmq::ClusterKey::generate()});
   const unsigned threads = std::max(std::thread::hardware_concurrency(), 2U);
   const trireme::bench::Layer layer;
   for (const uint32_t rows : {2U, 16U, 128U, 1024U}) layer.measure(rows, threads);

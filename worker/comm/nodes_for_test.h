@@ -17,11 +17,12 @@ namespace trireme::worker {
 
 class NodesForTest {
  public:
-  explicit NodesForTest(const std::vector<uint32_t>& places_of_nodes, uint32_t ring_bytes = 4096) {
+  explicit NodesForTest(const std::vector<uint32_t>& places_of_nodes, uint32_t ring_bytes = 4096,
+                        const zmq::ContextOptions& options = {}) {
     for (const uint32_t count : places_of_nodes) {
       auto memory = ShmMesh::create_memory(
           {.first_place = place_count(), .place_count = count, .ring_bytes = ring_bytes});
-      auto context = zmq::Context::create({});
+      auto context = zmq::Context::create(options);
       EXPECT_TRUE(memory.ok() && context.ok());
       const auto node = static_cast<uint32_t>(nodes_.size());
       nodes_.push_back({.context = *std::move(context),

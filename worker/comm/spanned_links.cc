@@ -20,6 +20,7 @@ Status SpannedLinks::enter_wave(WaveId wave, std::span<const uint32_t> members,
                  "wave %u: its places do not ascend, or place %u is not among them", wave.value,
                  place());
   }
+  over_ = error(StatusCode::kAborted, "wave %u could not be joined", wave.value);
   std::vector<uint32_t> near;
   std::vector<RemoteMember> far;
   near_part_ = {};

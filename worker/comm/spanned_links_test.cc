@@ -82,7 +82,7 @@ TEST(SpannedLinks, an_exchange_gives_the_bits_of_one_node) {
   };
   run_in_wave(MeshForTest(4), 4,
               [&](ExpertExchange& exchange) { run_layers(exchange, near[exchange.place()]); });
-  NodesForTest nodes({2, 2});
+  NodesForTest nodes({2, 2}, 4096, {.key = zmq::ClusterKey::generate()});
   std::vector<std::vector<std::vector<float>>> far(4);
   nodes.run(nodes.all(), [&](uint32_t place, SpannedLinks&) {
     ExpertExchange exchange(nodes.take_links(place), LifeSigns());
