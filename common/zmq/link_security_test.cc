@@ -86,6 +86,20 @@ TEST_F(LinkSecurity, the_public_half_alone_does_not_open_the_door) {
   ::zmq_ctx_term(context);
 }
 
+TEST(LinkWithKey, frames_as_large_as_the_limit_get_through) {
+  constexpr int64_t kLimit = 4096;
+  const auto context = *Context::create({.key = ClusterKey::generate()});
+  auto router = Router::create(*context, {.frame_bytes_max = kLimit});
+  auto dealer = Dealer::create(*context, "peer");
+  ASSERT_TRUE(router->bind("tcp://127.0.0.1:0").ok());
+  ASSERT_TRUE(dealer->connect(router->last_endpoint()).ok());
+  const std::vector<std::byte> whole(kLimit, std::byte{7});
+  ASSERT_EQ(dealer->try_send(Bytes(whole)), SendResult::kSent);
+  Message message;
+  ASSERT_TRUE(receive_within(*router, message));
+  EXPECT_EQ(message.frame(0).size(), whole.size());
+}
+
 TEST(LinkWithoutKey, going_beyond_loopback_is_refused_and_says_what_to_type) {
   const auto context = *Context::create({});
   auto router = Router::create(*context);

@@ -20,6 +20,8 @@ namespace {
 
 // Below this size libzmq's own copy costs less than an allocation and a callback.
 constexpr std::size_t kZeroCopyBytesMin = 8 * 1024;
+// What an encrypted frame is longer by: libzmq compares what comes over the wire.
+constexpr int64_t kCurveBytes = 33;
 constexpr int kBacklog = 1024;  // Every engine of a large cluster reconnects at once.
 
 zmq_msg_t* raw(std::byte* part) { return reinterpret_cast<zmq_msg_t*>(part); }
@@ -124,8 +126,8 @@ StatusOr<void*> Socket::open(const Context& context, int type, const SocketOptio
   for (const auto& [option, value] : settings) {
     TRIREME_CHECK(::zmq_setsockopt(handle, option, &value, sizeof(value)) == 0, "a valid option");
   }
-  ::zmq_setsockopt(handle, ZMQ_MAXMSGSIZE, &options.frame_bytes_max,
-                   sizeof(options.frame_bytes_max));
+  const int64_t wire_bytes_max = options.frame_bytes_max + kCurveBytes;
+  ::zmq_setsockopt(handle, ZMQ_MAXMSGSIZE, &wire_bytes_max, sizeof(wire_bytes_max));
   if (options.listen_fd >= 0) {
     ::zmq_setsockopt(handle, ZMQ_USE_FD, &options.listen_fd, sizeof(options.listen_fd));
   }
