@@ -62,6 +62,19 @@ TEST(SpannedLinks, pieces_larger_than_all_buffers_go_both_ways_at_once) {
   });
 }
 
+TEST(SpannedLinks, full_messages_go_encrypted_too) {
+  NodesForTest nodes({1, 1}, 4096, {.key = zmq::ClusterKey::generate()});
+  const Bytes large(3 * RemotePeer::kMessageBytesMax + 1, std::byte{5});
+  nodes.run(nodes.all(), [&](uint32_t place, SpannedLinks& links) {
+    ASSERT_TRUE(nodes.join(place, WaveId{0}, nodes.all()).ok());
+    if (place == 0) {
+      ASSERT_TRUE(send_to_other(links, large).ok());
+    } else {
+      EXPECT_EQ(*receive_from_other(links, large.size()), large);
+    }
+  });
+}
+
 TEST(SpannedLinks, an_exchange_gives_the_bits_of_one_node) {
   const ExpertShape shape{.hidden_size = 48, .expert_count = 9, .experts_per_token = 3};
   const auto rows_of_layer = [&](uint32_t place, uint64_t layer) {
