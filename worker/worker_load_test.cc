@@ -216,7 +216,9 @@ TEST_F(WorkerLoad, a_wave_of_one_rank_answers_as_a_worker_alone_does) {
   ASSERT_TRUE(joined.ok()) << joined.status();
   EXPECT_EQ((*joined)->ready().weight_bytes, (*alone)->ready().weight_bytes);
   EXPECT_FALSE((*joined)->join_wave({.ranks = {0}}).ok()) << "its own rank is missing";
-  ASSERT_TRUE((*joined)->join_wave({.ranks = {1}}).ok());
+  EXPECT_FALSE((*joined)->join_wave({.ranks = {0, 1}, .endpoints = {""}}).ok()) << "of whom?";
+  EXPECT_EQ((*joined)->ready().expert_endpoint, "") << "it is on one node";
+  ASSERT_TRUE((*joined)->join_wave({.ranks = {1}, .endpoints = {""}}).ok());
   EXPECT_EQ(greedy_tokens(**joined), greedy_tokens(**alone));
 }
 
