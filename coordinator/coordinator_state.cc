@@ -1,7 +1,10 @@
 #include "coordinator/coordinator_state.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
+
+#include "proto/member/view_text.h"
 
 namespace trireme::coordinator {
 
@@ -122,8 +125,31 @@ void CoordinatorState::deliver_waves(Instant now) {
                                        .abandon_below = waves_.abandon_below()}};
   auto& start = std::get<wire::StartWave>(send.message);
   for (const EngineId rank : waves_.ranks()) start.ranks.push_back(rank.value);
+  tell_nodes(start);
   for (const EngineId rank : due) send.to.push_back(ready_ranks_.at(rank));
   sends_.push_back(std::move(send));
+}
+
+// Ranks of one launch are on one node; one that stands alone is a node of its own.
+void CoordinatorState::tell_nodes(wire::StartWave& start) const {
+  std::vector<std::pair<LaunchId, uint32_t>> nodes;
+  for (const uint32_t rank : start.ranks) {
+    const wire::Member* const member = member::find_member(view_.published(), Role::kEngine, rank);
+    const LaunchId launch = member == nullptr ? LaunchId{} : member->launch;
+    const auto is_known = [&](const auto& node) {
+      return launch != LaunchId{} && node.first == launch;
+    };
+    auto known = std::ranges::find_if(nodes, is_known);
+    if (known == nodes.end()) {
+      known = nodes.emplace(known, launch, static_cast<uint32_t>(nodes.size()));
+    }
+    start.nodes.push_back(known->second);
+    start.addresses.push_back(member == nullptr ? std::vector<std::string>{}
+                                                : member->ready.addresses);
+  }
+  if (nodes.size() > 1) return;
+  start.nodes.clear();
+  start.addresses.clear();
 }
 
 Instant CoordinatorState::wakeup() const {

@@ -65,6 +65,7 @@ class CoordinatorState {
   void follow_engines();
   void follow_ready_ranks();
   void deliver_waves(Instant now);
+  void tell_nodes(wire::StartWave& start) const;
   void send(const wire::MemberKey& to, const Outgoing& message);
 
   ViewState view_;

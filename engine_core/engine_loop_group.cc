@@ -1,5 +1,6 @@
 // EngineLoop where the rank is one of a lockstep group: one step at a time, when the group runs
 // one.
+#include <algorithm>
 #include <utility>
 
 #include "common/log.h"
@@ -55,7 +56,17 @@ Status EngineLoop::join_wave() {
   if (joined_ == lockstep.wave()) return absl::OkStatus();
   joined_ = lockstep.wave();
   scheduler_.set_wave(joined_);
-  return executor_.join_wave({.wave = joined_, .ranks = lockstep.ranks()});
+  wire::JoinWave join{.wave = joined_, .ranks = lockstep.ranks()};
+  const wire::StartWave& start = lockstep.start();
+  const auto own = std::ranges::find(start.ranks, config_.engine.value) - start.ranks.begin();
+  for (std::size_t i = 0; i < start.addresses.size(); ++i) {
+    // The first is the engine's own; of those on this node the workers need none.
+    for (std::size_t k = 1; k < start.addresses[i].size(); ++k) {
+      const bool is_here = start.nodes[i] == start.nodes[own];
+      join.endpoints.push_back(is_here ? "" : start.addresses[i][k]);
+    }
+  }
+  return executor_.join_wave(join);
 }
 
 void EngineLoop::break_off_if_lost() {

@@ -44,13 +44,24 @@ bool LockstepGroup::spin() {
 bool LockstepGroup::advance(bool has_work, Instant now) {
   while (true) {
     if (lockstep_.phase() == Phase::kReady) {
+      if (entered_ != lockstep_.wave()) {
+        entered_ = lockstep_.wave();
+        exchange_->enter(lockstep_.start());
+      }
       exchange_->post(lockstep_.post(has_work), lockstep_.ranks());
       posted_at_ = now;
       late_at_ = now + kLate;
+      repeat_at_ = now + kRepeat;
     }
     if (lockstep_.phase() != Phase::kAgreeing) return false;
     const auto all = gather();
-    if (!all) return false;
+    if (!all) {
+      if (now >= repeat_at_) {
+        exchange_->repeat();
+        repeat_at_ = now + kRepeat;
+      }
+      return false;
+    }
     spin_budget_.learn(now - posted_at_);
     forget_lateness();
     if (lockstep_.on_agreed(*all) == StepOrder::kRun) return true;
@@ -68,7 +79,7 @@ std::optional<WaveStanding> LockstepGroup::take_standing(bool has_work) {
 }
 
 void LockstepGroup::forget_lateness() {
-  late_at_ = Instant::max();
+  late_at_ = repeat_at_ = Instant::max();
   stall_.clear();
 }
 
@@ -82,7 +93,7 @@ bool LockstepGroup::watch(Instant now) {
   const double waited = std::chrono::duration<double>(now - posted_at_).count();
   log::warning("lockstep_waits", {{"rank", self_.value},
                                   {"node", host_name()},
-                                  {"epoch", lockstep_.epoch().value},
+                                  {"epoch", lockstep_.start().epoch.value},
                                   {"wave", lockstep_.wave().value},
                                   {"step", lockstep_.step()},
                                   {"phase", "exchange"},
