@@ -17,6 +17,8 @@ class RecordingTransport final : public EngineTransport {
     if (wire::peek_kind(bytes) == wire::MessageKind::kAddRequest) {
       const auto request = *wire::unpack<wire::AddRequest>(bytes);
       added.emplace_back(peer, request.key);
+    } else if (wire::peek_kind(bytes) == wire::MessageKind::kUtilityCall) {
+      calls.emplace_back(peer, *wire::unpack<wire::UtilityCall>(bytes));
     } else {
       const auto abort = *wire::unpack<wire::AbortRequests>(bytes);
       for (const RequestKey key : abort.keys) aborted.emplace_back(peer, key);
@@ -26,6 +28,7 @@ class RecordingTransport final : public EngineTransport {
   std::map<std::string, TransportResult> results;
   std::vector<std::pair<std::string, RequestKey>> added;
   std::vector<std::pair<std::string, RequestKey>> aborted;
+  std::vector<std::pair<std::string, wire::UtilityCall>> calls;
 };
 
 class RecordingSink final : public OutputSink {
