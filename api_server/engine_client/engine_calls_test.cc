@@ -303,6 +303,19 @@ TEST(EngineCalls, of_two_front_ends_that_cross_the_later_one_is_obeyed_by_all) {
   EXPECT_TRUE(resumed.status.ok());
 }
 
+TEST(EngineCalls, a_pause_that_waits_ends_when_another_front_end_resumes) {
+  Cluster cluster(1, /*front_ends=*/2);
+  Heard paused;
+  Heard resumed;
+  cluster.calls(0).pause(PauseMode::kWait, Instant::max(), paused.done());
+  cluster.calls(1).pause(PauseMode::kServing, kStart + 1s, resumed.done());
+  EXPECT_TRUE(cluster.deliver(0, 1));
+  EXPECT_EQ(paused.times, 0);
+  cluster.tick();  // Its engine may be busy for long.
+  EXPECT_EQ(paused.status.code(), StatusCode::kUnavailable);
+  EXPECT_TRUE(resumed.status.ok());
+}
+
 TEST(EngineCalls, whatever_crosses_in_the_end_all_do_what_was_asked_last) {
   for (uint32_t seed = 0; seed < 2000; ++seed) {
     std::minstd_rand random(seed + 1);

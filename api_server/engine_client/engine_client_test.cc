@@ -306,6 +306,48 @@ TEST(EngineClient, a_forced_end_fails_every_request_once_and_aborts_it) {
   EXPECT_EQ(f.transport.aborted.size(), 3u);
 }
 
+TEST(EngineClient, an_engine_that_comes_is_told_first_whether_to_serve) {
+  Fixture f;
+  f.ready("a", 0, 7);
+  ASSERT_EQ(f.transport.calls.size(), 1u);
+  EXPECT_EQ(f.transport.calls[0].second.method, wire::UtilityMethod::kResume);
+  f.client.calls().pause(PauseMode::kKeep, Instant::max(), [](const auto&) {});
+  f.transport.calls.clear();
+  f.ready("b", 1, 8);     // Another rank,
+  f.ready("a", 0, 7, 2);  // one whose connection had broken,
+  f.ready("c", 0, 9, 1);  // and its next life.
+  for (const char* const peer : {"b", "a", "c"}) {
+    const auto told = std::ranges::find(f.transport.calls, peer,
+                                        &std::pair<std::string, wire::UtilityCall>::first);
+    ASSERT_NE(told, f.transport.calls.end()) << peer;
+    EXPECT_EQ(told->second.method, wire::UtilityMethod::kPause);
+    EXPECT_EQ(told->second.argument, "keep");
+  }
+}
+
+TEST(EngineClient, a_call_is_answered_by_the_engine_that_was_asked_and_by_nobody_else) {
+  Fixture f;
+  f.ready("a", 0, 7);
+  f.ready("b", 1, 8);
+  int answers = 0;
+  f.client.calls().pause(PauseMode::kAbort, Instant::max(), [&](const auto&) { ++answers; });
+  const auto reply = [&](const char* peer, uint32_t rank, std::size_t call) {
+    f.receive(peer, wire::UtilityReply{.call_id = f.transport.calls[call].second.call_id,
+                                       .engine = EngineId{rank},
+                                       .ok = true,
+                                       .result = "true"});
+  };
+  ASSERT_EQ(f.transport.calls.size(), 4u);  // The first two: to serve.
+  reply("b", 0, 2);
+  reply("x", 9, 2);
+  EXPECT_EQ(f.client.counters().stale, 2u);
+  reply("a", 0, 3);  // That was asked of the other one.
+  reply("a", 0, 2);
+  EXPECT_EQ(answers, 0);
+  f.view(1, 1, 8, wire::MemberState::kLost);
+  EXPECT_EQ(answers, 1);
+}
+
 TEST(EngineClient, undecodable_bytes_are_counted_and_dropped) {
   Fixture f;
   for (const std::size_t size : {0u, 1u, 3u, 100u}) {

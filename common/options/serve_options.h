@@ -127,7 +127,7 @@ struct ServerOptions {
   bool usage_always = false;         // --enable-force-include-usage
   bool log_stats = true;             // not --disable-log-stats
   bool aggregate_log_stats = false;  // --aggregate-engine-logging
-  bool dev_mode = false;  // TRIREME_SERVER_DEV_MODE or VLLM_SERVER_DEV_MODE: routes that hold engines
+  bool dev_mode = false;             // TRIREME_SERVER_DEV_MODE or VLLM_SERVER_DEV_MODE
 };
 
 struct ClusterOptions {
