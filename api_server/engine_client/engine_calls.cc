@@ -26,8 +26,7 @@ void EngineCalls::ask(wire::UtilityMethod method, Instant until, Done done) {
 
 void EngineCalls::pause(PauseMode mode, Instant until, Done done) {
   if (const Status status = check_can_ask(); !status.ok()) return done(status);
-  register_.set(mode);
-  follow_register();
+  follow(register_.set(mode), /*tells_all=*/true);
   open(call_of(mode), until, std::move(done), /*is_pause=*/true);
 }
 
@@ -127,12 +126,13 @@ void EngineCalls::fail_all(const Status& status) {
 }
 
 // What another front end wants since; or we, by a newer call.
-void EngineCalls::follow_register() {
-  const PauseState state = register_.get();
+void EngineCalls::follow(const PauseState& state, bool tells_all) {
   if (state == followed_) return;
   followed_ = state;
-  bool may_be_last = told_.is_waiting();
-  for (const Open& open : rounds_) may_be_last |= open.is_pause && open.round.is_waiting();
+  bool may_be_last = !tells_all && told_.is_waiting();
+  for (const Open& open : rounds_) {
+    may_be_last |= !tells_all && open.is_pause && open.round.is_waiting();
+  }
   told_ = {};
   for (const auto& [rank, is_draining] : draining_) {
     if (may_be_last && may_ask(rank, call_of(state.mode))) told_.add(rank);

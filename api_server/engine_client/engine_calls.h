@@ -71,7 +71,9 @@ class EngineCalls {
 
   [[nodiscard]] Status check_can_ask() const;
   void open(wire::UtilityCall call, Instant until, Done done, bool is_pause);
-  void follow_register();
+  void follow_register() { follow(register_.get(), /*tells_all=*/false); }
+  // `tells_all`: the caller does, next.
+  void follow(const PauseState& state, bool tells_all);
   // What is due, by as much as goes out now.
   void send(const wire::UtilityCall& call, CallRound& round);
   [[nodiscard]] bool may_ask(uint32_t rank, const wire::UtilityCall& call) const;

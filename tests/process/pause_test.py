@@ -77,13 +77,13 @@ class Stream:
     """A client that reads one long stream."""
 
     def __init__(self, cluster, rank: int, **fields):
-        self.tokens, self.text, self.reason, self.ended = 0, "", None, None
+        self.events, self.text, self.reason, self.ended = 0, "", None, None
         body = {**LONG, "stream": True, **fields}
         headers = {"Content-Type": "application/json", "X-data-parallel-rank": str(rank)}
         self.request = urllib.request.Request(cluster.url + "/v1/completions", json.dumps(body).encode(), headers)
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
-        wait_for("the stream runs", lambda: self.tokens > 2)
+        wait_for("the stream runs", lambda: self.events > 2)
 
     def run(self):
         with urllib.request.urlopen(self.request, timeout=60) as answer:
@@ -95,7 +95,7 @@ class Stream:
                     choice = json.loads(event)["choices"][0]
                     self.text += choice["text"]
                     self.reason = choice["finish_reason"]
-                    self.tokens += 1
+                    self.events += 1
 
     def join(self):
         self.thread.join(timeout=60)
@@ -121,7 +121,7 @@ def test_abort_ends_every_request_and_refuses_new_ones_until_it_is_resumed(clust
     reply = pause(cluster)
     assert (reply.status, reply.json()) == (200, {"status": "paused"})
     for stream in streams:
-        assert stream.join().reason == "abort" and stream.tokens < LONG["max_tokens"]
+        assert stream.join().reason == "abort" and stream.events < LONG["max_tokens"]
     thread.join(timeout=30)
     assert whole[0].status == 200 and whole[0].json()["choices"][0]["finish_reason"] == "abort"
     assert is_paused(cluster)
@@ -138,6 +138,7 @@ def test_abort_ends_every_request_and_refuses_new_ones_until_it_is_resumed(clust
 
 
 def test_wait_lets_them_end_and_refuses_new_ones(cluster):
+    whole = cluster.post("/v1/completions", LONG).json()["choices"][0]["text"]
     streams = both(cluster)
     thread, replies = in_background(lambda: (pause(cluster, "?mode=wait"), time.monotonic()))
     wait_for("it is paused", lambda: is_paused(cluster))
@@ -147,7 +148,7 @@ def test_wait_lets_them_end_and_refuses_new_ones(cluster):
     reply, paused_at = replies[0]
     assert reply.status == 200
     for stream in streams:
-        assert stream.join().reason == "length" and stream.tokens == LONG["max_tokens"]
+        assert stream.join().reason == "length" and stream.text == whole
         assert stream.ended < paused_at + 1
 
 
@@ -167,12 +168,12 @@ def test_keep_freezes_in_the_middle_and_the_text_is_the_same(cluster):
     assert pause(cluster, "?mode=keep").status == 200
     assert is_paused(cluster)
     time.sleep(0.2)  # What was on its way has come.
-    frozen = [stream.tokens for stream in streams]
-    assert all(2 < tokens < LONG["max_tokens"] for tokens in frozen)
+    frozen = [stream.events for stream in streams]
+    assert all(2 < events < LONG["max_tokens"] for events in frozen)
     thread, late = in_background(lambda: cluster.post("/v1/completions", {**LONG, "max_tokens": 4}))
     wait_for("the new one is with an engine", lambda: cluster.metric("trireme:requests_open") == 3)
     time.sleep(0.5)
-    assert [stream.tokens for stream in streams] == frozen and not late
+    assert [stream.events for stream in streams] == frozen and not late
     held = reset(cluster)
     assert held["success"] is False and "rank 0: " in held["reason"] and "rank 1: " in held["reason"]
     resume(cluster)
