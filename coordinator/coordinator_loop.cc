@@ -34,7 +34,7 @@ struct CoordinatorLoop::Parts {
   Parts(zmq::Router bound, zmq::Poller waiter, const ServeOptions& options, Instant start)
       : router(std::move(bound)),
         poller(std::move(waiter)),
-        state(view_options(options), start),
+        state(view_options(options), start, wave_base(static_cast<uint64_t>(unix_milliseconds()))),
         endpoint(router.last_endpoint()) {}
 
   void receive(Instant now);

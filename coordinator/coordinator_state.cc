@@ -8,8 +8,8 @@ namespace trireme::coordinator {
 using wire::MemberKey;
 using wire::Role;
 
-CoordinatorState::CoordinatorState(ViewOptions options, Instant now)
-    : view_(std::move(options), now) {}
+CoordinatorState::CoordinatorState(ViewOptions options, Instant now, WaveId wave_base)
+    : view_(std::move(options), now), waves_(wave_base) {}
 
 void CoordinatorState::on_message(Instant now, const MemberKey& from, const Incoming& message) {
   std::visit([&](const auto& m) { on(now, from, m); }, message);
@@ -144,8 +144,8 @@ void CoordinatorState::follow_engines() {
 void CoordinatorState::follow_ready_ranks() {
   std::map<EngineId, MemberKey> ready;
   for (const wire::Member& member : view_.published().members) {
-    const bool is_up = member.state == wire::MemberState::kReady ||
-                       member.state == wire::MemberState::kDraining;
+    const bool is_up =
+        member.state == wire::MemberState::kReady || member.state == wire::MemberState::kDraining;
     if (member.role != Role::kEngine || !is_up) continue;
     ready[EngineId{member.index}] = {member.role, member.index, member.incarnation};
   }
@@ -160,7 +160,7 @@ void CoordinatorState::follow_ready_ranks() {
   for (const auto& entry : ready) {
     if (!is_in(before, entry)) step_wave(RankReady{entry.first});
   }
-  step_wave(Settled{.has_predecessor = view_.published().epoch > Epoch{1}});
+  step_wave(Settled{});
 }
 
 void CoordinatorState::send(const MemberKey& to, const Outgoing& message) {

@@ -37,7 +37,8 @@ struct Send {
 
 class CoordinatorState {
  public:
-  CoordinatorState(ViewOptions options, Instant now);
+  // `wave_base`: see wave_base().
+  CoordinatorState(ViewOptions options, Instant now, WaveId wave_base = {});
 
   void on_message(Instant now, const wire::MemberKey& from, const Incoming& message);
   // What the loop dropped before it got here; what was dropped here is counted here.
@@ -70,7 +71,7 @@ class CoordinatorState {
   LoadBoard board_;
   WaveState waves_;
   WaveDelivery delivery_;
-  std::set<wire::MemberKey> engines_;  // As of the last view.
+  std::set<wire::MemberKey> engines_;                // As of the last view.
   std::map<EngineId, wire::MemberKey> ready_ranks_;  // Likewise, those that can be in waves.
   std::vector<Send> sends_;
   uint64_t handshakes_failed_ = 0;

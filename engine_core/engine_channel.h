@@ -2,6 +2,7 @@
 //
 //   I/O thread ── InputEvent ──▶ input ──▶ main loop
 //   I/O thread ◀── OutputMessage ◀── output ◀── main loop
+//   I/O thread ◀── WaveStanding ◀── standings ◀── main loop
 //   I/O thread ── sent messages, for their memory ──▶ spent ──▶ main loop
 //
 // Back-pressure: a full `input` makes the I/O thread stop reading its sockets; with a full `output`
@@ -19,6 +20,7 @@
 #include <vector>
 
 #include "engine_core/bell.h"
+#include "engine_core/lockstep/lockstep_group.h"
 #include "engine_core/spsc_ring.h"
 #include "engine_core/step_outputs.h"
 #include "proto/add_request.h"
@@ -52,8 +54,12 @@ struct UtilityCalled {
 struct MembershipRefused {
   std::string reason;
 };
+// The coordinator has started a wave with this rank in it.
+struct WaveStarted {
+  wire::StartWave start;
+};
 using InputEvent = std::variant<std::monostate, FrontEndJoined, FrontEndLeft, RequestAdded,
-                                RequestsAborted, UtilityCalled, MembershipRefused>;
+                                RequestsAborted, UtilityCalled, MembershipRefused, WaveStarted>;
 
 struct OutputMessage {
   FrontEndId front_end;
@@ -65,6 +71,7 @@ struct OutputMessage {
 struct EngineChannel {
   static constexpr std::size_t kInputMax = 4096;
   static constexpr std::size_t kOutputMax = 1024;
+  static constexpr std::size_t kStandingsMax = 64;
 
   [[nodiscard]] static StatusOr<std::unique_ptr<EngineChannel>> create() {
     TRIREME_ASSIGN_OR_RETURN(UniqueFd main_fd, Bell::open_eventfd());
@@ -77,6 +84,7 @@ struct EngineChannel {
   SpscRing<InputEvent> input{kInputMax};
   SpscRing<std::unique_ptr<OutputMessage>> output{kOutputMax};
   SpscRing<std::unique_ptr<OutputMessage>> spent{kOutputMax};
+  SpscRing<WaveStanding> standings{kStandingsMax};  // For the coordinator; the last one counts.
   std::atomic<uint64_t> main_turns{0};
   std::atomic<bool> beat_wanted{false};
   std::atomic<bool> input_is_blocked{false};  // The I/O thread waits for room in `input`.

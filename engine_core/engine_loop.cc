@@ -27,18 +27,20 @@ int64_t in_seconds(Duration duration) {
 }  // namespace
 
 EngineLoop::EngineLoop(const EngineLoopConfig& config, Scheduler& scheduler, Executor& executor,
-                       EngineChannel& channel)
+                       EngineChannel& channel, std::unique_ptr<LockstepGroup> group)
     : config_(config),
       scheduler_(scheduler),
       executor_(executor),
       channel_(channel),
-      publisher_(config.engine, config.incarnation, channel) {}
+      publisher_(config.engine, config.incarnation, channel),
+      group_(std::move(group)) {}
 
 Status EngineLoop::run(StopSignal& stop) {
   ::prctl(PR_SET_TIMERSLACK, 1UL);  // The default lets a timed wait oversleep by 50 us.
   const auto watched = executor_.watch_fds();
   watched_.assign(watched.begin(), watched.end());
   watched_.push_back(stop.fd());
+  if (group_ != nullptr) watched_.push_back(group_->fd());
   while (!is_over_) {
     const Instant turn = now();
     config_.pulse.beat();
@@ -57,10 +59,17 @@ void EngineLoop::heed(StopSignal& stop, Instant now) {
 }
 
 void EngineLoop::sleep() {
-  const Instant until = std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_,
-                                  step_look_at_, shm_again_at_, config_.pulse.due_at(now())});
-  channel_.main_bell.wait(Deadline(until), watched_,
-                          [this] { return !channel_.input.is_empty() || executor_.has_result(); });
+  Instant until = std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_,
+                            step_look_at_, shm_again_at_, config_.pulse.due_at(now())});
+  if (group_ != nullptr) {
+    until = std::min(until, group_->late_at());
+    group_->about_to_wait();
+  }
+  channel_.main_bell.wait(Deadline(until), watched_, [this] {
+    return !channel_.input.is_empty() || executor_.has_result() ||
+           (group_ != nullptr && group_->has_news());
+  });
+  if (group_ != nullptr) group_->woke_up();
   look_at_signals_ = Instant{};
 }
 
@@ -111,7 +120,9 @@ void EngineLoop::on(FrontEndLeft& event, Instant) {
 void EngineLoop::on(RequestAdded& event, Instant now) {
   publisher_.on_request(event.front_end);
   if (is_draining_) return refuse(event, "The engine is draining.");
-  if (mode_ == Mode::kPausedRefusing) return refuse(event, "The engine is paused.");
+  if (pause_.mode == PauseMode::kWait || pause_.mode == PauseMode::kAbort) {
+    return refuse(event, "The engine is paused.");
+  }
   const RequestKey key = event.request.key;
   if (!scheduler_.add(event.front_end, std::move(event.request), now, publisher_.outputs())) {
     log::warning("request_key_in_use", {{"key", key.value}});
@@ -143,30 +154,54 @@ void EngineLoop::on(UtilityCalled& event, Instant) {
     case wire::UtilityMethod::kPause:
       return pause(event);
     case wire::UtilityMethod::kResume:
-      mode_ = Mode::kServing;
-      scheduler_.set_pause(Pause::kNone);
-      return reply(event.front_end, id, true, "true");
+      return wish_pause(event, PauseMode::kNone);
     case wire::UtilityMethod::kIsPaused:
-      return reply(event.front_end, id, true, mode_ == Mode::kServing ? "false" : "true");
+      return reply(event.front_end, id, true, pause_.mode == PauseMode::kNone ? "false" : "true");
   }
   reply(event.front_end, id, false, "unknown method");
 }
 
+void EngineLoop::on(WaveStarted& event, Instant) {
+  if (group_ != nullptr) group_->on_start(event.start);
+}
+
 void EngineLoop::pause(const UtilityCalled& event) {
   const std::string& how = event.call.argument;
-  if (how == "keep") {
-    mode_ = Mode::kPausedKeeping;
-    scheduler_.set_pause(Pause::kAll);
-    return reply(event.front_end, event.call.call_id, true, "true");
-  }
-  if (how != "abort" && how != "wait") {
+  if (how != "abort" && how != "wait" && how != "keep") {
     return reply(event.front_end, event.call.call_id, false,
                  "pause needs one of abort, wait, keep");
   }
-  mode_ = Mode::kPausedRefusing;
-  scheduler_.set_pause(Pause::kNone);
-  if (how == "abort") scheduler_.abort_all(publisher_.outputs());
-  pause_calls_.push_back({event.front_end, event.call.call_id});
+  wish_pause(event, how == "keep"   ? PauseMode::kKeep
+                    : how == "wait" ? PauseMode::kWait
+                                    : PauseMode::kAbort);
+}
+
+void EngineLoop::wish_pause(const UtilityCalled& event, PauseMode mode) {
+  pause_calls_.push_back({event.front_end, event.call.call_id, event.call.issued_at});
+  const PauseWish wish{.sequence = event.call.issued_at, .mode = mode};
+  if (group_ != nullptr) {
+    group_->wish_pause(wish);
+  } else {
+    hold_pause(wish);
+  }
+}
+
+void EngineLoop::hold_pause(const PauseWish& pause) {
+  pause_ = pause;
+  const bool keeps = pause.mode == PauseMode::kKeep && !is_draining_;
+  scheduler_.set_pause(keeps ? Pause::kAll : Pause::kNone);
+  if (pause.mode == PauseMode::kAbort) scheduler_.abort_all(publisher_.outputs());
+}
+
+// When they hold, or a later one does, and all that is to end has ended.
+void EngineLoop::answer_pauses() {
+  const bool ends = pause_.mode == PauseMode::kWait || pause_.mode == PauseMode::kAbort;
+  if (ends && scheduler_.has_requests()) return;
+  std::erase_if(pause_calls_, [this](const PauseCall& call) {
+    if (group_ != nullptr && call.issued_at > pause_.sequence) return false;
+    reply(call.front_end, call.call_id, true, "true");
+    return true;
+  });
 }
 
 void EngineLoop::reply(FrontEndId front_end, uint64_t call_id, bool ok, const char* result) {
@@ -174,6 +209,7 @@ void EngineLoop::reply(FrontEndId front_end, uint64_t call_id, bool ok, const ch
 }
 
 int EngineLoop::collect(Instant now) {
+  if (group_ != nullptr) return collect_group_step(now);
   int count = 0;
   while (!is_over_ && scheduler_.steps_in_flight() > 0) {
     const auto collected = executor_.try_collect(result_, now);
@@ -210,7 +246,9 @@ void EngineLoop::step_begins(Instant now) {
 // Its workers live, or health() had said so: they compute, or wait for each other, or are stopped.
 void EngineLoop::watch_step(Instant now) {
   const wire::EngineStats stats = scheduler_.stats();
-  const StepId step{stats.step.value - (scheduler_.steps_in_flight() - 1)};
+  const StepId step = group_step_ == GroupStep::kDummy
+                          ? own_step_.next()
+                          : StepId{stats.step.value - (scheduler_.steps_in_flight() - 1)};
   const LateStep late = executor_.watch_step(step, now);
   step_look_at_ = now + WorkerWatch::kInterval;
   if (end_if_stuck(step, late, now) || now < step_warning_at_) return;
@@ -242,6 +280,7 @@ bool EngineLoop::end_if_stuck(StepId step, const LateStep& late, Instant now) {
 }
 
 int EngineLoop::make_steps(Instant now) {
+  if (group_ != nullptr) return make_group_step(now);
   int count = 0;
   while (!is_over_ && !publisher_.is_blocked() &&
          scheduler_.steps_in_flight() < executor_.steps_in_flight_max()) {
@@ -258,18 +297,15 @@ void EngineLoop::begin_drain(Instant now) {
   if (is_draining_) return;
   is_draining_ = true;
   drain_until_ = now + config_.drain_timeout;
-  if (mode_ == Mode::kPausedKeeping) scheduler_.set_pause(Pause::kNone);
+  if (pause_.mode == PauseMode::kKeep) scheduler_.set_pause(Pause::kNone);
   channel_.is_draining.store(true);
   channel_.io_bell.ring();
   log::info("engine_draining", {{"requests", scheduler_.request_count()}});
 }
 
 void EngineLoop::look_for_the_end(Instant now) {
+  answer_pauses();
   const bool is_idle = !scheduler_.has_requests();
-  if (is_idle && !pause_calls_.empty()) {
-    for (const PauseCall& call : pause_calls_) reply(call.front_end, call.call_id, true, "true");
-    pause_calls_.clear();
-  }
   if (is_draining_ && (is_idle || now >= drain_until_)) end(absl::OkStatus());
 }
 

@@ -10,11 +10,16 @@
 // Pause (UtilityCall): `abort` ends all, `wait` lets all end, both refuse new ones; `keep` freezes
 // everything, and new requests wait.
 //
+// In a lockstep group (lockstep/lockstep_group.h) a step is made when the group runs one, a dummy
+// where there is nothing to do, one at a time; and a pause holds from the step on that all agree
+// on.
+//
 // A turn never blocks; between turns the thread sleeps until something comes (idle: no CPU).
 // Threads: one calls everything. The scheduler and the executor belong to it.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "common/clock.h"
@@ -23,6 +28,7 @@
 #include "common/status.h"
 #include "engine_core/engine_channel.h"
 #include "engine_core/executor.h"
+#include "engine_core/lockstep/lockstep_group.h"
 #include "engine_core/publisher.h"
 #include "engine_core/scheduler.h"
 #include "engine_core/worker_watch.h"
@@ -46,8 +52,9 @@ struct EngineLoopConfig {
 
 class EngineLoop {
  public:
+  // `group`: null where the rank steps alone.
   EngineLoop(const EngineLoopConfig& config, Scheduler& scheduler, Executor& executor,
-             EngineChannel& channel);
+             EngineChannel& channel, std::unique_ptr<LockstepGroup> group = nullptr);
 
   // Until the end. OK when the engine was asked to stop, else the reason why it had to.
   [[nodiscard]] Status run(StopSignal& stop);
@@ -58,10 +65,10 @@ class EngineLoop {
   [[nodiscard]] bool is_over() const { return is_over_; }
 
  private:
-  enum class Mode : uint8_t { kServing, kPausedRefusing, kPausedKeeping };
   struct PauseCall {
     FrontEndId front_end;
     uint64_t call_id;
+    uint64_t issued_at;
   };
 
   int drain_input(Instant now);
@@ -72,12 +79,26 @@ class EngineLoop {
   void on(RequestsAborted& event, Instant now);
   void on(UtilityCalled& event, Instant now);
   void on(MembershipRefused& event, Instant now);
+  void on(WaveStarted& event, Instant now);
   void pause(const UtilityCalled& event);
+  // Holds at once; in a group when all have agreed.
+  void wish_pause(const UtilityCalled& event, PauseMode mode);
+  void hold_pause(const PauseWish& pause);
+  void answer_pauses();
   void reply(FrontEndId front_end, uint64_t call_id, bool ok, const char* result);
   void refuse(const RequestAdded& event, const char* why);
 
   int collect(Instant now);
   int make_steps(Instant now);
+  // engine_loop_group.cc: the same where the rank is one of a group.
+  enum class GroupStep : uint8_t { kNone, kOwn, kDummy };
+  int collect_group_step(Instant now);
+  int make_group_step(Instant now);
+  [[nodiscard]] Status submit_group_step(Instant now);
+  [[nodiscard]] Status join_wave();
+  void break_off_if_lost();
+  void tell_standing();
+  [[nodiscard]] bool has_group_work() const;
   void step_begins(Instant now);
   void watch_step(Instant now);
   [[nodiscard]] bool end_if_stuck(StepId step, const LateStep& late, Instant now);
@@ -93,8 +114,13 @@ class EngineLoop {
   EngineChannel& channel_;
   Publisher publisher_;
   wire::StepResult result_;
-  Mode mode_ = Mode::kServing;
-  std::vector<PauseCall> pause_calls_;  // Answered when idle.
+  std::unique_ptr<LockstepGroup> group_;
+  GroupStep group_step_ = GroupStep::kNone;  // In flight.
+  StepId own_step_;                          // The last of the scheduler's in the group.
+  WaveId joined_;                            // The wave that the workers are in.
+  WaveId broken_below_;                      // What they have been told to leave.
+  PauseWish pause_;                          // Holds.
+  std::vector<PauseCall> pause_calls_;       // Answered when it holds, and all that is to end has.
   bool is_draining_ = false;
   bool is_over_ = false;
   Status why_;

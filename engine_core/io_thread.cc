@@ -55,7 +55,7 @@ struct IoThread::Parts {
   void on(const member::CoordinatorSilent& event);
   void on(const wire::View& view) { links.on_view(view, channel); }
   void on(const wire::LoadBoard&) {}
-  void on(const wire::StartWave&) {}  // Acked by the link; ranks of a dense model step alone.
+  void on(const wire::StartWave& start) { links.post(WaveStarted{start}, channel); }
   void wait(Instant now, bool has_room);
 
   EngineId engine;
@@ -150,6 +150,10 @@ int IoThread::Parts::send_outputs() {
     link.set_draining();
   }
   int count = 0;
+  while (auto standing = channel.standings.pop()) {
+    ++count;
+    link.set_wave(standing->event, standing->wave);
+  }
   while (count < kOutputsPerTurnMax) {
     auto message = channel.output.pop();
     if (!message) break;
@@ -210,7 +214,8 @@ void IoThread::Parts::wait(Instant now, bool has_room) {
   Instant until = std::min(std::max(link.wakeup(), now + kSleepMin), beat_at);
   if (links.has_backlog()) until = std::min(until, now + kRetryInterval);
   channel.io_bell.about_to_wait();
-  if (channel.output.is_empty() && ready_news.is_empty() && !is_stopping.load()) {
+  if (channel.output.is_empty() && channel.standings.is_empty() && ready_news.is_empty() &&
+      !is_stopping.load()) {
     (void)poller.wait(Deadline(until));
   }
   channel.io_bell.woke_up();

@@ -11,6 +11,8 @@
 #include "engine_core/engine_loop.h"
 #include "engine_core/executor.h"
 #include "engine_core/io_thread.h"
+#include "engine_core/lockstep/lockstep_group.h"
+#include "engine_core/lockstep/step_board.h"
 #include "engine_core/scheduler.h"
 
 namespace trireme::engine {
@@ -72,11 +74,36 @@ SchedulerConfig scheduler_config(const ServeOptions& options, const KvCapacity& 
   return config;
 }
 
+// Null where the rank steps alone: a dense model, or every rank with all its experts.
+StatusOr<std::unique_ptr<LockstepGroup>> join_group(const ServeOptions& options,
+                                                    const KvCapacity& capacity) {
+  const bool steps_together = capacity.has_experts && options.parallel.expert_parallel &&
+                              options.parallel.data_parallel_size > 1;
+  if (options.parallel.data_parallel_size > 1 || options.parallel.expert_parallel) {
+    log::info("step_agreement", {{"steps_together", steps_together},
+                                 {"has_experts", capacity.has_experts},
+                                 {"expert_parallel", options.parallel.expert_parallel}});
+  }
+  if (!steps_together) return nullptr;
+  const std::vector<int>& fds = options.internal.lockstep_fds;
+  if (fds.empty()) return error(StatusCode::kInternal, "--internal-lockstep is missing");
+  TRIREME_ASSIGN_OR_RETURN(shm::Mapping memory, shm::Mapping::attach(UniqueFd(fds.front())));
+  std::vector<UniqueFd> bells;
+  for (std::size_t i = 1; i < fds.size(); ++i) bells.emplace_back(fds[i]);
+  const EngineId rank{options.internal.engine_rank};
+  TRIREME_ASSIGN_OR_RETURN(auto board,
+                           StepBoard::attach(std::move(memory), std::move(bells), rank.value));
+  return std::make_unique<LockstepGroup>(rank, std::move(board));
+}
+
 Status serve(const ServeOptions& options, Executor& executor, Incarnation incarnation,
              EngineChannel& channel, IoThread& io, StopSignal& stop, const process::Pulse& pulse) {
   TRIREME_ASSIGN_OR_RETURN(const KvCapacity capacity, executor.start(channel.main_bell, stop));
   TRIREME_ASSIGN_OR_RETURN(const uint32_t model_tokens_max, fit_model_tokens(options, capacity));
-  Scheduler scheduler(scheduler_config(options, capacity, model_tokens_max, executor));
+  TRIREME_ASSIGN_OR_RETURN(auto group, join_group(options, capacity));
+  SchedulerConfig scheduling = scheduler_config(options, capacity, model_tokens_max, executor);
+  if (group != nullptr) scheduling.steps_in_flight_max = 1;
+  Scheduler scheduler(scheduling);
   const EngineId rank{options.internal.engine_rank};
   EngineLoopConfig config{
       .engine = rank,
@@ -85,7 +112,7 @@ Status serve(const ServeOptions& options, Executor& executor, Incarnation incarn
       .worker_timeout = std::chrono::seconds(options.worker.timeout_seconds),
       .pulse = pulse};
   config.step_timeout = std::max(config.step_timeout, config.worker_timeout);
-  EngineLoop loop(config, scheduler, executor, channel);
+  EngineLoop loop(config, scheduler, executor, channel, std::move(group));
   io.set_ready({.engine = rank,
                 .incarnation = incarnation,
                 .block_count = capacity.block_count,

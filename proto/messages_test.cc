@@ -27,7 +27,7 @@ AddRequest example(AddRequest*) {
   return m;
 }
 AbortRequests example(AbortRequests*) { return {{RequestKey{7}, RequestKey{1ULL << 40}}}; }
-UtilityCall example(UtilityCall*) { return {3, UtilityMethod::kPause, "wait"}; }
+UtilityCall example(UtilityCall*) { return {3, UtilityMethod::kPause, "wait", 1700000000000000}; }
 UtilityReply example(UtilityReply*) { return {3, EngineId{1}, true, "null"}; }
 EngineStats stats() {
   return {1, 2, 0.25F, StepId{9}, WaveId{1}, 10, 5,  1,    100, 50,

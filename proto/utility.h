@@ -20,14 +20,17 @@ enum class UtilityMethod : uint16_t {
 
 struct UtilityCall {
   static constexpr MessageKind kKind = MessageKind::kUtilityCall;
-  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kVersion = 2;
   static constexpr uint8_t kCompat = 1;
 
   uint64_t call_id = 0;
   UtilityMethod method{};
   std::string argument;
+  // When it was asked for, Unix microseconds: the same to every engine, so that ranks which step
+  // together agree on the latest pause or resume. Since version 2.
+  uint64_t issued_at = 0;
 
-  static auto fields(auto& m) { return std::tie(m.call_id, m.method, m.argument); }
+  static auto fields(auto& m) { return std::tie(m.call_id, m.method, m.argument, m.issued_at); }
   friend bool operator==(const UtilityCall&, const UtilityCall&) = default;
 };
 

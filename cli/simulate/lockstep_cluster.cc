@@ -25,8 +25,9 @@ constexpr uint32_t kTick = 25;  // Milliseconds between two turns of a process's
 constexpr uint32_t kSayAgain = 200;
 constexpr uint32_t kFaultsEnd = 8'000;
 constexpr uint32_t kSettle = 12'000;
-constexpr uint32_t kQuiet = 1'000;  // At the end of it nothing may happen any more.
-constexpr uint32_t kCoordinator = 1'000'000;  // A link end; processes are 0, 1, 2, ...
+constexpr uint32_t kQuiet = 1'000;            // At the end of it nothing may happen any more.
+constexpr uint32_t kCoordinator = 1'000'000;  // Link ends; ranks are 0, 1, 2, ...
+constexpr uint32_t kFrontEnd = 1'000'001;
 
 class Cluster {
  public:
@@ -190,7 +191,7 @@ class Cluster {
     const auto all = rank.records.gather(wave, lockstep.step(), lockstep.ranks());
     if (!all) return false;
     const StepOrder order = lockstep.on_agreed(*all);
-    if (lockstep.pause() == PauseMode::kAbort) rank.work = 0;
+    if (lockstep.pause().mode == PauseMode::kAbort) rank.work = 0;
     if (order != StepOrder::kRun) {
       tell("%s %s wave %u", name(rank), order == StepOrder::kEnd ? "ends" : "goes on from",
            wave.value);
@@ -221,9 +222,8 @@ class Cluster {
       if (!rank.arrivals.contains({other, lockstep.wave(), lockstep.step()})) return false;
     }
     rank.is_computing = true;
-    world_.after(world_.random(30), [this, id, computation = ++rank.computation] {
-      end_step(id, computation);
-    });
+    world_.after(world_.random(30),
+                 [this, id, computation = ++rank.computation] { end_step(id, computation); });
     return false;
   }
 
@@ -296,10 +296,10 @@ class Cluster {
   void start_coordinator() {
     if (coordinator_) return;
     tell("coordinator#%u starts", lives_ + 1);
-    coordinator_.emplace(coordinator::ViewOptions{.engine_count = options_.rank_count,
-                                                  .lease = kLease,
-                                                  .self = Incarnation{++lives_}},
-                         now());
+    coordinator_.emplace(
+        coordinator::ViewOptions{
+            .engine_count = options_.rank_count, .lease = kLease, .self = Incarnation{++lives_}},
+        now(), coordinator::wave_base(world_.now()));
     turn_coordinator(lives_);
   }
   void turn_coordinator(uint64_t life) {
@@ -330,9 +330,7 @@ class Cluster {
   }
 
   // --- Load and faults. ---
-  [[nodiscard]] LockstepRank* pick() {
-    return find(world_.random(options_.rank_count));
-  }
+  [[nodiscard]] LockstepRank* pick() { return find(world_.random(options_.rank_count)); }
   void load() {
     LockstepRank* const rank = pick();
     if (rank == nullptr) return;
@@ -341,17 +339,18 @@ class Cluster {
       rank->work = 0;  // Its client hangs up.
     } else if (kind == 1) {
       pause_all(static_cast<PauseMode>(world_.random(4)));
-    } else if (rank->lockstep.pause() == PauseMode::kNone ||
-               rank->lockstep.pause() == PauseMode::kKeep) {
+    } else if (rank->lockstep.pause().mode == PauseMode::kNone ||
+               rank->lockstep.pause().mode == PauseMode::kKeep) {
       rank->work += 1 + static_cast<int>(world_.random(6));
     }
   }
   // The front end asks every rank, and the calls arrive one by one.
   void pause_all(PauseMode mode) {
     tell("pause %u is asked for", static_cast<uint32_t>(mode));
+    const engine::PauseWish wish{.sequence = ++pauses_, .mode = mode};
     for (uint32_t id = 0; id < ranks_.size(); ++id) {
-      world_.after(world_.random(100), [this, id, mode] {
-        if (ranks_[id]->is_alive) (void)ranks_[id]->lockstep.wish_pause(mode);
+      world_.send(kFrontEnd, id, [this, id, wish] {
+        if (ranks_[id]->is_alive) ranks_[id]->lockstep.wish_pause(wish);
       });
     }
   }
@@ -416,7 +415,7 @@ class Cluster {
                              rank->lockstep.wave().value, rank->lockstep.step()));
       }
       if (rank->work > 0) fail(absl::StrFormat("%s has work left", name(*rank)));
-      if (rank->lockstep.pause() != PauseMode::kNone) fail(name(*rank) + " is still paused");
+      if (rank->lockstep.pause().mode != PauseMode::kNone) fail(name(*rank) + " is still paused");
     }
   }
 
@@ -427,13 +426,12 @@ class Cluster {
   std::set<std::pair<uint32_t, uint32_t>> cut_links_;
   std::map<std::pair<WaveId, uint64_t>, std::vector<uint32_t>> steps_;
   uint64_t lives_ = 0;
+  uint64_t pauses_ = 0;
   LockstepOutcome outcome_;
 };
 
 }  // namespace
 
-LockstepOutcome simulate_lockstep(const LockstepOptions& options) {
-  return Cluster(options).run();
-}
+LockstepOutcome simulate_lockstep(const LockstepOptions& options) { return Cluster(options).run(); }
 
 }  // namespace trireme::sim

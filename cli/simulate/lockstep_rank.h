@@ -11,6 +11,7 @@
 
 #include "engine_core/lockstep/lockstep.h"
 #include "engine_core/lockstep/record_table.h"
+#include "proto/member/member_key.h"
 #include "proto/member/member_state.h"
 
 namespace trireme::sim {
@@ -55,7 +56,7 @@ struct LockstepRank {
 
   [[nodiscard]] uint32_t rank() const { return key.index; }
   [[nodiscard]] bool can_compute() const {
-    return work > 0 && lockstep.pause() != engine::PauseMode::kKeep;
+    return work > 0 && lockstep.pause().mode != engine::PauseMode::kKeep;
   }
 };
 

@@ -1,6 +1,7 @@
 #include "common/options/flag_stores.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "common/options/flag_value.h"
 #include "common/options/pooler.h"
@@ -19,6 +20,16 @@ Status choose_balancing(ServeOptions& o, LoadBalancing wanted) {
                  "--data-parallel-rank; give one");
   }
   field = wanted;
+  return absl::OkStatus();
+}
+
+Status read_numbers(std::string_view text, std::vector<int>& numbers) {
+  numbers.clear();
+  while (!text.empty()) {
+    const std::string_view one = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(text.size(), one.size() + 1));
+    TRIREME_RETURN_IF_ERROR(flag_value::read(one, numbers.emplace_back()));
+  }
   return absl::OkStatus();
 }
 
@@ -160,13 +171,15 @@ Status store_engine_rank(ServeOptions& o, std::string_view text) {
 }
 
 Status store_weight_images(ServeOptions& o, std::string_view text) {
-  o.internal.weight_image_fds.clear();
-  while (!text.empty()) {
-    const std::string_view one = text.substr(0, text.find(','));
-    text.remove_prefix(std::min(text.size(), one.size() + 1));
-    TRIREME_RETURN_IF_ERROR(flag_value::read(one, o.internal.weight_image_fds.emplace_back()));
-  }
-  return absl::OkStatus();
+  return read_numbers(text, o.internal.weight_image_fds);
+}
+
+Status store_lockstep(ServeOptions& o, std::string_view text) {
+  return read_numbers(text, o.internal.lockstep_fds);
+}
+
+Status store_expert_mesh(ServeOptions& o, std::string_view text) {
+  return read_numbers(text, o.internal.expert_mesh_fds);
 }
 
 Status store_api_server_index(ServeOptions& o, std::string_view text) {

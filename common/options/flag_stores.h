@@ -33,6 +33,8 @@ namespace trireme::flag_store {
 [[nodiscard]] Status store_data_parallel_backend(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_engine_rank(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_weight_images(ServeOptions& options, std::string_view text);
+[[nodiscard]] Status store_lockstep(ServeOptions& options, std::string_view text);
+[[nodiscard]] Status store_expert_mesh(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_api_server_index(ServeOptions& options, std::string_view text);
 
 }  // namespace trireme::flag_store

@@ -53,6 +53,13 @@ struct ParallelOptions {
   std::string master_address = "127.0.0.1";
   uint16_t master_port = 29501;
   bool headless = false;
+  // --enable-expert-parallel: of a mixture, each expert is whole at one of all data-parallel x
+  // tensor-parallel ranks, which step together; else every data-parallel rank has all of them.
+  bool expert_parallel = false;
+
+  [[nodiscard]] uint32_t expert_rank_count() const {
+    return expert_parallel ? data_parallel_size * tensor_parallel_size : 1;
+  }
 };
 
 // --speculative-config: prompt lookup, the method `ngram`, or a draft model.
@@ -158,6 +165,9 @@ struct InternalOptions {
   // --internal-weight-images: of this rank's workers here, in order; empty: each has its own
   // weights
   std::vector<int> weight_image_fds;
+  // --internal-lockstep: the node's StepBoard: its memory, then the bells of its ranks.
+  std::vector<int> lockstep_fds;
+  std::vector<int> expert_mesh_fds;  // --internal-expert-mesh: one for each pipeline stage
   uint32_t node_worker_index = 0;
   uint32_t node_worker_count = 0;
 };

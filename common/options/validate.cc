@@ -82,6 +82,23 @@ Status validate_nodes(const ParallelOptions& p) {
   return absl::OkStatus();
 }
 
+Status validate_experts(const ParallelOptions& p) {
+  if (!p.expert_parallel) return absl::OkStatus();
+  if (p.executor == Executor::kUni || p.executor == Executor::kExternalLauncher) {
+    return error(kBad, "--enable-expert-parallel needs --distributed-executor-backend mp");
+  }
+  const uint32_t local = p.data_parallel_size_local.value_or(p.data_parallel_size);
+  if (local != p.data_parallel_size || p.node_count > 1 ||
+      p.load_balancing == LoadBalancing::kExternal) {
+    return error(kBad,
+                 "--enable-expert-parallel: experts go through shared memory, so all "
+                 "--data-parallel-size %u ranks must be on one node; leave the flag out and each "
+                 "rank has all experts",
+                 p.data_parallel_size);
+  }
+  return absl::OkStatus();
+}
+
 Status validate_balancing(const ParallelOptions& p) {
   if (p.load_balancing == LoadBalancing::kExternal && !p.data_parallel_rank.has_value()) {
     return error(kBad, "--data-parallel-external-lb needs --data-parallel-rank");
@@ -156,6 +173,7 @@ Status validate(const ServeOptions& options) {
   TRIREME_RETURN_IF_ERROR(validate_ranks(options.parallel));
   TRIREME_RETURN_IF_ERROR(validate_nodes(options.parallel));
   TRIREME_RETURN_IF_ERROR(validate_balancing(options.parallel));
+  TRIREME_RETURN_IF_ERROR(validate_experts(options.parallel));
   TRIREME_RETURN_IF_ERROR(validate_scheduler(options.scheduler));
   TRIREME_RETURN_IF_ERROR(
       validate_speculation(options.scheduler.speculation, options.parallel.tensor_parallel_size));

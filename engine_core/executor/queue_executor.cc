@@ -106,8 +106,15 @@ StatusOr<KvCapacity> QueueExecutor::start(Bell& bell, StopSignal& stop) {
   TRIREME_ASSIGN_OR_RETURN(const auto ready, wait_for_workers(stop));
   TRIREME_ASSIGN_OR_RETURN(KvCapacity capacity, size_kv(ready, length));
   capacity.draft_model_tokens_max = *draft_length;
+  capacity.has_experts = config.expert_count > 0;
   TRIREME_RETURN_IF_ERROR(size_store(ready, capacity));
   TRIREME_RETURN_IF_ERROR(allocate_kv(capacity, stop));
+  // The experts of an engine that is alone are at its tensor-parallel ranks, for good.
+  const ParallelOptions& parallel = options_.parallel;
+  if (capacity.has_experts && parallel.expert_rank_count() > 1 &&
+      parallel.data_parallel_size == 1) {
+    TRIREME_RETURN_IF_ERROR(join_wave({.wave = WaveId{1}, .ranks = {0}}));
+  }
   worker_pids_ = capacity.worker_pids;
   collector_thread_ = std::thread([this] { collect_results(); });
   on_started();
@@ -236,6 +243,12 @@ Status QueueExecutor::submit(const wire::StepInput& step, Instant) {
   buffer_.clear();
   wire::pack(step, buffer_);
   ++steps_uncollected_;
+  return broadcast(Deadline::after(kSubmitMax));
+}
+
+Status QueueExecutor::join_wave(const wire::JoinWave& wave) {
+  buffer_.clear();
+  wire::pack(wave, buffer_);
   return broadcast(Deadline::after(kSubmitMax));
 }
 

@@ -32,6 +32,7 @@ class QueueExecutor : public Executor {
  public:
   [[nodiscard]] StatusOr<KvCapacity> start(Bell& bell, StopSignal& stop) final;
   [[nodiscard]] Status submit(const wire::StepInput& step, Instant now) final;
+  [[nodiscard]] Status join_wave(const wire::JoinWave& wave) final;
   [[nodiscard]] StatusOr<bool> try_collect(wire::StepResult& result, Instant now) final;
   [[nodiscard]] uint32_t steps_in_flight_max() const final;
   [[nodiscard]] bool has_result() const final { return !results_.is_empty() || has_failed_.load(); }

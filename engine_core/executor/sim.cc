@@ -66,7 +66,8 @@ StatusOr<KvCapacity> SimExecutor::start(Bell&, StopSignal&) {
   const uint32_t wanted = options_.model.model_tokens_max;
   const uint32_t blocks = options_.scheduler.block_count;
   return KvCapacity{.block_count = blocks > 0 ? blocks : kDefaultBlocks,
-                    .model_tokens_max = wanted > 0 ? wanted : kDefaultModelTokens};
+                    .model_tokens_max = wanted > 0 ? wanted : kDefaultModelTokens,
+                    .has_experts = true};
 }
 
 Status SimExecutor::submit(const wire::StepInput& step, Instant now) {

@@ -1,5 +1,6 @@
 #include "engine_core/lockstep/lockstep.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/check.h"
@@ -53,6 +54,7 @@ StepOrder Lockstep::on_agreed(const StepSummary& all) {
       break;
     case StepOrder::kEnd:
       phase_ = Phase::kAsleep;
+      pause_ = wish_;  // Asked for since this rank posted: there is no later step to agree on it.
       enter_if_free();
       break;
   }
@@ -67,10 +69,9 @@ void Lockstep::on_step_done(bool is_abandoned) {
   enter_if_free();
 }
 
-bool Lockstep::wish_pause(PauseMode mode) {
-  if (wish_.mode != mode) wish_ = {.sequence = wish_.sequence + 1, .mode = mode};
+void Lockstep::wish_pause(const PauseWish& wish) {
+  wish_ = std::max(wish_, wish);
   if (phase_ == Phase::kAsleep) pause_ = wish_;
-  return pause_.mode == mode;
 }
 
 }  // namespace trireme::engine

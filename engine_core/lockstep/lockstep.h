@@ -48,9 +48,10 @@ class Lockstep {
   [[nodiscard]] bool owes_step() const { return owes_step_; }
 
   // A pause that this rank was asked for; it holds for the group from the next agreement on, for
-  // a rank that sleeps at once. Returns whether it holds already.
-  bool wish_pause(PauseMode mode);
-  [[nodiscard]] PauseMode pause() const { return pause_.mode; }
+  // a rank that sleeps at once.
+  void wish_pause(const PauseWish& wish);
+  // The one that holds.
+  [[nodiscard]] const PauseWish& pause() const { return pause_; }
 
   [[nodiscard]] Phase phase() const { return phase_; }
   [[nodiscard]] WaveId wave() const { return wave_; }  // The one it is in, or was in last.

@@ -112,20 +112,39 @@ TEST_F(LockstepTest, a_wave_that_does_not_follow_a_loss_in_ours_leaves_us_in_our
 }
 
 TEST_F(LockstepTest, a_pause_holds_at_once_for_who_sleeps_and_by_agreement_for_who_steps) {
-  EXPECT_TRUE(lockstep_.wish_pause(PauseMode::kKeep));
-  EXPECT_TRUE(lockstep_.wish_pause(PauseMode::kNone));
+  lockstep_.wish_pause({1, PauseMode::kKeep});
+  EXPECT_EQ(lockstep_.pause().mode, PauseMode::kKeep);
+  lockstep_.wish_pause({2, PauseMode::kNone});
+  EXPECT_EQ(lockstep_.pause().mode, PauseMode::kNone);
   lockstep_.on_start(start(4));
-  EXPECT_FALSE(lockstep_.wish_pause(PauseMode::kWait));
-  EXPECT_EQ(lockstep_.pause(), PauseMode::kNone);
+  lockstep_.wish_pause({3, PauseMode::kWait});
+  EXPECT_EQ(lockstep_.pause().mode, PauseMode::kNone);
   (void)lockstep_.on_agreed(summary_of(lockstep_.post(true)));
-  EXPECT_EQ(lockstep_.pause(), PauseMode::kWait);
+  EXPECT_EQ(lockstep_.pause().mode, PauseMode::kWait);
 }
 
-TEST_F(LockstepTest, a_rank_takes_over_the_pause_of_the_others) {
+TEST_F(LockstepTest, a_pause_that_is_asked_for_while_the_wave_ends_holds_when_it_has) {
+  lockstep_.on_start(start(4));
+  (void)lockstep_.post(false);
+  lockstep_.wish_pause({1, PauseMode::kKeep});
+  EXPECT_EQ(lockstep_.on_agreed(nothing_to_do()), StepOrder::kEnd);
+  EXPECT_EQ(lockstep_.pause().mode, PauseMode::kKeep);
+}
+
+TEST_F(LockstepTest, a_rank_takes_over_the_latest_pause_of_the_others) {
   lockstep_.on_start(start(4));
   (void)lockstep_.post(true);
-  (void)lockstep_.on_agreed(summary_of({.pause = {3, PauseMode::kKeep}}));
-  EXPECT_EQ(lockstep_.pause(), PauseMode::kKeep);
+  lockstep_.wish_pause({4, PauseMode::kNone});
+  (void)lockstep_.on_agreed(summary_of({.has_work = true, .pause = {3, PauseMode::kKeep}}));
+  EXPECT_EQ(lockstep_.pause().mode, PauseMode::kKeep);
+  lockstep_.on_step_done(false);
+  EXPECT_EQ(lockstep_.post(true).pause, (PauseWish{4, PauseMode::kNone})) << "asked for since";
+}
+
+TEST_F(LockstepTest, a_call_that_comes_late_does_not_undo_a_later_one) {
+  lockstep_.wish_pause({2, PauseMode::kNone});
+  lockstep_.wish_pause({1, PauseMode::kKeep});
+  EXPECT_EQ(lockstep_.pause().mode, PauseMode::kNone);
 }
 
 // The whole small space: any order of combining gives the same, and what is said twice changes

@@ -33,8 +33,7 @@ StatusOr<StepBoard::Parts> StepBoard::create(uint32_t first_rank, uint32_t rank_
 }
 
 StatusOr<std::unique_ptr<StepBoard>> StepBoard::attach(shm::Mapping memory,
-                                                       std::vector<UniqueFd> bells,
-                                                       uint32_t rank) {
+                                                       std::vector<UniqueFd> bells, uint32_t rank) {
   if (memory.bytes().size() < sizeof(Header)) {
     return error(StatusCode::kDataLoss, "the board of steps is cut short");
   }

@@ -105,7 +105,7 @@ TEST_F(StepBoardTest, ranks_that_step_together_agree_on_every_step) {
   const std::vector<uint32_t> ranks = {2, 3, 4};
   std::vector<std::thread> threads;
   for (const uint32_t rank : ranks) {
-    threads.emplace_back([&, board = attach(rank)] {
+    threads.emplace_back([&ranks, rank, board = attach(rank)] {
       for (uint64_t step = 1; step <= kSteps; ++step) {
         board->post({.wave = WaveId{1},
                      .step = step,

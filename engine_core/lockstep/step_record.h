@@ -22,7 +22,7 @@ enum class PauseMode : uint8_t {
 
 // The greater one holds: so a group whose ranks have heard different wishes agrees on one.
 struct PauseWish {
-  uint64_t sequence = 0;  // Above that of every wish its sender knew of.
+  uint64_t sequence = 0;  // When it was asked for, the same at every rank that was.
   PauseMode mode = PauseMode::kNone;
   friend auto operator<=>(const PauseWish&, const PauseWish&) = default;
 };

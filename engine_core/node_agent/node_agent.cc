@@ -15,6 +15,7 @@
 #include "common/random.h"
 #include "common/zmq/context.h"
 #include "common/zmq/poller.h"
+#include "engine_core/node_agent/lockstep_memory.h"
 #include "engine_core/node_agent/weight_images.h"
 #include "proto/member/cluster_context.h"
 #include "proto/member/cluster_shape.h"
@@ -73,6 +74,7 @@ class NodeAgent {
   process::Pulse pulse_;
   std::vector<Rank> ranks_;
   WeightImages weights_;
+  LockstepMemory lockstep_;
   wire::View view_;
   Instant say_at_ = now() + kSilenceMax;
   StopSignal::Level level_ = StopSignal::Level::kRun;
@@ -80,12 +82,14 @@ class NodeAgent {
 };
 
 Status NodeAgent::start(const std::string& program, std::span<const char* const> arguments) {
+  TRIREME_ASSIGN_OR_RETURN(lockstep_, LockstepMemory::create(options_));
   for (uint32_t i = 0; i < local_.count; ++i) {
     process::ChildOptions child{.argv = {program}};
     child.argv.insert(child.argv.end(), arguments.begin(), arguments.end());
     child.argv.insert(child.argv.end(),
                       {"--internal-engine-rank", std::to_string(local_.first + i)});
     weights_.hand_to(child, i);
+    lockstep_.hand_to(child);
     children_.add(absl::StrFormat("rank %u", local_.first + i), std::move(child));
   }
   link_.set_ready({});

@@ -32,6 +32,7 @@ std::vector<wire::ConfigEntry> cluster_config(const ServeOptions& options) {
       {"pipeline-parallel-size", std::to_string(parallel.pipeline_parallel_size)},
       {"dtype", model.dtype},
       {"quantization", model.quantization.empty() ? "none" : model.quantization},
+      {"enable-expert-parallel", parallel.expert_parallel ? "true" : "false"},
       {"max-model-len", tokens_max == 0 ? "auto" : std::to_string(tokens_max)},
       {"block-size", std::to_string(scheduler.block_tokens)},
       {"kv-cache-dtype", options.worker.kv_cache_dtype},

@@ -19,9 +19,9 @@
 #include <utility>
 #include <vector>
 
+#include "cli/simulate/world.h"
 #include "coordinator/coordinator_state.h"
 #include "proto/member/member_state.h"
-#include "cli/simulate/world.h"
 
 namespace trireme {
 namespace {

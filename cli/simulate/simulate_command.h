@@ -1,0 +1,11 @@
+// trireme simulate: the lockstep protocol under faults, seed by seed. --help says the rest.
+#pragma once
+
+#include <span>
+
+namespace trireme::sim {
+
+// Returns the process' exit code: 1 when a seed failed.
+int run_simulate(std::span<char* const> arguments);
+
+}  // namespace trireme::sim

@@ -1,0 +1,105 @@
+// EngineLoop where the rank is one of a lockstep group: one step at a time, when the group runs
+// one.
+#include <utility>
+
+#include "common/log.h"
+#include "engine_core/engine_loop.h"
+
+namespace trireme::engine {
+
+using Phase = Lockstep::Phase;
+
+// While nobody takes its outputs a rank makes no more of them, but steps on with the others.
+bool EngineLoop::has_group_work() const {
+  const bool is_kept = pause_.mode == PauseMode::kKeep && !is_draining_;
+  return scheduler_.has_requests() && !is_kept && !publisher_.is_blocked();
+}
+
+int EngineLoop::make_group_step(Instant now) {
+  if (is_over_) return 0;
+  if (group_->lockstep().phase() == Phase::kRunning) {
+    break_off_if_lost();
+    return 0;
+  }
+  const bool runs = group_->advance(has_group_work(), now);
+  if (group_->lockstep().pause() != pause_) hold_pause(group_->lockstep().pause());
+  group_->watch(now);
+  if (runs) {
+    if (const Status status = submit_group_step(now); !status.ok()) end(status);
+  }
+  tell_standing();
+  return runs ? 1 : 0;
+}
+
+Status EngineLoop::submit_group_step(Instant now) {
+  TRIREME_RETURN_IF_ERROR(join_wave());
+  step_begins(now);
+  const WaveId wave = group_->lockstep().wave();
+  if (group_->lockstep().owes_step()) {
+    group_step_ = GroupStep::kOwn;
+    return executor_.submit({.step = own_step_, .wave = wave, .kind = wire::StepKind::kAgain}, now);
+  }
+  const wire::StepInput* const step = has_group_work() ? scheduler_.schedule(now) : nullptr;
+  if (step != nullptr) {
+    group_step_ = GroupStep::kOwn;
+    own_step_ = step->step;
+    return executor_.submit(*step, now);
+  }
+  group_step_ = GroupStep::kDummy;
+  const StepId dummy = own_step_.next();
+  return executor_.submit({.step = dummy, .wave = wave, .kind = wire::StepKind::kDummy}, now);
+}
+
+Status EngineLoop::join_wave() {
+  const Lockstep& lockstep = group_->lockstep();
+  if (joined_ == lockstep.wave()) return absl::OkStatus();
+  joined_ = lockstep.wave();
+  return executor_.join_wave({.wave = joined_, .ranks = lockstep.ranks()});
+}
+
+void EngineLoop::break_off_if_lost() {
+  if (!group_->lockstep().must_break() || broken_below_ > joined_) return;
+  broken_below_ = joined_.next();
+  log::warning("step_broken_off", {{"engine", config_.engine.value},
+                                   {"wave", joined_.value},
+                                   {"step", group_->lockstep().step()}});
+  executor_.abandon_waves(broken_below_);
+}
+
+int EngineLoop::collect_group_step(Instant now) {
+  int count = 0;
+  if (!is_over_ && group_step_ != GroupStep::kNone) {
+    const auto collected = executor_.try_collect(result_, now);
+    if (!collected.ok()) {
+      const Status health = executor_.health();
+      end(health.ok() ? collected.status() : health);
+      return 1;
+    }
+    if (*collected) {
+      ++count;
+      step_began_ = step_look_at_ = step_warning_at_ = Instant::max();
+      const bool is_own = std::exchange(group_step_, GroupStep::kNone) == GroupStep::kOwn;
+      group_->on_step_done(is_own && result_.is_abandoned);
+      if (is_own && !result_.is_abandoned) {
+        if (const Status status = scheduler_.on_result(result_, now, publisher_.outputs());
+            !status.ok()) {
+          end(status);
+        }
+      }
+    }
+  }
+  if (count == 0 && !is_over_) {
+    if (const Status status = executor_.health(); !status.ok()) end(status);
+  }
+  if (now >= step_look_at_ && !is_over_) watch_step(now);
+  return count;
+}
+
+void EngineLoop::tell_standing() {
+  const auto standing = group_->take_standing(has_group_work());
+  if (!standing) return;
+  (void)channel_.standings.push(WaveStanding(*standing));
+  channel_.io_bell.ring();
+}
+
+}  // namespace trireme::engine

@@ -1,0 +1,259 @@
+// Goal: main loops that step together, without sockets or processes: the test is the coordinator
+// and the front ends, the executors are sim, and time is the test's.
+#include <gtest/gtest.h>
+#include <sys/eventfd.h>
+
+#include <memory>
+
+#include "engine_core/engine_loop.h"
+#include "engine_core/executor/sim.h"
+#include "engine_core/lockstep/record_table.h"
+
+namespace trireme::engine {
+namespace {
+
+constexpr FrontEndId kFront{0};
+
+// The records of all ranks, in this process.
+class SharedRecords final : public StepExchange {
+ public:
+  SharedRecords(uint32_t rank, RecordTable& table)
+      : rank_(rank), table_(table), fd_(*Bell::open_eventfd()) {}
+
+  void post(const StepRecord& record, std::span<const uint32_t>) override {
+    table_.put(rank_, record);
+  }
+  [[nodiscard]] std::optional<StepSummary> gather(WaveId wave, uint64_t step,
+                                                  std::span<const uint32_t> ranks) override {
+    return table_.gather(wave, step, ranks);
+  }
+  [[nodiscard]] std::vector<uint32_t> missing(WaveId, uint64_t,
+                                              std::span<const uint32_t>) override {
+    return {};
+  }
+  [[nodiscard]] int fd() const override { return fd_.get(); }
+  void about_to_wait() override {}
+  void woke_up() override {}
+
+ private:
+  uint32_t rank_;
+  RecordTable& table_;
+  UniqueFd fd_;
+};
+
+// Sim, but with the group's calls written down, and steps that can be broken off.
+class WatchedExecutor final : public Executor {
+ public:
+  WatchedExecutor() : sim_(options(), {.base_us = 1000, .prefill_us = 0, .decode_us = 0}) {}
+
+  static ServeOptions options() {
+    ServeOptions options;
+    options.scheduler.block_count = 64;
+    options.model.model_tokens_max = 256;
+    return options;
+  }
+
+  [[nodiscard]] StatusOr<KvCapacity> start(Bell& bell, StopSignal& stop) override {
+    return sim_.start(bell, stop);
+  }
+  [[nodiscard]] Status submit(const wire::StepInput& step, Instant now) override {
+    kinds.push_back(step.kind);
+    if (step.kind != wire::StepKind::kAgain) return sim_.submit(kept_ = step, now);
+    return sim_.submit(kept_, now);
+  }
+  [[nodiscard]] Status join_wave(const wire::JoinWave& wave) override {
+    joined.push_back(wave);
+    return absl::OkStatus();
+  }
+  void abandon_waves(WaveId below) override {
+    abandoned_below = below;
+    is_broken_ = true;
+  }
+  [[nodiscard]] StatusOr<bool> try_collect(wire::StepResult& result, Instant now) override {
+    if (is_stuck && !is_broken_) return false;
+    TRIREME_ASSIGN_OR_RETURN(const bool is_there, sim_.try_collect(result, now));
+    result.is_abandoned = is_there && std::exchange(is_broken_, false);
+    if (result.is_abandoned) is_stuck = false;
+    return is_there;
+  }
+  [[nodiscard]] uint32_t steps_in_flight_max() const override { return 1; }
+  [[nodiscard]] Instant next_result_at() const override { return sim_.next_result_at(); }
+  void stop() noexcept override {}
+
+  std::vector<wire::StepKind> kinds;
+  std::vector<wire::JoinWave> joined;
+  WaveId abandoned_below;
+  bool is_stuck = false;  // A rank is missing in the step's collectives.
+
+ private:
+  SimExecutor sim_;
+  wire::StepInput kept_;
+  bool is_broken_ = false;
+};
+
+struct Rank {
+  Rank(uint32_t rank, RecordTable& table)
+      : channel(*EngineChannel::create()),
+        scheduler(config()),
+        loop({.engine = EngineId{rank}, .incarnation = Incarnation{rank + 1}}, scheduler, executor,
+             *channel,
+             std::make_unique<LockstepGroup>(EngineId{rank},
+                                             std::make_unique<SharedRecords>(rank, table))) {
+    push(FrontEndJoined{kFront, 1});
+  }
+  static SchedulerConfig config() {
+    SchedulerConfig config;
+    config.model_tokens_max = 256;
+    config.kv.block_count = 64;
+    config.steps_in_flight_max = 1;
+    return config;
+  }
+  template <typename Event>
+  void push(Event event) {
+    InputEvent input(std::in_place_type<Event>, std::move(event));
+    ASSERT_TRUE(channel->input.push(std::move(input)));
+  }
+  void add(uint64_t key, uint32_t output_tokens) {
+    RequestAdded added{kFront, {}};
+    added.request.key = RequestKey{key};
+    added.request.prompt_token_ids = {5, 6, 7};
+    added.request.sampling.output_tokens_max = output_tokens;
+    push(std::move(added));
+  }
+  void call(wire::UtilityMethod method, const char* argument = "") {
+    push(UtilityCalled{kFront, {1, method, argument, ++calls}});
+  }
+  void take_outputs() {
+    while (auto message = channel->output.pop()) {
+      if ((*message)->reply) ++replies;
+      for (const auto& output : (*message)->outputs.outputs) {
+        tokens += static_cast<int>(output.token_ids.size());
+        finish = output.finish_reason;
+      }
+    }
+    while (const auto next = channel->standings.pop()) standing = *next;
+  }
+
+  std::unique_ptr<EngineChannel> channel;
+  WatchedExecutor executor;
+  Scheduler scheduler;
+  EngineLoop loop;
+  int tokens = 0;
+  int replies = 0;
+  uint64_t calls = 0;
+  wire::FinishReason finish{};
+  WaveStanding standing;
+};
+
+class EngineLoopGroupTest : public testing::Test {
+ protected:
+  EngineLoopGroupTest() {
+    for (uint32_t i = 0; i < 2; ++i) ranks_.push_back(std::make_unique<Rank>(i, table_));
+    turns(2);
+  }
+
+  // A millisecond each: about one step of the sim.
+  void turns(int count) {
+    for (int i = 0; i < count; ++i) {
+      now_ += std::chrono::milliseconds(1);
+      for (const auto& rank : ranks_) {
+        for (int twice = 0; twice < 2; ++twice) rank->loop.do_work(now_);
+      }
+      for (const auto& rank : ranks_) rank->take_outputs();
+    }
+  }
+  void start_wave(uint64_t wave, std::vector<uint32_t> ranks, uint64_t abandon_below = 0) {
+    for (const uint32_t rank : ranks) {
+      ranks_[rank]->push(WaveStarted{
+          {.wave = WaveId{wave}, .ranks = ranks, .abandon_below = WaveId{abandon_below}}});
+    }
+  }
+  [[nodiscard]] static int count(const Rank& rank, wire::StepKind kind) {
+    return static_cast<int>(
+        std::count(rank.executor.kinds.begin(), rank.executor.kinds.end(), kind));
+  }
+
+  RecordTable table_{2};
+  std::vector<std::unique_ptr<Rank>> ranks_;
+  Instant now_{std::chrono::hours(1)};
+};
+
+TEST_F(EngineLoopGroupTest, work_waits_for_a_wave_and_asks_for_one) {
+  ranks_[0]->add(7, 5);
+  turns(5);
+  EXPECT_EQ(ranks_[0]->tokens, 0);
+  EXPECT_EQ(ranks_[0]->standing, (WaveStanding{wire::WaveEventKind::kStart, WaveId{0}}));
+}
+
+TEST_F(EngineLoopGroupTest, a_wave_ends_on_the_step_that_finishes_its_last_request) {
+  ranks_[0]->add(7, 5);
+  start_wave(1, {0, 1});
+  turns(20);
+  EXPECT_EQ(ranks_[0]->tokens, 5);
+  EXPECT_EQ(count(*ranks_[0], wire::StepKind::kRun), 5);
+  EXPECT_EQ(count(*ranks_[0], wire::StepKind::kDummy), 0);
+  EXPECT_EQ(count(*ranks_[1], wire::StepKind::kDummy), 5) << "one for each, and none after them";
+  for (const auto& rank : ranks_) {
+    EXPECT_EQ(rank->standing, (WaveStanding{wire::WaveEventKind::kComplete, WaveId{1}}));
+    ASSERT_EQ(rank->executor.joined.size(), 1u);
+    EXPECT_EQ(rank->executor.joined[0], (wire::JoinWave{WaveId{1}, {0, 1}}));
+  }
+}
+
+TEST_F(EngineLoopGroupTest, a_step_without_one_of_its_ranks_is_run_again_without_it) {
+  ranks_[0]->add(7, 5);
+  start_wave(1, {0, 1});
+  ranks_[0]->executor.is_stuck = true;
+  turns(10);
+  EXPECT_EQ(ranks_[0]->tokens, 0);
+  start_wave(2, {0}, /*abandon_below=*/2);
+  turns(10);
+  EXPECT_EQ(ranks_[0]->executor.abandoned_below, WaveId{2});
+  EXPECT_EQ(count(*ranks_[0], wire::StepKind::kAgain), 1);
+  EXPECT_EQ(ranks_[0]->tokens, 5);
+  EXPECT_EQ(ranks_[0]->executor.joined.back(), (wire::JoinWave{WaveId{2}, {0}}));
+}
+
+TEST_F(EngineLoopGroupTest, a_pause_of_one_rank_holds_for_all_from_the_same_step_on) {
+  ranks_[0]->add(7, 20);
+  ranks_[1]->add(8, 20);
+  start_wave(1, {0, 1});
+  turns(5);
+  ranks_[1]->call(wire::UtilityMethod::kPause, "keep");
+  turns(30);
+  EXPECT_EQ(ranks_[1]->replies, 1);
+  EXPECT_LT(ranks_[0]->tokens, 20);
+  EXPECT_EQ(ranks_[0]->tokens, ranks_[1]->tokens);
+  EXPECT_EQ(ranks_[0]->standing.event, wire::WaveEventKind::kComplete) << "all sleep";
+  ranks_[0]->calls = 1;
+  for (const auto& rank : ranks_) rank->call(wire::UtilityMethod::kResume);
+  turns(2);
+  EXPECT_EQ(ranks_[0]->standing.event, wire::WaveEventKind::kStart);
+  start_wave(2, {0, 1});
+  turns(30);
+  EXPECT_EQ(ranks_[0]->tokens, 20);
+  EXPECT_EQ(ranks_[1]->tokens, 20);
+}
+
+TEST_F(EngineLoopGroupTest, an_aborting_pause_ends_what_runs_on_every_rank) {
+  ranks_[0]->add(7, 20);
+  start_wave(1, {0, 1});
+  turns(5);
+  ranks_[1]->call(wire::UtilityMethod::kPause, "abort");
+  turns(10);
+  EXPECT_EQ(ranks_[0]->finish, wire::FinishReason::kAbort);
+  ranks_[0]->add(8, 5);
+  turns(5);
+  EXPECT_EQ(ranks_[0]->finish, wire::FinishReason::kError) << "refused";
+}
+
+TEST_F(EngineLoopGroupTest, a_request_during_a_kept_pause_wakes_nobody) {
+  for (const auto& rank : ranks_) rank->call(wire::UtilityMethod::kPause, "keep");
+  turns(2);
+  ranks_[0]->add(7, 5);
+  turns(5);
+  EXPECT_EQ(ranks_[0]->standing.event, wire::WaveEventKind::kComplete);
+}
+
+}  // namespace
+}  // namespace trireme::engine

@@ -1,0 +1,64 @@
+// LockstepGroup: a rank's place in its group: the protocol (lockstep.h) with the records of the
+// others (step_exchange.h), as the engine's main loop drives it.
+//
+//   advance(has_work) ─▶ true: submit a step now ─▶ its result ─▶ on_step_done()
+//
+// Nothing blocks. Who waits: about_to_wait(), a look at has_news(), sleep on fd(), woke_up().
+// A rank that is awaited for longer than kLate is named in the log, again after twice the time.
+// Threads: one owner, the engine's main thread.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "common/clock.h"
+#include "engine_core/lockstep/lockstep.h"
+#include "engine_core/lockstep/step_exchange.h"
+
+namespace trireme::engine {
+
+// What the coordinator is to know; see wire::WaveReport.
+struct WaveStanding {
+  wire::WaveEventKind event = wire::WaveEventKind::kComplete;
+  WaveId wave;
+  friend bool operator==(const WaveStanding&, const WaveStanding&) = default;
+};
+
+class LockstepGroup {
+ public:
+  static constexpr Duration kLate = std::chrono::seconds(1);
+
+  LockstepGroup(EngineId self, std::unique_ptr<StepExchange> exchange);
+
+  void on_start(const wire::StartWave& start);
+  // Posts and agrees as far as it goes. True: run a step of the wave now; a dummy one if there is
+  // nothing to do, the one that was broken off if owes_step().
+  [[nodiscard]] bool advance(bool has_work, Instant now);
+  void on_step_done(bool is_abandoned) { lockstep_.on_step_done(is_abandoned); }
+  // Where the rank stands, when that has changed since last asked.
+  [[nodiscard]] std::optional<WaveStanding> take_standing(bool has_work);
+
+  [[nodiscard]] const Lockstep& lockstep() const { return lockstep_; }
+  void wish_pause(const PauseWish& wish) { lockstep_.wish_pause(wish); }
+
+  [[nodiscard]] bool has_news();
+  // Names who is awaited, when it is time to; `now` at or after late_at().
+  void watch(Instant now);
+  [[nodiscard]] Instant late_at() const { return late_at_; }
+
+  [[nodiscard]] int fd() const { return exchange_->fd(); }
+  void about_to_wait() { exchange_->about_to_wait(); }
+  void woke_up() { exchange_->woke_up(); }
+
+ private:
+  [[nodiscard]] std::optional<StepSummary> gather();
+
+  EngineId self_;
+  std::unique_ptr<StepExchange> exchange_;
+  Lockstep lockstep_;
+  WaveStanding standing_;
+  Instant posted_at_{};
+  Instant late_at_ = Instant::max();
+};
+
+}  // namespace trireme::engine
