@@ -20,6 +20,8 @@ struct PauseQuery {
   bool clears_cache = true;
 };
 
+uint64_t unix_microseconds() { return static_cast<uint64_t>(unix_milliseconds()) * 1000; }
+
 std::string shown(const std::string& value) {
   return value.size() <= kShownMax ? value : value.substr(0, kShownMax) + "...";
 }
@@ -74,7 +76,7 @@ void DevRoutes::pause(const std::shared_ptr<Exchange>& exchange) {
   if (!asked.ok()) return reply_status(*exchange, metrics_, asked.status());
   log::info("pause", {{"mode", name_of(asked->mode)}, {"request_id", exchange->id()}});
   const bool waits = asked->mode == PauseMode::kWait;
-  calls_.pause(asked->mode, waits ? Instant::max() : now() + kAnswerTime,
+  calls_.pause(asked->mode, unix_microseconds(), waits ? Instant::max() : now() + kAnswerTime,
                [this, exchange, clears = asked->clears_cache](const auto& answers) {
                  if (!is_done(*exchange, answers)) return;
                  if (clears) return clear_caches(exchange);
@@ -91,9 +93,10 @@ void DevRoutes::clear_caches(const std::shared_ptr<Exchange>& exchange) {
 
 void DevRoutes::resume(const std::shared_ptr<Exchange>& exchange) {
   log::info("resume", {{"request_id", exchange->id()}});
-  calls_.pause(PauseMode::kServing, now() + kAnswerTime, [this, exchange](const auto& answers) {
-    if (is_done(*exchange, answers)) reply(*exchange, R"({"status":"resumed"})");
-  });
+  calls_.pause(PauseMode::kServing, unix_microseconds(), now() + kAnswerTime,
+               [this, exchange](const auto& answers) {
+                 if (is_done(*exchange, answers)) reply(*exchange, R"({"status":"resumed"})");
+               });
 }
 
 void DevRoutes::is_paused(const std::shared_ptr<Exchange>& exchange) {

@@ -10,9 +10,13 @@ namespace {
 
 constexpr const char* kModeNames[] = {"serve", "abort", "wait", "keep"};
 
-wire::UtilityCall call_of(PauseMode mode) {
-  if (mode == PauseMode::kServing) return {.method = wire::UtilityMethod::kResume};
-  return {.method = wire::UtilityMethod::kPause, .argument = name_of(mode)};
+wire::UtilityCall call_of(const PauseState& state) {
+  wire::UtilityCall call{.method = wire::UtilityMethod::kResume, .issued_at = state.issued_at};
+  if (state.mode != PauseMode::kServing) {
+    call.method = wire::UtilityMethod::kPause;
+    call.argument = name_of(state.mode);
+  }
+  return call;
 }
 
 }  // namespace
@@ -24,10 +28,10 @@ void EngineCalls::ask(wire::UtilityMethod method, Instant until, Done done) {
   open({.method = method}, until, std::move(done), /*is_pause=*/false);
 }
 
-void EngineCalls::pause(PauseMode mode, Instant until, Done done) {
+void EngineCalls::pause(PauseMode mode, uint64_t now, Instant until, Done done) {
   if (const Status status = check_can_ask(); !status.ok()) return done(status);
-  follow(register_.set(mode), /*tells_all=*/true);
-  open(call_of(mode), until, std::move(done), /*is_pause=*/true);
+  follow(register_.set(mode, now), /*tells_all=*/true);
+  open(call_of(followed_), until, std::move(done), /*is_pause=*/true);
 }
 
 Status EngineCalls::check_can_ask() const {
@@ -65,7 +69,7 @@ void EngineCalls::send(const wire::UtilityCall& call, CallRound& round) {
 void EngineCalls::on_join(uint32_t rank, bool is_draining) {
   draining_[rank] = is_draining;
   follow_register();
-  const wire::UtilityCall state = call_of(followed_.mode);
+  const wire::UtilityCall state = call_of(followed_);
   if (may_ask(rank, state)) told_.add(rank);
   send(state, told_);
   for (Open& open : rounds_) {
@@ -77,7 +81,7 @@ void EngineCalls::on_join(uint32_t rank, bool is_draining) {
 
 void EngineCalls::on_drain(uint32_t rank) {
   draining_[rank] = true;
-  if (!may_ask(rank, call_of(followed_.mode))) told_.drop(rank);
+  if (!may_ask(rank, call_of(followed_))) told_.drop(rank);
   for (Open& open : rounds_) {
     if (!may_ask(rank, open.call)) open.round.drop(rank);
   }
@@ -105,7 +109,7 @@ void EngineCalls::on_reply(uint32_t rank, const wire::UtilityReply& reply) {
 
 void EngineCalls::tick(Instant now) {
   follow_register();
-  send(call_of(followed_.mode), told_);
+  send(call_of(followed_), told_);
   for (Open& open : rounds_) send(open.call, open.round);
   for (auto it = rounds_.begin(); it != rounds_.end();) {
     if (now < it->until) {
@@ -135,9 +139,9 @@ void EngineCalls::follow(const PauseState& state, bool tells_all) {
   }
   told_ = {};
   for (const auto& [rank, is_draining] : draining_) {
-    if (may_be_last && may_ask(rank, call_of(state.mode))) told_.add(rank);
+    if (may_be_last && may_ask(rank, call_of(state))) told_.add(rank);
   }
-  send(call_of(state.mode), told_);
+  send(call_of(state), told_);
   end_rounds([](const Open& open) { return open.is_pause; },
              error(StatusCode::kUnavailable,
                    "another call came before this one was done, and the engines now %s",

@@ -47,8 +47,8 @@ class EngineCalls {
 
   void ask(wire::UtilityMethod method, Instant until, Done done);
   // kServing: resume. Each engine says so when it has done it; with kAbort and kWait that is when
-  // it has no request left.
-  void pause(PauseMode mode, Instant until, Done done);
+  // it has no request left. `now`: Unix microseconds.
+  void pause(PauseMode mode, uint64_t now, Instant until, Done done);
 
   void on_join(uint32_t rank, bool is_draining);
   void on_drain(uint32_t rank);

@@ -16,6 +16,8 @@ using std::chrono_literals::operator""s;
 using wire::UtilityMethod;
 
 constexpr Instant kStart{};
+constexpr uint64_t kLaunch = 500;
+constexpr uint64_t kAsked = 1000;
 
 // One engine, and a queue of calls from each front end.
 struct ModelEngine {
@@ -28,7 +30,7 @@ struct ModelEngine {
 class Cluster {
  public:
   explicit Cluster(uint32_t ranks, int front_ends = 1)
-      : engines_(ranks), shared_(*PauseRegister::create()) {
+      : engines_(ranks), shared_(*PauseRegister::create(kLaunch)) {
     for (int i = 0; i < front_ends; ++i) {
       front_ends_.push_back(
           std::make_unique<EngineCalls>([this, i](uint32_t rank, const wire::UtilityCall& call) {
@@ -132,7 +134,7 @@ TEST(EngineCalls, without_an_engine_nothing_is_asked_and_no_pause_is_kept) {
   Cluster cluster(1);
   cluster.lose(0);
   Heard heard;
-  cluster.calls().pause(PauseMode::kAbort, kStart + 1s, heard.done());
+  cluster.calls().pause(PauseMode::kAbort, kAsked, kStart + 1s, heard.done());
   EXPECT_EQ(heard.status.code(), StatusCode::kUnavailable);
   cluster.join(0);
   cluster.deliver_all();
@@ -142,7 +144,7 @@ TEST(EngineCalls, without_an_engine_nothing_is_asked_and_no_pause_is_kept) {
 TEST(EngineCalls, an_engine_that_is_lost_is_left_out_and_paused_when_it_comes_back) {
   Cluster cluster(2);
   Heard heard;
-  cluster.calls().pause(PauseMode::kKeep, kStart + 1s, heard.done());
+  cluster.calls().pause(PauseMode::kKeep, kAsked, kStart + 1s, heard.done());
   EXPECT_TRUE(cluster.deliver(0));
   cluster.lose(1);
   EXPECT_EQ(heard.times, 1);
@@ -155,11 +157,24 @@ TEST(EngineCalls, an_engine_that_is_lost_is_left_out_and_paused_when_it_comes_ba
   EXPECT_TRUE(cluster.engine(1).is_paused());
 }
 
+TEST(EngineCalls, whoever_is_told_of_a_pause_is_told_when_it_was_asked_for) {
+  Cluster cluster(2, /*front_ends=*/2);
+  Heard heard;
+  cluster.lose(1);
+  cluster.calls(0).pause(PauseMode::kKeep, kAsked, kStart + 1s, heard.done());
+  cluster.join(1);
+  for (const auto& [rank, front_end] : {std::pair(0u, 0), std::pair(1u, 0), std::pair(1u, 1)}) {
+    EXPECT_EQ(cluster.engine(rank).inbox[front_end].back().issued_at, kAsked);
+  }
+  cluster.calls(0).ask(UtilityMethod::kIsPaused, kStart + 1s, heard.done());
+  EXPECT_EQ(cluster.engine(0).inbox[0].back().issued_at, 0u);
+}
+
 TEST(EngineCalls, an_engine_that_comes_meanwhile_is_waited_for) {
   Cluster cluster(2);
   cluster.lose(1);
   Heard heard;
-  cluster.calls().pause(PauseMode::kAbort, kStart + 1s, heard.done());
+  cluster.calls().pause(PauseMode::kAbort, kAsked, kStart + 1s, heard.done());
   cluster.join(1);
   EXPECT_TRUE(cluster.deliver(0));
   EXPECT_EQ(heard.times, 0);
@@ -171,7 +186,7 @@ TEST(EngineCalls, an_engine_that_comes_meanwhile_is_waited_for) {
 TEST(EngineCalls, all_lost_is_not_done_but_waits_for_who_comes) {
   Cluster cluster(1);
   Heard heard;
-  cluster.calls().pause(PauseMode::kAbort, kStart + 1s, heard.done());
+  cluster.calls().pause(PauseMode::kAbort, kAsked, kStart + 1s, heard.done());
   cluster.lose(0);
   EXPECT_EQ(heard.times, 0);
   cluster.tick(kStart + 1s);
@@ -182,7 +197,7 @@ TEST(EngineCalls, all_lost_is_not_done_but_waits_for_who_comes) {
 TEST(EngineCalls, who_is_silent_is_named_when_the_time_is_over) {
   Cluster cluster(4);
   Heard heard;
-  cluster.calls().pause(PauseMode::kKeep, kStart + 1s, heard.done());
+  cluster.calls().pause(PauseMode::kKeep, kAsked, kStart + 1s, heard.done());
   EXPECT_TRUE(cluster.deliver(0) && cluster.deliver(2));
   cluster.tick(kStart + 1s - Duration(1));
   EXPECT_EQ(heard.times, 0);
@@ -197,7 +212,7 @@ TEST(EngineCalls, a_full_queue_is_tried_again_with_the_tick) {
   Cluster cluster(1);
   cluster.is_full = true;
   Heard heard;
-  cluster.calls().pause(PauseMode::kWait, Instant::max(), heard.done());
+  cluster.calls().pause(PauseMode::kWait, kAsked, Instant::max(), heard.done());
   cluster.tick();
   EXPECT_EQ(cluster.waiting(0), 0u);
   cluster.is_full = false;
@@ -210,12 +225,12 @@ TEST(EngineCalls, an_engine_that_drains_is_not_frozen_but_told_all_else) {
   Cluster cluster(2);
   cluster.calls().on_drain(1);
   Heard kept;
-  cluster.calls().pause(PauseMode::kKeep, kStart + 1s, kept.done());
+  cluster.calls().pause(PauseMode::kKeep, kAsked, kStart + 1s, kept.done());
   EXPECT_EQ(cluster.waiting(1), 0u);
   cluster.deliver_all();
   EXPECT_EQ(kept.times, 1);
   Heard aborted;
-  cluster.calls().pause(PauseMode::kAbort, kStart + 1s, aborted.done());
+  cluster.calls().pause(PauseMode::kAbort, kAsked, kStart + 1s, aborted.done());
   EXPECT_EQ(cluster.waiting(1), 1u);
   cluster.deliver_all();
   EXPECT_EQ(aborted.times, 1);
@@ -225,8 +240,8 @@ TEST(EngineCalls, two_that_want_the_same_are_both_done) {
   Cluster cluster(2);
   Heard first;
   Heard second;
-  cluster.calls().pause(PauseMode::kAbort, kStart + 1s, first.done());
-  cluster.calls().pause(PauseMode::kAbort, kStart + 1s, second.done());
+  cluster.calls().pause(PauseMode::kAbort, kAsked, kStart + 1s, first.done());
+  cluster.calls().pause(PauseMode::kAbort, kAsked, kStart + 1s, second.done());
   cluster.deliver_all();
   EXPECT_TRUE(first.times == 1 && first.status.ok());
   EXPECT_TRUE(second.times == 1 && second.status.ok());
@@ -236,8 +251,8 @@ TEST(EngineCalls, a_pause_that_waits_ends_when_it_is_resumed) {
   Cluster cluster(1);
   Heard paused;
   Heard resumed;
-  cluster.calls().pause(PauseMode::kWait, Instant::max(), paused.done());
-  cluster.calls().pause(PauseMode::kServing, kStart + 1s, resumed.done());
+  cluster.calls().pause(PauseMode::kWait, kAsked, Instant::max(), paused.done());
+  cluster.calls().pause(PauseMode::kServing, kAsked, kStart + 1s, resumed.done());
   EXPECT_EQ(paused.status.code(), StatusCode::kUnavailable);
   EXPECT_EQ(paused.status.message(),
             "another call came before this one was done, and the engines now serve");
@@ -249,7 +264,7 @@ TEST(EngineCalls, a_pause_that_waits_ends_when_it_is_resumed) {
 TEST(EngineCalls, a_caller_may_ask_again_from_its_answer) {
   Cluster cluster(1);
   Heard heard;
-  cluster.calls().pause(PauseMode::kAbort, kStart + 1s, [&](const auto&) {
+  cluster.calls().pause(PauseMode::kAbort, kAsked, kStart + 1s, [&](const auto&) {
     cluster.calls().ask(UtilityMethod::kResetPrefixCache, kStart + 1s, heard.done());
   });
   cluster.deliver_all();
@@ -263,7 +278,7 @@ TEST(EngineCalls, the_number_of_open_calls_is_bounded) {
     cluster.calls().ask(UtilityMethod::kIsPaused, kStart + 1s, heard.done());
   }
   EXPECT_EQ(heard.times, 0);
-  cluster.calls().pause(PauseMode::kAbort, kStart + 1s, heard.done());
+  cluster.calls().pause(PauseMode::kAbort, kAsked, kStart + 1s, heard.done());
   EXPECT_EQ(heard.times, 1);
   EXPECT_EQ(heard.status.code(), StatusCode::kResourceExhausted);
   cluster.calls().fail_all(error(StatusCode::kUnavailable, "stopped"));
@@ -274,13 +289,13 @@ TEST(EngineCalls, the_number_of_open_calls_is_bounded) {
 TEST(EngineCalls, an_engine_hears_of_a_pause_from_every_front_end_whoever_was_asked) {
   Cluster cluster(2, /*front_ends=*/2);
   Heard heard;
-  cluster.calls(0).pause(PauseMode::kAbort, kStart + 1s, heard.done());
+  cluster.calls(0).pause(PauseMode::kAbort, kAsked, kStart + 1s, heard.done());
   cluster.deliver_all();
   cluster.lose(1);
   cluster.join(1);
   EXPECT_EQ(cluster.engine(1).inbox[1].front().method, UtilityMethod::kPause);
   // Resumed by the other one; the first does not pause the next one that comes.
-  cluster.calls(1).pause(PauseMode::kServing, kStart + 1s, heard.done());
+  cluster.calls(1).pause(PauseMode::kServing, kAsked, kStart + 1s, heard.done());
   cluster.deliver_all();
   cluster.lose(0);
   cluster.join(0);
@@ -292,8 +307,8 @@ TEST(EngineCalls, of_two_front_ends_that_cross_the_later_one_is_obeyed_by_all) {
   Cluster cluster(2, /*front_ends=*/2);
   Heard paused;
   Heard resumed;
-  cluster.calls(0).pause(PauseMode::kAbort, kStart + 1s, paused.done());
-  cluster.calls(1).pause(PauseMode::kServing, kStart + 1s, resumed.done());
+  cluster.calls(0).pause(PauseMode::kAbort, kAsked, kStart + 1s, paused.done());
+  cluster.calls(1).pause(PauseMode::kServing, kAsked, kStart + 1s, resumed.done());
   // One engine hears them in this order, the other in that.
   EXPECT_TRUE(cluster.deliver(0, 0) && cluster.deliver(0, 1));
   EXPECT_TRUE(cluster.deliver(1, 1) && cluster.deliver(1, 0));
@@ -307,8 +322,8 @@ TEST(EngineCalls, a_pause_that_waits_ends_when_another_front_end_resumes) {
   Cluster cluster(1, /*front_ends=*/2);
   Heard paused;
   Heard resumed;
-  cluster.calls(0).pause(PauseMode::kWait, Instant::max(), paused.done());
-  cluster.calls(1).pause(PauseMode::kServing, kStart + 1s, resumed.done());
+  cluster.calls(0).pause(PauseMode::kWait, kAsked, Instant::max(), paused.done());
+  cluster.calls(1).pause(PauseMode::kServing, kAsked, kStart + 1s, resumed.done());
   EXPECT_TRUE(cluster.deliver(0, 1));
   EXPECT_EQ(paused.times, 0);
   cluster.tick();  // Its engine may be busy for long.
@@ -336,7 +351,7 @@ TEST(EngineCalls, whatever_crosses_in_the_end_all_do_what_was_asked_last) {
         cluster.is_full = draw(2) == 0;
       } else if (what <= 5) {
         heard.emplace_back();
-        cluster.calls(front_end).pause(static_cast<PauseMode>(draw(4)), Instant::max(),
+        cluster.calls(front_end).pause(static_cast<PauseMode>(draw(4)), kAsked, Instant::max(),
                                        heard.back().done());
       } else {
         (void)cluster.deliver(rank, front_end);

@@ -311,7 +311,7 @@ TEST(EngineClient, an_engine_that_comes_is_told_first_whether_to_serve) {
   f.ready("a", 0, 7);
   ASSERT_EQ(f.transport.calls.size(), 1u);
   EXPECT_EQ(f.transport.calls[0].second.method, wire::UtilityMethod::kResume);
-  f.client.calls().pause(PauseMode::kKeep, Instant::max(), [](const auto&) {});
+  f.client.calls().pause(PauseMode::kKeep, 0, Instant::max(), [](const auto&) {});
   f.transport.calls.clear();
   f.ready("b", 1, 8);     // Another rank,
   f.ready("a", 0, 7, 2);  // one whose connection had broken,
@@ -330,7 +330,7 @@ TEST(EngineClient, a_call_is_answered_by_the_engine_that_was_asked_and_by_nobody
   f.ready("a", 0, 7);
   f.ready("b", 1, 8);
   int answers = 0;
-  f.client.calls().pause(PauseMode::kAbort, Instant::max(), [&](const auto&) { ++answers; });
+  f.client.calls().pause(PauseMode::kAbort, 0, Instant::max(), [&](const auto&) { ++answers; });
   const auto reply = [&](const char* peer, uint32_t rank, std::size_t call) {
     f.receive(peer, wire::UtilityReply{.call_id = f.transport.calls[call].second.call_id,
                                        .engine = EngineId{rank},

@@ -1,13 +1,14 @@
 // PauseRegister: whether the engines are to be paused, one word that all front ends of a node
 // share.
 //
-//   launcher     create()                   children inherit the fd
-//   api-server   attach(fd)                 get(), set(mode)
+//   launcher     create(now)                children inherit the fd
+//   api-server   attach(fd)                 get(), set(mode, now)
 //
 // The word outlives each front end, so a life that follows another knows what was asked of that
-// one, and an engine that comes up is told the same by all. Each change has a number of its own,
-// and numbers only grow: of two front ends that disagree, the one with the older number is wrong.
-// Who makes none of both has a word for itself (tests).
+// one, and an engine that comes up is told the same by all. A state is known by when it was asked
+// for, which only grows and no two share: of two front ends that disagree, the older one is wrong,
+// and engines that step together agree by it (UtilityCall::issued_at).
+// Who does neither has a word for itself (tests).
 // Threads and processes: any number read and write.
 #pragma once
 
@@ -22,7 +23,7 @@ namespace trireme::api {
 enum class PauseMode : uint8_t { kServing = 0, kAbort = 1, kWait = 2, kKeep = 3 };
 
 struct PauseState {
-  uint64_t number = 0;
+  uint64_t issued_at = 0;  // Unix microseconds.
   PauseMode mode = PauseMode::kServing;
   friend bool operator==(const PauseState&, const PauseState&) = default;
 };
@@ -30,14 +31,15 @@ struct PauseState {
 class PauseRegister {
  public:
   PauseRegister() = default;
-  [[nodiscard]] static StatusOr<PauseRegister> create();
+  // Serving, since `now` (Unix microseconds).
+  [[nodiscard]] static StatusOr<PauseRegister> create(uint64_t now);
   // kInvalidArgument: not a register.
   [[nodiscard]] static StatusOr<PauseRegister> attach(UniqueFd fd);
 
   [[nodiscard]] int fd() const { return page_ ? page_->fd() : -1; }
   [[nodiscard]] PauseState get() const;
-  // A new number, unless `mode` is what it says already.
-  void set(PauseMode mode);
+  // Asked for now, unless that is what it says already. What it says then.
+  PauseState set(PauseMode mode, uint64_t now);
 
  private:
   explicit PauseRegister(shm::Mapping page) : page_(std::move(page)) {}

@@ -190,7 +190,8 @@ Status Launcher::on_death(const process::Death& death) {
 Status Launcher::start_api_servers(std::span<const char* const> arguments) {
   const uint32_t servers = std::max(1U, options_.server.api_server_count);
   const int http = http_.fd.get();
-  TRIREME_ASSIGN_OR_RETURN(pause_, PauseRegister::create());
+  TRIREME_ASSIGN_OR_RETURN(
+      pause_, PauseRegister::create(static_cast<uint64_t>(unix_milliseconds()) * 1000));
   const int pause = pause_->fd();
   std::vector<std::string> flags = {"--internal-listen-fd", std::to_string(http),
                                     "--internal-pause-fd", std::to_string(pause)};
