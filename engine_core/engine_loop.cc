@@ -59,6 +59,7 @@ void EngineLoop::heed(StopSignal& stop, Instant now) {
 }
 
 void EngineLoop::sleep() {
+  if (group_ != nullptr && group_->spin()) return;
   Instant until = std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_,
                             step_look_at_, shm_again_at_, config_.pulse.due_at(now())});
   if (group_ != nullptr) {
@@ -92,10 +93,17 @@ void EngineLoop::publish(Instant now) {
     shm_due_at_ = now + kShmInterval;
     is_shm_taken_ = !has_waiting(shm);
   }
-  publisher_.publish(scheduler_.stats(), is_idle, now);
+  publisher_.publish(stats(), is_idle, now);
   if (!is_idle || now >= shm_again_at_) shm_again_at_ = Instant::max();
   const bool is_told = is_shm_taken_ && !publisher_.owes_shm();
   if (is_idle && !is_told) shm_again_at_ = std::min(shm_again_at_, now + kShmInterval);
+}
+
+wire::EngineStats EngineLoop::stats() const {
+  wire::EngineStats stats = scheduler_.stats();
+  if (group_ != nullptr) stats.wave = group_->lockstep().wave();
+  stats.stall = stall_.empty() && group_ != nullptr ? group_->stall() : stall_;
+  return stats;
 }
 
 int EngineLoop::drain_input(Instant now) {
@@ -223,7 +231,7 @@ int EngineLoop::collect(Instant now) {
     if (scheduler_.steps_in_flight() > 1) {
       step_begins(now);
     } else {
-      step_began_ = step_look_at_ = step_warning_at_ = Instant::max();
+      step_ends();
     }
     if (const Status status = scheduler_.on_result(result_, now, publisher_.outputs());
         !status.ok()) {
@@ -243,9 +251,14 @@ void EngineLoop::step_begins(Instant now) {
   step_warning_at_ = now + config_.step_warning;
 }
 
+void EngineLoop::step_ends() {
+  step_began_ = step_look_at_ = step_warning_at_ = Instant::max();
+  stall_.clear();
+}
+
 // Its workers live, or health() had said so: they compute, or wait for each other, or are stopped.
 void EngineLoop::watch_step(Instant now) {
-  const wire::EngineStats stats = scheduler_.stats();
+  const wire::EngineStats stats = this->stats();
   const StepId step = group_step_ == GroupStep::kDummy
                           ? own_step_.next()
                           : StepId{stats.step.value - (scheduler_.steps_in_flight() - 1)};
@@ -259,8 +272,10 @@ void EngineLoop::watch_step(Instant now) {
                              {"running", stats.running},
                              {"phase", late.text}});
   step_warning_at_ = step_began_ + 2 * taken;
+  stall_ = absl::StrFormat("step %u for %.1f s: %s", step.value,
+                           std::chrono::duration<double>(taken).count(), late.text);
   publisher_.tell_shm(executor_.shm_stats(), /*at_once=*/true);
-  publisher_.publish(stats, false, now);
+  publisher_.publish(this->stats(), false, now);
 }
 
 bool EngineLoop::end_if_stuck(StepId step, const LateStep& late, Instant now) {
@@ -317,7 +332,7 @@ void EngineLoop::end(const Status& why) {
       why.ok() ? error(StatusCode::kUnavailable, "The engine was stopped before the request ended.")
                : error(StatusCode::kUnavailable, "The engine failed before the request ended.");
   scheduler_.fail_all(told, publisher_.outputs());
-  publisher_.publish(scheduler_.stats(), true, now());
+  publisher_.publish(stats(), true, now());
 }
 
 }  // namespace trireme::engine

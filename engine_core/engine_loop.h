@@ -20,6 +20,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "common/clock.h"
@@ -100,10 +101,12 @@ class EngineLoop {
   void tell_standing();
   [[nodiscard]] bool has_group_work() const;
   void step_begins(Instant now);
+  void step_ends();
   void watch_step(Instant now);
   [[nodiscard]] bool end_if_stuck(StepId step, const LateStep& late, Instant now);
   void look_for_the_end(Instant now);
   void publish(Instant now);
+  [[nodiscard]] wire::EngineStats stats() const;
   void end(const Status& why);
   void sleep();
   void heed(StopSignal& stop, Instant now);
@@ -128,6 +131,7 @@ class EngineLoop {
   Instant step_began_ = Instant::max();  // The oldest in flight; max: none.
   Instant step_look_at_ = Instant::max();
   Instant step_warning_at_ = Instant::max();
+  std::string stall_;  // Empty: no step is late.
   Instant look_at_signals_{};
   Instant shm_due_at_{};
   Instant shm_again_at_ = Instant::max();  // Idle, and not all was taken, or not told to all.

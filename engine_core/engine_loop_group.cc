@@ -23,7 +23,7 @@ int EngineLoop::make_group_step(Instant now) {
   }
   const bool runs = group_->advance(has_group_work(), now);
   if (group_->lockstep().pause() != pause_) hold_pause(group_->lockstep().pause());
-  group_->watch(now);
+  if (group_->watch(now)) publisher_.publish(stats(), false, now);
   if (runs) {
     if (const Status status = submit_group_step(now); !status.ok()) end(status);
   }
@@ -77,7 +77,7 @@ int EngineLoop::collect_group_step(Instant now) {
     }
     if (*collected) {
       ++count;
-      step_began_ = step_look_at_ = step_warning_at_ = Instant::max();
+      step_ends();
       const bool is_own = std::exchange(group_step_, GroupStep::kNone) == GroupStep::kOwn;
       group_->on_step_done(is_own && result_.is_abandoned);
       if (is_own && !result_.is_abandoned) {

@@ -21,6 +21,11 @@ namespace {
 static_assert(SpeculationOptions::kTokensMax <= wire::kDraftTokensMax);
 static_assert(SpeculationOptions::kLookupMax <= kNgramMax);
 
+// In a group every rank waits for the slowest worker: a step that is late is told of sooner, and a
+// worker that stands still, without progress or CPU time, is given up sooner.
+constexpr Duration kGroupStepWarning = std::chrono::seconds(2);
+constexpr Duration kGroupWorkerTimeout = std::chrono::seconds(3);
+
 // What the KV cache can hold of one sequence bounds its length. Asked for more: an error that says
 // what would fit; by the model's own limit: less, and said.
 StatusOr<uint32_t> fit_model_tokens(const ServeOptions& options, const KvCapacity& capacity) {
@@ -112,6 +117,10 @@ Status serve(const ServeOptions& options, Executor& executor, Incarnation incarn
       .worker_timeout = std::chrono::seconds(options.worker.timeout_seconds),
       .pulse = pulse};
   config.step_timeout = std::max(config.step_timeout, config.worker_timeout);
+  if (group != nullptr) {  // The others wait.
+    config.step_warning = kGroupStepWarning;
+    config.worker_timeout = std::min(config.worker_timeout, kGroupWorkerTimeout);
+  }
   EngineLoop loop(config, scheduler, executor, channel, std::move(group));
   io.set_ready({.engine = rank,
                 .incarnation = incarnation,

@@ -89,13 +89,15 @@ struct EngineStats {
   uint64_t store_lost_blocks = 0;  // Could not be written or read.
   // Since version 6 of EngineOutputs: ended because their logits were not numbers.
   uint64_t corrupted_requests = 0;
+  // Since version 7 of EngineOutputs: what holds the step up, for people, where it is late.
+  std::string stall;
 
   static auto fields(auto& m) {
     return std::tie(m.waiting, m.running, m.kv_usage, m.step, m.wave, m.prefix_query_tokens,
                     m.prefix_hit_tokens, m.preemptions, m.prompt_tokens, m.generation_tokens,
                     m.prefill_tokens_waiting, m.drafts, m.draft_tokens, m.accepted_draft_tokens,
                     m.accepted_at_position, m.store_query_tokens, m.store_hit_tokens, m.store_bytes,
-                    m.store_lost_blocks, m.corrupted_requests);
+                    m.store_lost_blocks, m.corrupted_requests, m.stall);
   }
   friend bool operator==(const EngineStats&, const EngineStats&) = default;
 };
@@ -129,7 +131,7 @@ struct ShmStats {
 
 struct EngineOutputs {
   static constexpr MessageKind kKind = MessageKind::kEngineOutputs;
-  static constexpr uint8_t kVersion = 6;
+  static constexpr uint8_t kVersion = 7;
   static constexpr uint8_t kCompat = 1;
 
   EngineId engine;

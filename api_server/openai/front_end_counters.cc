@@ -73,6 +73,7 @@ struct Writer {
     words.push_back(std::bit_cast<uint64_t>(static_cast<double>(number)));
   }
   void operator()(std::integral auto number) { words.push_back(number); }
+  void operator()(const std::string&) {}  // Texts are not counted.
   template <typename Tag, typename Rep>
   void operator()(const Id<Tag, Rep>& id) {
     words.push_back(id.value);
@@ -107,6 +108,7 @@ struct Reader {
   void operator()(std::array<uint64_t, size>& numbers) {
     for (uint64_t& number : numbers) number = next();
   }
+  void operator()(std::string&) {}
 };
 
 constexpr auto kAdd = [](auto& sum, const auto& more) { sum += more; };

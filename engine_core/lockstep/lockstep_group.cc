@@ -1,9 +1,13 @@
 #include "engine_core/lockstep/lockstep_group.h"
 
+#include <sched.h>
+
 #include <string>
 #include <utility>
 
+#include "common/host_name.h"
 #include "common/log.h"
+#include "common/status.h"
 
 namespace trireme::engine {
 
@@ -15,7 +19,7 @@ LockstepGroup::LockstepGroup(EngineId self, std::unique_ptr<StepExchange> exchan
 void LockstepGroup::on_start(const wire::StartWave& start) {
   const WaveId before = lockstep_.wave();
   lockstep_.on_start(start);
-  if (lockstep_.wave() != before) late_at_ = Instant::max();
+  if (lockstep_.wave() != before) forget_lateness();
 }
 
 std::optional<StepSummary> LockstepGroup::gather() {
@@ -24,6 +28,17 @@ std::optional<StepSummary> LockstepGroup::gather() {
 
 bool LockstepGroup::has_news() {
   return lockstep_.phase() == Phase::kAgreeing && gather().has_value();
+}
+
+bool LockstepGroup::spin() {
+  if (lockstep_.phase() != Phase::kAgreeing) return false;
+  const Instant end = now() + spin_budget_.get();
+  bool is_there = has_news();
+  while (!is_there && now() < end) {
+    ::sched_yield();  // The rank that is awaited may need this core.
+    is_there = has_news();
+  }
+  return is_there;
 }
 
 bool LockstepGroup::advance(bool has_work, Instant now) {
@@ -36,7 +51,8 @@ bool LockstepGroup::advance(bool has_work, Instant now) {
     if (lockstep_.phase() != Phase::kAgreeing) return false;
     const auto all = gather();
     if (!all) return false;
-    late_at_ = Instant::max();
+    spin_budget_.learn(now - posted_at_);
+    forget_lateness();
     if (lockstep_.on_agreed(*all) == StepOrder::kRun) return true;
   }
 }
@@ -51,22 +67,31 @@ std::optional<WaveStanding> LockstepGroup::take_standing(bool has_work) {
   return standing_ = standing;
 }
 
-void LockstepGroup::watch(Instant now) {
-  if (now < late_at_ || lockstep_.phase() != Phase::kAgreeing) return;
+void LockstepGroup::forget_lateness() {
+  late_at_ = Instant::max();
+  stall_.clear();
+}
+
+bool LockstepGroup::watch(Instant now) {
+  if (now < late_at_ || lockstep_.phase() != Phase::kAgreeing) return false;
   std::string awaited;
   for (const uint32_t rank :
        exchange_->missing(lockstep_.wave(), lockstep_.step(), lockstep_.ranks())) {
     awaited += (awaited.empty() ? "" : ",") + std::to_string(rank);
   }
-  const auto waited = std::chrono::duration_cast<std::chrono::milliseconds>(now - posted_at_);
+  const double waited = std::chrono::duration<double>(now - posted_at_).count();
   log::warning("lockstep_waits", {{"rank", self_.value},
+                                  {"node", host_name()},
                                   {"epoch", lockstep_.epoch().value},
                                   {"wave", lockstep_.wave().value},
                                   {"step", lockstep_.step()},
                                   {"phase", "exchange"},
                                   {"awaits_ranks", awaited},
-                                  {"milliseconds", waited.count()}});
+                                  {"seconds", waited}});
+  stall_ = absl::StrFormat("wave %u step %u: no record of rank %s for %.1f s",
+                           lockstep_.wave().value, lockstep_.step(), awaited, waited);
   late_at_ = posted_at_ + 2 * (now - posted_at_);
+  return true;
 }
 
 }  // namespace trireme::engine

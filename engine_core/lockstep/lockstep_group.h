@@ -10,8 +10,10 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "common/clock.h"
+#include "common/shm/doorbell.h"
 #include "engine_core/lockstep/lockstep.h"
 #include "engine_core/lockstep/step_exchange.h"
 
@@ -42,8 +44,12 @@ class LockstepGroup {
   void wish_pause(const PauseWish& wish) { lockstep_.wish_pause(wish); }
 
   [[nodiscard]] bool has_news();
-  // Names who is awaited, when it is time to; `now` at or after late_at().
-  void watch(Instant now);
+  // Looks for news for as long as that has paid lately, microseconds; before going to sleep.
+  [[nodiscard]] bool spin();
+  // Names who is awaited, when it is time to (late_at()); true: it has.
+  bool watch(Instant now);
+  // Empty unless somebody is: "wave 5 step 812: no record of rank 1 for 2.0 s".
+  [[nodiscard]] const std::string& stall() const { return stall_; }
   [[nodiscard]] Instant late_at() const { return late_at_; }
 
   [[nodiscard]] int fd() const { return exchange_->fd(); }
@@ -52,13 +58,16 @@ class LockstepGroup {
 
  private:
   [[nodiscard]] std::optional<StepSummary> gather();
+  void forget_lateness();
 
   EngineId self_;
   std::unique_ptr<StepExchange> exchange_;
   Lockstep lockstep_;
   WaveStanding standing_;
+  shm::SpinBudget spin_budget_{shm::default_spin_max()};
   Instant posted_at_{};
   Instant late_at_ = Instant::max();
+  std::string stall_;
 };
 
 }  // namespace trireme::engine
