@@ -1,7 +1,8 @@
 """Pause, resume and reset of the prefix cache by HTTP: what becomes of streams and of new requests, and that all engines
 do the same, also one that is killed meanwhile, whichever api-server is asked.
 
-The sim executor: its steps take as long as they are told to, and its text follows from the seed alone.
+The sim executor: its steps take as long as they are told to, and its text follows from the seed alone. Engines that step
+on their own, and engines that step together.
 """
 
 import json
@@ -21,13 +22,16 @@ PROMPT = list(range(100, 164))  # Four blocks.
 LONG = {"model": "demo", "prompt": PROMPT, "max_tokens": 200, "ignore_eos": True, "seed": 7, "temperature": 1}
 
 
+ALONE_OR_TOGETHER = pytest.mark.parametrize("steps", [(), ("--enable-expert-parallel",)], ids=["alone", "together"])
+
+
 def cluster_of(*flags, **more):
     return demo_cluster("--data-parallel-size", "2", *SLOW, *flags, environment=DEV, **more)
 
 
-@pytest.fixture(scope="module")
-def shared_cluster():
-    with cluster_of() as running:
+@pytest.fixture(scope="module", params=[(), ("--enable-expert-parallel",)], ids=["alone", "together"])
+def shared_cluster(request):
+    with cluster_of(*request.param) as running:
         running.wait_ready()
         running.wait_engines(2)
         yield running
@@ -222,8 +226,9 @@ def kill_rank(cluster, rank: int):
     cluster.wait_engines(2)
 
 
-def test_an_engine_that_is_killed_during_a_pause_comes_back_paused():
-    with cluster_of() as cluster:
+@ALONE_OR_TOGETHER
+def test_an_engine_that_is_killed_during_a_pause_comes_back_paused(steps):
+    with cluster_of(*steps) as cluster:
         cluster.wait_ready()
         cluster.wait_engines(2)
         assert pause(cluster).status == 200
@@ -255,8 +260,9 @@ def test_an_engine_that_is_killed_during_a_pause_comes_back_paused():
         assert cluster.complete("x", tokens=2).status == 200
 
 
-def test_an_engine_that_is_killed_while_it_is_asked_is_left_out():
-    with cluster_of() as cluster:
+@ALONE_OR_TOGETHER
+def test_an_engine_that_is_killed_while_it_is_asked_is_left_out(steps):
+    with cluster_of(*steps) as cluster:
         cluster.wait_ready()
         cluster.wait_engines(2)
         stream = Stream(cluster, 0, max_tokens=400)
@@ -272,8 +278,9 @@ def test_an_engine_that_is_killed_while_it_is_asked_is_left_out():
         assert is_paused(cluster)
 
 
-def test_of_two_api_servers_either_may_be_asked():
-    with cluster_of("--api-server-count", "2") as cluster:
+@ALONE_OR_TOGETHER
+def test_of_two_api_servers_either_may_be_asked(steps):
+    with cluster_of(*steps, "--api-server-count", "2") as cluster:
         cluster.wait_ready()
         wait_for("all is up", lambda: "ready after" in cluster.log_text())
         first, second = one_client_each(cluster, 2).values()
