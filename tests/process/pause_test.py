@@ -14,7 +14,8 @@ import urllib.request
 
 import pytest
 from api_servers_test import one_client_each
-from cluster import demo_cluster, wait_for
+from balancing_test import headless, node
+from cluster import demo_cluster, free_port, wait_for
 
 DEV = {"VLLM_SERVER_DEV_MODE": "1"}
 SLOW = ["--distributed-executor-backend", "sim", "--sim-profile", "base_us=5000,prefill_us=5,decode_us=20"]
@@ -310,6 +311,27 @@ def test_of_two_api_servers_either_may_be_asked(steps):
             assert not state(first) and not state(second)
             for client in (first, second):
                 client.complete()
+
+
+def test_engines_of_another_node_that_outlive_the_front_serve_its_successor():
+    rpc_port = free_port()
+    flags = [*SLOW, "--data-parallel-size", 2, "--data-parallel-size-local", 1]
+    with headless(rpc_port, *flags) as far:
+        for is_first in (True, False):
+            with node(rpc_port, *flags, "--data-parallel-start-rank", 1, environment=DEV) as front:
+                front.wait_ready()
+                front.wait_engines(2)
+                wait_for("both serve", lambda c=front: not is_paused(c))
+                for rank in ("0", "1"):
+                    reply = front.post("/v1/completions", {**LONG, "max_tokens": 2}, headers={"X-data-parallel-rank": rank})
+                    assert reply.status == 200, reply.body
+                if is_first:
+                    survivor = far.find("rank 0").pid
+                    assert pause(front, "?mode=keep").status == 200
+                    assert is_paused(front)
+                    front.process.send_signal(signal.SIGTERM)
+                    assert front.process.wait(timeout=40) == 0
+        assert far.find("rank 0").pid == survivor
 
 
 def test_without_dev_mode_they_are_not_there():
