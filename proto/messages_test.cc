@@ -142,11 +142,12 @@ GroupEnd example(GroupEnd*) { return {Incarnation{20}, Incarnation{21}, "stopped
 
 template <typename Message>
 class Messages : public testing::Test {};
-using All = testing::Types<AddRequest, AbortRequests, UtilityCall, UtilityReply, EngineOutputs,
-                           EngineReady, Hello, Init, Refuse, MemberReady, View, ViewChange,
-                           KeepAlive, LoadReport, LoadBoard, WaveReport, StartWave, Ack, Leave,
-                           RankReport, StepInput, StepResult, WorkerReady, KvInit, StopWorker,
-                           JoinWave, GroupHello, GroupPlan, GroupRefuse, GroupKeepAlive, GroupEnd, StepAgreement>;
+using All =
+    testing::Types<AddRequest, AbortRequests, UtilityCall, UtilityReply, EngineOutputs, EngineReady,
+                   Hello, Init, Refuse, MemberReady, View, ViewChange, KeepAlive, LoadReport,
+                   LoadBoard, WaveReport, StartWave, Ack, Leave, RankReport, StepInput, StepResult,
+                   WorkerReady, KvInit, StopWorker, JoinWave, GroupHello, GroupPlan, GroupRefuse,
+                   GroupKeepAlive, GroupEnd, StepAgreement>;
 TYPED_TEST_SUITE(Messages, All);
 
 template <typename Message>
