@@ -11,8 +11,8 @@ namespace trireme::coordinator {
 using wire::MemberKey;
 using wire::Role;
 
-CoordinatorState::CoordinatorState(ViewOptions options, Instant now, WaveId wave_base)
-    : view_(std::move(options), now), waves_(wave_base) {}
+CoordinatorState::CoordinatorState(ViewOptions options, Instant now, WaveId first_wave_above)
+    : view_(std::move(options), now), waves_(first_wave_above) {}
 
 void CoordinatorState::on_message(Instant now, const MemberKey& from, const Incoming& message) {
   std::visit([&](const auto& m) { on(now, from, m); }, message);

@@ -73,7 +73,7 @@ void EngineLoop::break_off_if_lost() {
   if (!group_->lockstep().must_break() || broken_below_ > joined_) return;
   broken_below_ = joined_.next();
   log::warning("step_broken_off", {{"engine", config_.engine.value},
-                                   {"wave", joined_.value},
+                                   {"wave", wave_number(joined_)},
                                    {"step", group_->lockstep().step()}});
   executor_.abandon_waves(broken_below_);
 }

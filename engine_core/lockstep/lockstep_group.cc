@@ -94,13 +94,13 @@ bool LockstepGroup::watch(Instant now) {
   log::warning("lockstep_waits", {{"rank", self_.value},
                                   {"node", host_name()},
                                   {"epoch", lockstep_.start().epoch.value},
-                                  {"wave", lockstep_.wave().value},
+                                  {"wave", wave_number(lockstep_.wave())},
                                   {"step", lockstep_.step()},
                                   {"phase", "exchange"},
                                   {"awaits_ranks", awaited},
                                   {"seconds", waited}});
   stall_ = absl::StrFormat("wave %u step %u: no record of rank %s for %.1f s",
-                           lockstep_.wave().value, lockstep_.step(), awaited, waited);
+                           wave_number(lockstep_.wave()), lockstep_.step(), awaited, waited);
   late_at_ = posted_at_ + 2 * (now - posted_at_);
   return true;
 }
