@@ -15,7 +15,7 @@ namespace {
 
 constexpr uint32_t kHidden = 128;
 constexpr uint32_t kInner = 64;
-constexpr uint32_t kExperts = 10;
+constexpr uint32_t kExperts = 6;
 constexpr Routing kRouting{.experts_per_token = 3, .renormalises = true};
 
 struct Form {
@@ -111,7 +111,7 @@ TEST_P(WaveMixture, has_the_bits_of_a_device_with_all_experts) {
       const MeshForTest mesh(places);
       run_in_wave(mesh, places, [&](ExpertExchange& exchange) {
         Layer mine(*GetParam(), form, solo, &exchange);
-        for (uint64_t layer = 0; layer < 12; ++layer) {
+        for (uint64_t layer = 0; layer < 8; ++layer) {
           const auto rows = static_cast<uint32_t>(mix64(layer * 8 + exchange.place()) % 20);
           ASSERT_EQ(mine.run(rows, rows), expected[rows]);
         }
