@@ -177,7 +177,7 @@ class RanksInStep {
     const auto is_done = [](const RankForTest& rank) { return rank.is_done(); };
     while (!std::ranges::all_of(ranks, is_done) && !::testing::Test::HasFailure()) {
       if (seed && random.below(2) == 0) {
-        leave_after(static_cast<int64_t>(random.below(10 * places() * shape_.pp)));
+        leave_after(static_cast<int64_t>(random.below(4 * places() * shape_.pp)));
       }
       run_step(ranks);
     }
