@@ -1,10 +1,7 @@
 #include "coordinator/coordinator_state.h"
 
 #include <algorithm>
-#include <string>
 #include <utility>
-
-#include "proto/member/view_text.h"
 
 namespace trireme::coordinator {
 
@@ -132,10 +129,14 @@ void CoordinatorState::deliver_waves(Instant now) {
 
 // Ranks of one launch are on one node; one that stands alone is a node of its own.
 void CoordinatorState::tell_nodes(wire::StartWave& start) const {
+  std::map<uint32_t, const wire::Member*> engines;
+  for (const wire::Member& member : view_.published().members) {
+    if (member.role == Role::kEngine) engines[member.index] = &member;
+  }
   std::vector<std::pair<LaunchId, uint32_t>> nodes;
   for (const uint32_t rank : start.ranks) {
-    const wire::Member* const member = member::find_member(view_.published(), Role::kEngine, rank);
-    const LaunchId launch = member == nullptr ? LaunchId{} : member->launch;
+    const wire::Member& member = *engines.at(rank);
+    const LaunchId launch = member.launch;
     const auto is_known = [&](const auto& node) {
       return launch != LaunchId{} && node.first == launch;
     };
@@ -144,8 +145,7 @@ void CoordinatorState::tell_nodes(wire::StartWave& start) const {
       known = nodes.emplace(known, launch, static_cast<uint32_t>(nodes.size()));
     }
     start.nodes.push_back(known->second);
-    start.addresses.push_back(member == nullptr ? std::vector<std::string>{}
-                                                : member->ready.addresses);
+    start.addresses.push_back(member.ready.addresses);
   }
   if (nodes.size() > 1) return;
   start.nodes.clear();
