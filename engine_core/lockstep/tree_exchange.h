@@ -46,19 +46,20 @@ class TreeExchange final : public StepExchange {
   void woke_up() override { board_->woke_up(); }
 
  private:
-  void take(const wire::StepAgreement& message);
+  void take(StepTree& tree, const wire::StepAgreement& message);
   void pass_on(uint64_t step);
-  void send_all();
+  void send_all(StepTree& tree);
 
   uint32_t rank_;
   std::unique_ptr<StepBoard> board_;
   StepCarrier& carrier_;
   wire::StartWave start_;
-  uint32_t own_node_ = 0;
   std::vector<uint32_t> own_ranks_;  // Of the wave, on this node.
   std::optional<StepTree> tree_;     // Where this rank is its node's first, and there are others.
-  uint64_t posted_ = 0;              // To the tree.
-  uint64_t told_ = 0;                // To the node's others.
+  // Of the wave before: a node below may have missed its last result, and nobody else has it.
+  std::optional<StepTree> tree_before_;
+  uint64_t posted_ = 0;  // To the tree.
+  uint64_t told_ = 0;    // To the node's others.
   // What nodes that are in the next wave already have said last, by node.
   std::map<uint32_t, wire::StepAgreement> early_;
 };
