@@ -41,8 +41,12 @@
 #ifndef PAUSES
 #define PAUSES 0
 #endif
-#ifndef FAULTY
-#define FAULTY 1 /* Rank 0: the others are like it. */
+/* To which ranks that may happen: to rank 0 alone where the others are like it. */
+#ifndef KILLED
+#define KILLED 1
+#endif
+#ifndef DROPPED
+#define DROPPED 1
 #endif
 #ifndef IN_FLIGHT
 #define IN_FLIGHT 1
@@ -329,10 +333,10 @@ inline abandon_step(i) {
 #ifdef SEED_OLD_WAVE
 #define STARTS_FOR(i) 0
 #else
-#ifdef FIX_MEMBER
-#define STARTS_FOR(i) !IN(ranks_, i)
-#else
+#ifdef SEED_LATE_REPORT
 #define STARTS_FOR(i) 1
+#else
+#define STARTS_FOR(i) !IN(ranks_, i) /* Or this is an old report: who is of the last wave has ended it. */
 #endif
 #endif
 
@@ -519,7 +523,6 @@ inline on_work_waits(i, number) {
       want(0);
 #ifdef SEED_SKIP_ASKER
       asked = BIT(i);
-      outside_ = WITHOUT(outside_, i);
 #endif
     :: else
     fi
@@ -763,18 +766,26 @@ inline calm() {
   crashes_left = 0;
 }
 
+#ifdef BRIEF /* Who is lost comes back, and all or none have seen what a dead one has said last. */
+#define MAY_BE_GONE(i)
+#define SEEN_BY_ONE(a, b)
+#else
+#define MAY_BE_GONE(i) :: r[i].is_gone = 1;
+#define SEEN_BY_ONE(a, b) :: some = a; :: some = b;
+#endif
+
 /* a, b: the sets of either of the others. */
 #define TO(i, a, b) \
   :: d_step { work_left && r[i].is_alive && !r[i].is_gone && r[i].work < 2 -> arrive(i); } \
   :: d_step { aborts_left && r[i].work > 0 -> abort(i); } \
-  :: atomic { kills_left && IN(FAULTY, i) && r[i].is_alive && !r[i].is_gone -> kill(i); \
-      if :: r[i].is_gone = 0; :: r[i].is_gone = 1; fi; \
-      if :: some = 0; :: some = ALL; :: some = a; :: some = b; fi; \
+  :: atomic { kills_left && IN(KILLED, i) && r[i].is_alive && !r[i].is_gone -> kill(i); \
+      if :: r[i].is_gone = 0; MAY_BE_GONE(i) fi; \
+      if :: some = 0; :: some = ALL; SEEN_BY_ONE(a, b) fi; \
       lose_records(i, some); some = 0 } \
-  :: atomic { drops_left && IN(FAULTY, i) && is_up && is_settled_ && IN(present_, i) && r[i].is_alive && !r[i].is_gone -> \
+  :: atomic { drops_left && IN(DROPPED, i) && is_up && is_settled_ && IN(present_, i) && r[i].is_alive && !r[i].is_gone -> \
       drops_left--; \
       drop(i); \
-      if :: r[i].is_gone = 0; :: r[i].is_gone = 1; fi } \
+      if :: r[i].is_gone = 0; MAY_BE_GONE(i) fi } \
   :: d_step { !r[i].is_alive && !r[i].is_gone && !(is_up && IN(live, i)) -> r[i].is_alive = 1; }
 
 #define IS_ASKED(i) (IN(to_ask, i) && r[i].is_alive)
