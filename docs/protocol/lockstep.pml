@@ -65,13 +65,15 @@
 #define kAsleep 0
 #define kAgreeing 1
 #define kRunning 2
+#define kComputing 3 /* Running, all have come: it can end, whatever the others do. Only with SLOW_END. */
 /* wire::WaveEventKind */
 #define kStart 1
 #define kComplete 2
 #define kInWave 3
-/* PauseWish: sequence * 2 + mode, so that numbers compare as wishes do. kNone is 0, kKeep is 1. */
+/* PauseWish: sequence * 2 + mode, so that numbers compare as wishes do; kNone is 0, kKeep is 1. */
 #define MODE(wish) ((wish) & 1)
-#define WISH(before, mode) (((before) / 2 + 1) * 2 + (mode))
+#define PAUSE 3
+#define RESUME 4
 
 typedef Record {
   byte wave;
@@ -224,6 +226,9 @@ inline enter_pending(i) {
   r[i].step = 1;
   r[i].has_told = 0;
   assert(IN(r[i].ranks, i));
+#ifdef SEED_FORGET_WAVE
+  clear_record(r[i].newest); /* And so its records of the wave before. */
+#endif
   post(i);
 }
 
@@ -294,16 +299,23 @@ inline agree(i) {
   (IN(r[i].ranks, k) && record.wave > r[i].wave && record.step > 1 && IN(record.group, i))
 #endif
 
-inline check_step(i) {
+/* Somebody has something to do in the step. */
+inline check_work(i) {
   some = is_excused;
   for (j : 0 .. RANKS - 1) {
-    assert(!IS_STEP_OF_OTHERS(r[j].newest, i) && !IS_STEP_OF_OTHERS(r[j].older, i));
-    assert(!IS_OVERTAKEN(r[j].newest, i, j) && !IS_OVERTAKEN(r[j].older, i, j));
     some = some | (IS_OF(r[j].newest, i) && r[j].newest.own) | (IS_OF(r[j].older, i) && r[j].older.own);
   }
   j = 0;
+  assert(some);
+}
+
+inline check_step(i) {
+  for (j : 0 .. RANKS - 1) {
+    assert(!IS_STEP_OF_OTHERS(r[j].newest, i) && !IS_STEP_OF_OTHERS(r[j].older, i));
+    assert(!IS_OVERTAKEN(r[j].newest, i, j) && !IS_OVERTAKEN(r[j].older, i, j));
+  }
+  j = 0;
   assert(IN(r[i].ranks, i));
-  assert(some); /* Somebody had something to do. */
 }
 
 inline end_step(i) {
@@ -393,8 +405,13 @@ proctype Rank(byte i) {
 end:
   do
   :: d_step { r[i].phase == kAgreeing && KNOWS_ALL(i) TAKES_PART(i) -> agree(i); }
-  :: d_step { r[i].phase == kRunning && ALL_CAME(i) -> end_step(i); }
-  :: d_step { r[i].phase == kRunning && IS_LOST(i) -> abandon_step(i); }
+#ifdef SLOW_END
+  :: d_step { r[i].phase == kRunning && ALL_CAME(i) -> check_work(i); r[i].phase = kComputing; }
+  :: d_step { r[i].phase == kComputing -> end_step(i); }
+#else
+  :: d_step { r[i].phase == kRunning && ALL_CAME(i) -> check_work(i); end_step(i); }
+#endif
+  :: d_step { r[i].phase >= kRunning && IS_LOST(i) -> abandon_step(i); }
   :: d_step { IN(last.fly, i) TAKES_PART(i) -> deliver(i, last); }
   :: d_step { IN(before.fly, i) TAKES_PART(i) -> deliver(i, before); }
   :: d_step { IN(last.fly, i) && !IS_SURE(i) -> last.fly = WITHOUT(last.fly, i); }
@@ -741,11 +758,8 @@ inline lose_records(i, seen_by) {
 }
 
 #if PAUSES
-inline wish_pause(i, mode) {
-  if
-  :: MODE(r[i].wish) != mode -> r[i].wish = WISH(r[i].wish, mode);
-  :: else
-  fi;
+inline wish_pause(i, asked) {
+  r[i].wish = (asked > r[i].wish -> asked : r[i].wish);
 #ifdef SEED_LOCAL_PAUSE
   r[i].pause = r[i].wish;
 #endif
@@ -788,14 +802,11 @@ inline calm() {
       if :: r[i].is_gone = 0; MAY_BE_GONE(i) fi } \
   :: d_step { !r[i].is_alive && !r[i].is_gone && !(is_up && IN(live, i)) -> r[i].is_alive = 1; }
 
-#define IS_ASKED(i) (IN(to_ask, i) && r[i].is_alive)
-
 /* A pause is asked of every rank, one by one; then perhaps a resume, likewise. */
 #define ASK(i) \
   :: d_step { IN(to_ask, i) -> \
       to_ask = WITHOUT(to_ask, i); \
-      if :: r[i].is_alive -> if :: pause_stage == 1 -> wish_pause(i, 1); :: else -> wish_pause(i, 0); fi; :: else fi } \
-  :: d_step { pause_stage == 3 && to_ask == 0 && r[i].is_alive && MODE(r[i].wish) == 1 -> wish_pause(i, 0); }
+      if :: r[i].is_alive -> if :: pause_stage == 1 -> wish_pause(i, PAUSE); :: else -> wish_pause(i, RESUME); fi; :: else fi }
 
 proctype World() {
 end:

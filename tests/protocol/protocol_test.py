@@ -35,7 +35,14 @@ class Case:
 
 
 CASES = [
-@@CASES@@
+    Case("two losses", "WORK=1 KILLS=1 DROPS=1 DROPPED=2 BRIEF"),
+    Case("a rank is killed", "WORK=1 KILLS=1"),
+    Case("a rank is cut off", "WORK=2 DROPS=1"),
+    Case("a pause and a join", "WORK=1 PAUSES=1 LATE=4"),
+    Case("a coordinator is killed", "WORK=1 CRASHES=1"),
+    Case("aborts, slow reports", "WORK=2 ABORTS=1 IN_FLIGHT=2"),
+    Case("aborts and a join", "WORK=2 ABORTS=1 LATE=4"),
+    Case("a cut, steps that end late", "SLOW_END WORK=1 DROPS=1"),
     Case("ends: aborts", "WORK=2 ABORTS=1", is_for_ends=True),
     Case("ends: a cut", "WORK=1 DROPS=1", is_for_ends=True),
     Case("ends: a join", "WORK=1 LATE=4", is_for_ends=True),
@@ -48,6 +55,8 @@ CASES = [
     Case("a new coordinator starts softly", "SEED_SOFT_SUCCESSOR WORK=1 CRASHES=1", finds=True),
     Case("a wish at a wave's end is kept back", "SEED_WISH_AT_END WORK=1 PAUSES=1", finds=True),
     Case("who returns to an old wave is left in it", "SEED_OLD_WAVE WORK=1 DROPS=1", finds=True),
+    Case("records do not outlive their wave", "SEED_FORGET_WAVE WORK=2", finds=True),
+    Case("an overtaken step", "SLOW_END STRICT_ORDER WORK=2 DROPS=1", finds=True),  # README.md: harmless.
     Case("an old report starts a wave", "SEED_LATE_REPORT WORK=2", finds=True),
 ]
 
