@@ -803,10 +803,16 @@ inline calm() {
   :: d_step { !r[i].is_alive && !r[i].is_gone && !(is_up && IN(live, i)) -> r[i].is_alive = 1; }
 
 /* A pause is asked of every rank, one by one; then perhaps a resume, likewise. */
+#ifdef SEED_ASK_ONCE
+#define ASK_AGAIN(i)
+#else /* A rank that came in between has the pause from the others, and has not been asked. */
+#define ASK_AGAIN(i) \
+  :: d_step { pause_stage == 3 && to_ask == 0 && r[i].is_alive && MODE(r[i].wish) -> wish_pause(i, RESUME); }
+#endif
 #define ASK(i) \
   :: d_step { IN(to_ask, i) -> \
       to_ask = WITHOUT(to_ask, i); \
-      if :: r[i].is_alive -> if :: pause_stage == 1 -> wish_pause(i, PAUSE); :: else -> wish_pause(i, RESUME); fi; :: else fi }
+      if :: r[i].is_alive -> if :: pause_stage == 1 -> wish_pause(i, PAUSE); :: else -> wish_pause(i, RESUME); fi; :: else fi } ASK_AGAIN(i)
 
 proctype World() {
 end:

@@ -55,6 +55,7 @@ CASES = [
     Case("a new coordinator starts softly", "SEED_SOFT_SUCCESSOR WORK=1 CRASHES=1", finds=True),
     Case("a wish at a wave's end is kept back", "SEED_WISH_AT_END WORK=1 PAUSES=1", finds=True),
     Case("who returns to an old wave is left in it", "SEED_OLD_WAVE WORK=1 DROPS=1", finds=True),
+    Case("who joins in a resume is not asked", "SEED_ASK_ONCE WORK=1 PAUSES=1 LATE=4", finds=True),
     Case("records do not outlive their wave", "SEED_FORGET_WAVE WORK=2", finds=True),
     Case("an overtaken step", "SLOW_END STRICT_ORDER WORK=2 DROPS=1", finds=True),  # README.md: harmless.
     Case("an old report starts a wave", "SEED_LATE_REPORT WORK=2", finds=True),
