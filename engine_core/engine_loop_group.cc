@@ -91,6 +91,8 @@ int EngineLoop::collect_group_step(Instant now) {
       ++count;
       step_ends();
       const bool is_own = std::exchange(group_step_, GroupStep::kNone) == GroupStep::kOwn;
+      // Its other workers may be waiting in it still.
+      if (result_.is_abandoned) executor_.abandon_waves(joined_.next());
       group_->on_step_done(is_own && result_.is_abandoned);
       if (is_own && !result_.is_abandoned) {
         if (const Status status = scheduler_.on_result(result_, now, publisher_.outputs());

@@ -34,7 +34,7 @@ TEST_P(ExpertParallel, four_ranks_of_which_one_has_nothing_to_do_tell_the_same) 
 
 TEST_P(ExpertParallel, tensor_parallel_ranks_tell_the_same_whoever_their_neighbours_are) {
   RanksInStep group(GetParam(), {.dp = 2, .tp = 2, .dtype = "float32"});
-  Ranks it(20, {2, 1});
+  Ranks it(20, {3, 2});
   group.run_all(it.ranks);
   RanksInStep neighbourless(GetParam(), {.tp = 2, .dtype = "float32"});
   it.expect_as_alone(neighbourless);

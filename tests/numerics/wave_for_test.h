@@ -167,7 +167,6 @@ class RanksInStep {
     if (has_left_.exchange(false)) {
       leave_wave();
       must_join_ = true;
-      ++waves_left;
     }
   }
 
@@ -183,7 +182,6 @@ class RanksInStep {
     }
   }
 
-  uint32_t waves_left = 0;
   uint32_t steps_again = 0;
 
  private:
