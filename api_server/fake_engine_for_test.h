@@ -1,5 +1,6 @@
 // FakeEngine: a DEALER on a thread that speaks an engine's protocol. Each request gets the letters
-// a, b, c, ... one an output, until its max_tokens.
+// a, b, c, ... one an output, until its max_tokens. Utility calls are answered from a flag: a pause
+// does not touch the requests.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -23,6 +24,7 @@ namespace trireme::api {
 struct FakeEngineOptions {
   bool is_silent = false;           // Takes requests and says nothing until speak().
   bool sends_garbage = false;       // Instead of EngineReady.
+  bool ignores_calls = false;       // Never answers one.
   uint32_t tokens_max = 1'000'000;  // Then it says no more, as a stuck engine would.
 };
 
@@ -51,6 +53,8 @@ class FakeEngine {
 
   [[nodiscard]] int received() const { return received_; }
   [[nodiscard]] int aborted() const { return aborted_; }
+  [[nodiscard]] int calls() const { return calls_; }
+  [[nodiscard]] bool is_paused() const { return is_paused_; }
   void speak() {
     is_speaking_ = true;
     wakeup_.notify();
@@ -119,7 +123,23 @@ class FakeEngine {
         running_.erase(key);
         ++aborted_;
       }
+    } else if (wire::peek_kind(bytes) == wire::MessageKind::kUtilityCall) {
+      answer(*wire::unpack<wire::UtilityCall>(bytes));
+      ++calls_;
     }
+  }
+
+  void answer(const wire::UtilityCall& call) {
+    wire::UtilityReply reply{
+        .call_id = call.call_id, .engine = EngineId{rank_}, .ok = true, .result = "true"};
+    if (call.method == wire::UtilityMethod::kPause) is_paused_ = true;
+    if (call.method == wire::UtilityMethod::kResume) is_paused_ = false;
+    if (call.method == wire::UtilityMethod::kIsPaused && !is_paused_) reply.result = "false";
+    if (call.method == wire::UtilityMethod::kResetPrefixCache && !running_.empty()) {
+      reply.ok = false;
+      reply.result = "requests hold KV blocks";
+    }
+    if (!options_.ignores_calls) send(reply);
   }
 
   // One token for each request.
@@ -165,6 +185,8 @@ class FakeEngine {
   std::array<wire::AddRequest, 64> log_;  // The first ones received.
   std::atomic<int> received_ = 0;
   std::atomic<int> aborted_ = 0;
+  std::atomic<int> calls_ = 0;
+  std::atomic<bool> is_paused_ = false;
   std::atomic<bool> is_speaking_;
   std::atomic<bool> is_stopping_ = false;
   std::thread thread_;

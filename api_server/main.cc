@@ -31,6 +31,7 @@ Status run(std::span<const char* const> arguments) {
   TRIREME_ASSIGN_OR_RETURN(ServeOptions options, parse_serve_flags(arguments, &notices));
   if (options.parallel.headless) return process::become_sibling_binary("engine-core", arguments);
   add_api_keys_of_environment(options);
+  TRIREME_RETURN_IF_ERROR(read_dev_mode_of_environment(options));
   TRIREME_ASSIGN_OR_RETURN(StopSignal stop, StopSignal::install());
   TRIREME_RETURN_IF_ERROR(process::arm_inherited_death_pipe());
   TRIREME_ASSIGN_OR_RETURN(const auto pulse, process::Pulse::take_inherited());

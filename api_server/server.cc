@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
+#include <cstring>
 #include <sstream>
 
 #include "api_server/engine_client/engine_loop.h"
@@ -120,6 +122,7 @@ ServiceOptions service_options(const ServeOptions& options, const ModelInfo& mod
   out.usage_always = options.server.usage_always;
   out.return_tokens_as_ids = options.server.return_tokens_as_token_ids;
   out.log_requests = options.server.log_requests;
+  out.dev_mode = options.server.dev_mode;
   out.limits.trusts_chat_template = options.server.trust_request_chat_template;
   out.tokenizer_directory = tokenizer_directory(options);
   return out;
@@ -156,6 +159,7 @@ class Process {
  private:
   [[nodiscard]] Status open_http();
   [[nodiscard]] Status open_counters();
+  [[nodiscard]] Status open_pause_register();
   [[nodiscard]] Status join();
   void watch_stop();
   void publish();
@@ -215,6 +219,7 @@ Status Process::open() {
                    template_ ? &*template_ : nullptr, *encoder_);
   TRIREME_RETURN_IF_ERROR(open_http());
   TRIREME_RETURN_IF_ERROR(open_counters());
+  TRIREME_RETURN_IF_ERROR(open_pause_register());
   return join();
 }
 
@@ -240,6 +245,14 @@ Status Process::open_counters() {
   TRIREME_ASSIGN_OR_RETURN(CounterBoard board, CounterBoard::attach(UniqueFd(fd), slot));
   service_->set_counter_board(std::move(board));
   publish();
+  return {};
+}
+
+Status Process::open_pause_register() {
+  const int fd = options_.internal.pause_fd;
+  if (fd < 0) return {};
+  TRIREME_ASSIGN_OR_RETURN(PauseRegister shared, PauseRegister::attach(UniqueFd(fd)));
+  engines_->client().calls().share(std::move(shared));
   return {};
 }
 
@@ -370,6 +383,21 @@ void add_api_keys_of_environment(ServeOptions& options) {
     const char* const key = std::getenv(name);
     if (key != nullptr && *key != '\0') options.server.api_keys.emplace_back(key);
   }
+}
+
+Status read_dev_mode_of_environment(ServeOptions& options) {
+  for (const char* const name : {"TRIREME_SERVER_DEV_MODE", "VLLM_SERVER_DEV_MODE"}) {
+    const char* const text = std::getenv(name);
+    if (text == nullptr || *text == '\0') continue;
+    int64_t number = 0;
+    const char* const text_end = text + std::strlen(text);
+    const auto [end, code] = std::from_chars(text, text_end, number);
+    if (code != std::errc() || end != text_end) {
+      return error(StatusCode::kInvalidArgument, "%s: must be 0 or 1, got '%s'", name, text);
+    }
+    options.server.dev_mode |= number != 0;
+  }
+  return {};
 }
 
 void give_api_keys_to_children(const ServeOptions& options) {

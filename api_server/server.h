@@ -17,6 +17,8 @@ namespace trireme::api {
 // Adds TRIREME_API_KEY and VLLM_API_KEY, where they are set; below a launcher, takes what it gave
 // instead.
 void add_api_keys_of_environment(ServeOptions& options);
+// TRIREME_SERVER_DEV_MODE, or VLLM_SERVER_DEV_MODE: a number, and not 0. kInvalidArgument: neither.
+[[nodiscard]] Status read_dev_mode_of_environment(ServeOptions& options);
 // By environment, which no other user can read.
 void give_api_keys_to_children(const ServeOptions& options);
 

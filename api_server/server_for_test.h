@@ -27,6 +27,7 @@ struct ServerForTestOptions {
   int32_t logprobs_max = 20;
   bool trusts_chat_template = false;
   uint32_t served_first = 0;
+  bool dev_mode = false;
 };
 
 inline std::string post(std::string_view path, std::string_view body,
@@ -70,6 +71,7 @@ class ServerForTest {
     service.model_root = "models/demo";
     service.api_keys = options.api_keys;
     service.version = "0";
+    service.dev_mode = options.dev_mode;
     service.limits.vocabulary_size = static_cast<uint32_t>(tokenizer_.vocabulary_size());
     service.limits.logprobs_max = options.logprobs_max;
     service.limits.trusts_chat_template = options.trusts_chat_template;

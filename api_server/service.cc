@@ -17,6 +17,7 @@ struct Route {
   std::string_view path;
   std::string_view allow;  // Also what a 405 says.
   void (Service::*run)(const std::shared_ptr<Exchange>& exchange);
+  bool is_dev = false;
 };
 
 struct Routes {
@@ -34,6 +35,10 @@ struct Routes {
       {"/version", "GET, HEAD", &Service::version},
       {"/load", "GET, HEAD", &Service::load},
       {"/metrics", "GET, HEAD", &Service::metrics_page},
+      {"/pause", "POST", &Service::pause, true},
+      {"/resume", "POST", &Service::resume, true},
+      {"/is_paused", "GET, HEAD", &Service::is_paused, true},
+      {"/reset_prefix_cache", "POST", &Service::reset_prefix_cache, true},
   };
   [[nodiscard]] static const Route* find(std::string_view path) {
     for (const Route& route : kTable) {
@@ -45,7 +50,8 @@ struct Routes {
 
 namespace {
 
-bool needs_key(std::string_view path) {
+bool needs_key(std::string_view path, const Route* route) {
+  if (route != nullptr && route->is_dev) return true;
   constexpr std::string_view kProtected[] = {"/v1", "/v2", "/inference", "/cohere"};
   return std::any_of(std::begin(kProtected), std::end(kProtected),
                      [&](std::string_view prefix) { return path.starts_with(prefix); });
@@ -94,6 +100,7 @@ Service::Service(ServiceOptions options, EngineClient& engines, const text::Toke
       chat_template_(chat_template),
       encoder_(encoder),
       reader_(options_.limits, options_.defaults),
+      dev_routes_(engines.calls(), metrics_),
       context_{.engines = engines,
                .tokenizer = tokenizer,
                .encoder = encoder,
@@ -110,16 +117,23 @@ void Service::handle(std::shared_ptr<Exchange> exchange) {
   if (!options_.root_path.empty() && path.starts_with(options_.root_path)) {
     path.remove_prefix(options_.root_path.size());
   }
+  const Route* const route = Routes::find(path);
   // Before anything is said about what exists.
-  if (needs_key(path) && !api_keys_.allows(request.authorization)) {
+  if (needs_key(path, route) && !api_keys_.allows(request.authorization)) {
     reply(*exchange, error_reply(401, "authentication_error",
                                  "missing or wrong API key (Authorization: Bearer KEY)"));
     return;
   }
-  const Route* route = Routes::find(path);
   if (route == nullptr) {
     reply(*exchange, error_reply(404, "not_found_error",
                                  absl::StrFormat("there is no %s here", std::string(path))));
+    return;
+  }
+  if (route->is_dev && !options_.dev_mode) {
+    reply(*exchange, error_reply(404, "not_found_error",
+                                 absl::StrFormat("%s is there only if the server was started with "
+                                                 "VLLM_SERVER_DEV_MODE=1 in its environment",
+                                                 std::string(path))));
     return;
   }
   if (!allows(*route, request.method)) {

@@ -1,9 +1,10 @@
 // Service: what each route does. Knows no sockets: exchanges come in, answers go out by them.
 //
 // The route table in service.cc is the list of what there is. If there are API keys, paths below
-// /v1 (and vLLM's /v2, /inference, /cohere, so that they tell nothing either) need one; all others
-// are open, as in vLLM: probes, metrics, /tokenize. While draining,
-// generation is refused with 503 and Retry-After; /ready turns 503.
+// /v1 (and vLLM's /v2, /inference, /cohere, so that they tell nothing either) need one, and the
+// routes that hold the engines, which are there in dev mode only; all others are open, as in vLLM:
+// probes, metrics, /tokenize. While draining, generation is refused with 503 and Retry-After;
+// /ready turns 503.
 // Threads: the http thread.
 #pragma once
 
@@ -15,6 +16,7 @@
 
 #include "api_server/api_key.h"
 #include "api_server/counters/counter_board.h"
+#include "api_server/dev_routes.h"
 #include "api_server/engine_client/engine_client.h"
 #include "api_server/http/http_server.h"
 #include "api_server/openai/encode_pool.h"
@@ -46,6 +48,7 @@ struct ServiceOptions {
   bool return_tokens_as_ids = false;
   bool usage_always = false;  // At the end of each stream.
   bool log_requests = false;
+  bool dev_mode = false;
 };
 
 class Service {
@@ -80,6 +83,12 @@ class Service {
   void version(const std::shared_ptr<Exchange>& exchange);
   void load(const std::shared_ptr<Exchange>& exchange);
   void metrics_page(const std::shared_ptr<Exchange>& exchange);
+  void pause(const std::shared_ptr<Exchange>& exchange) { dev_routes_.pause(exchange); }
+  void resume(const std::shared_ptr<Exchange>& exchange) { dev_routes_.resume(exchange); }
+  void is_paused(const std::shared_ptr<Exchange>& exchange) { dev_routes_.is_paused(exchange); }
+  void reset_prefix_cache(const std::shared_ptr<Exchange>& exchange) {
+    dev_routes_.reset_prefix_cache(exchange);
+  }
 
   void generate(const std::shared_ptr<Exchange>& exchange, GenerateRequest request);
   void reply_tokens(Exchange& exchange, const std::vector<int32_t>& tokens, bool with_strings);
@@ -105,6 +114,7 @@ class Service {
   EncodePool& encoder_;
   RequestReader reader_;
   Metrics metrics_;
+  DevRoutes dev_routes_;
   CallContext context_;
   const HttpCounters* http_ = nullptr;
   std::optional<CounterBoard> board_;

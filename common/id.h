@@ -18,6 +18,15 @@ struct Id {
 
 using EngineId = Id<struct EngineIdTag, uint32_t>;  // The data-parallel rank.
 using WaveId = Id<struct WaveIdTag, uint64_t>;
+// A wave's number is above all that earlier coordinators of the cluster may have given, told of or
+// not: the time at which its coordinator began, and a count below it. People are shown the count.
+inline constexpr int kWaveCounterBits = 20;
+[[nodiscard]] constexpr WaveId wave_base(uint64_t unix_milliseconds) {
+  return WaveId{unix_milliseconds << kWaveCounterBits};
+}
+[[nodiscard]] constexpr uint64_t wave_number(WaveId wave) {
+  return wave.value & ((uint64_t{1} << kWaveCounterBits) - 1);
+}
 using StepId = Id<struct StepIdTag, uint64_t>;
 using Epoch = Id<struct EpochTag, uint64_t>;  // Of the coordinator's view; only grows.
 // One life of one process: drawn at its start, compared for equality only. What an older life

@@ -3,8 +3,10 @@
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
+
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <algorithm>
 
 #include <functional>
 #include <optional>
@@ -129,8 +131,16 @@ TEST_F(CoordinatorLoopTest, a_wave_starts_at_every_rank_also_at_the_one_that_ask
   links_.reserve(2);
   MemberLink& first = add_member(wire::Role::kEngine, 0);
   MemberLink& second = add_member(wire::Role::kEngine, 1);
-  ASSERT_TRUE(until([&] { return first.is_joined() && second.is_joined(); }));
-  second.report_wave(wire::WaveEventKind::kStart, WaveId{0});
+  first.set_ready({.block_count = 77});
+  second.set_ready({.block_count = 77});
+  const auto are_ready = [&] {
+    const auto& members = first.view().members;
+    return std::ranges::count_if(members, [](const wire::Member& member) {
+             return member.state == wire::MemberState::kReady;
+           }) == 2;
+  };
+  ASSERT_TRUE(until(are_ready));
+  second.set_wave(wire::WaveEventKind::kStart, WaveId{0});
   std::optional<wire::StartWave> at_first, at_second;
   EXPECT_TRUE(gets(first, at_first));
   EXPECT_TRUE(gets(second, at_second));

@@ -8,8 +8,8 @@ namespace trireme::coordinator {
 using wire::MemberKey;
 using wire::Role;
 
-CoordinatorState::CoordinatorState(ViewOptions options, Instant now, WaveId wave_base)
-    : view_(std::move(options), now), waves_(wave_base) {}
+CoordinatorState::CoordinatorState(ViewOptions options, Instant now, WaveId first_wave_above)
+    : view_(std::move(options), now), waves_(first_wave_above) {}
 
 void CoordinatorState::on_message(Instant now, const MemberKey& from, const Incoming& message) {
   std::visit([&](const auto& m) { on(now, from, m); }, message);
@@ -122,8 +122,34 @@ void CoordinatorState::deliver_waves(Instant now) {
                                        .abandon_below = waves_.abandon_below()}};
   auto& start = std::get<wire::StartWave>(send.message);
   for (const EngineId rank : waves_.ranks()) start.ranks.push_back(rank.value);
+  tell_nodes(start);
   for (const EngineId rank : due) send.to.push_back(ready_ranks_.at(rank));
   sends_.push_back(std::move(send));
+}
+
+// Ranks of one launch are on one node; one that stands alone is a node of its own.
+void CoordinatorState::tell_nodes(wire::StartWave& start) const {
+  std::map<uint32_t, const wire::Member*> engines;
+  for (const wire::Member& member : view_.published().members) {
+    if (member.role == Role::kEngine) engines[member.index] = &member;
+  }
+  std::vector<std::pair<LaunchId, uint32_t>> nodes;
+  for (const uint32_t rank : start.ranks) {
+    const wire::Member& member = *engines.at(rank);
+    const LaunchId launch = member.launch;
+    const auto is_known = [&](const auto& node) {
+      return launch != LaunchId{} && node.first == launch;
+    };
+    auto known = std::ranges::find_if(nodes, is_known);
+    if (known == nodes.end()) {
+      known = nodes.emplace(known, launch, static_cast<uint32_t>(nodes.size()));
+    }
+    start.nodes.push_back(known->second);
+    start.addresses.push_back(member.ready.addresses);
+  }
+  if (nodes.size() > 1) return;
+  start.nodes.clear();
+  start.addresses.clear();
 }
 
 Instant CoordinatorState::wakeup() const {

@@ -37,8 +37,8 @@ struct Send {
 
 class CoordinatorState {
  public:
-  // `wave_base`: see wave_base().
-  CoordinatorState(ViewOptions options, Instant now, WaveId wave_base = {});
+  // `first_wave_above`: wave_base() of this life.
+  CoordinatorState(ViewOptions options, Instant now, WaveId first_wave_above = {});
 
   void on_message(Instant now, const wire::MemberKey& from, const Incoming& message);
   // What the loop dropped before it got here; what was dropped here is counted here.
@@ -65,6 +65,7 @@ class CoordinatorState {
   void follow_engines();
   void follow_ready_ranks();
   void deliver_waves(Instant now);
+  void tell_nodes(wire::StartWave& start) const;
   void send(const wire::MemberKey& to, const Outgoing& message);
 
   ViewState view_;

@@ -2,7 +2,7 @@
 //
 //   I/O thread ── InputEvent ──▶ input ──▶ main loop
 //   I/O thread ◀── OutputMessage ◀── output ◀── main loop
-//   I/O thread ◀── WaveStanding ◀── standings ◀── main loop
+//   I/O thread ◀── WaveStanding, StepMail ◀── standings, step_mail ◀── main loop
 //   I/O thread ── sent messages, for their memory ──▶ spent ──▶ main loop
 //
 // Back-pressure: a full `input` makes the I/O thread stop reading its sockets; with a full `output`
@@ -25,6 +25,7 @@
 #include "engine_core/step_outputs.h"
 #include "proto/add_request.h"
 #include "proto/engine_outputs.h"
+#include "proto/step_agreement.h"
 #include "proto/utility.h"
 
 namespace trireme::engine {
@@ -58,8 +59,20 @@ struct MembershipRefused {
 struct WaveStarted {
   wire::StartWave start;
 };
-using InputEvent = std::variant<std::monostate, FrontEndJoined, FrontEndLeft, RequestAdded,
-                                RequestsAborted, UtilityCalled, MembershipRefused, WaveStarted>;
+// Another node of the lockstep group has said something.
+struct StepHeard {
+  wire::StepAgreement message;
+};
+using InputEvent =
+    std::variant<std::monostate, FrontEndJoined, FrontEndLeft, RequestAdded, RequestsAborted,
+                 UtilityCalled, MembershipRefused, WaveStarted, StepHeard>;
+
+// What a group on several nodes has for the I/O thread: a wave's addresses, or a message.
+struct StepMail {
+  std::vector<std::string> addresses;  // Empty: a message.
+  uint32_t node = 0;                   // Own one, or to whom.
+  wire::StepAgreement message;
+};
 
 struct OutputMessage {
   FrontEndId front_end;
@@ -72,6 +85,7 @@ struct EngineChannel {
   static constexpr std::size_t kInputMax = 4096;
   static constexpr std::size_t kOutputMax = 1024;
   static constexpr std::size_t kStandingsMax = 64;
+  static constexpr std::size_t kStepMailMax = 256;
 
   [[nodiscard]] static StatusOr<std::unique_ptr<EngineChannel>> create() {
     TRIREME_ASSIGN_OR_RETURN(UniqueFd main_fd, Bell::open_eventfd());
@@ -84,6 +98,7 @@ struct EngineChannel {
   SpscRing<InputEvent> input{kInputMax};
   SpscRing<std::unique_ptr<OutputMessage>> output{kOutputMax};
   SpscRing<std::unique_ptr<OutputMessage>> spent{kOutputMax};
+  SpscRing<StepMail> step_mail{kStepMailMax};       // Full: dropped, and said again.
   SpscRing<WaveStanding> standings{kStandingsMax};  // For the coordinator; the last one counts.
   std::atomic<uint64_t> main_turns{0};
   std::atomic<bool> beat_wanted{false};

@@ -63,7 +63,7 @@ void EngineLoop::sleep() {
   Instant until = std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_,
                             step_look_at_, shm_again_at_, config_.pulse.due_at(now())});
   if (group_ != nullptr) {
-    until = std::min(until, group_->late_at());
+    until = std::min(until, group_->look_at());
     group_->about_to_wait();
   }
   channel_.main_bell.wait(Deadline(until), watched_, [this] {
@@ -171,6 +171,10 @@ void EngineLoop::on(UtilityCalled& event, Instant) {
 
 void EngineLoop::on(WaveStarted& event, Instant) {
   if (group_ != nullptr) group_->on_start(event.start);
+}
+
+void EngineLoop::on(StepHeard& event, Instant) {
+  if (group_ != nullptr) group_->hear(event.message);
 }
 
 void EngineLoop::pause(const UtilityCalled& event) {

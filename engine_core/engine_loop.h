@@ -81,6 +81,7 @@ class EngineLoop {
   void on(UtilityCalled& event, Instant now);
   void on(MembershipRefused& event, Instant now);
   void on(WaveStarted& event, Instant now);
+  void on(StepHeard& event, Instant now);
   void pause(const UtilityCalled& event);
   // Holds at once; in a group when all have agreed.
   void wish_pause(const UtilityCalled& event, PauseMode mode);

@@ -1,5 +1,6 @@
 // EngineLoop where the rank is one of a lockstep group: one step at a time, when the group runs
 // one.
+#include <algorithm>
 #include <utility>
 
 #include "common/log.h"
@@ -55,14 +56,24 @@ Status EngineLoop::join_wave() {
   if (joined_ == lockstep.wave()) return absl::OkStatus();
   joined_ = lockstep.wave();
   scheduler_.set_wave(joined_);
-  return executor_.join_wave({.wave = joined_, .ranks = lockstep.ranks()});
+  wire::JoinWave join{.wave = joined_, .ranks = lockstep.ranks()};
+  const wire::StartWave& start = lockstep.start();
+  const auto own = std::ranges::find(start.ranks, config_.engine.value) - start.ranks.begin();
+  for (std::size_t i = 0; i < start.addresses.size(); ++i) {
+    // The first is the engine's own; of those on this node the workers need none.
+    for (std::size_t k = 1; k < start.addresses[i].size(); ++k) {
+      const bool is_here = start.nodes[i] == start.nodes[own];
+      join.endpoints.push_back(is_here ? "" : start.addresses[i][k]);
+    }
+  }
+  return executor_.join_wave(join);
 }
 
 void EngineLoop::break_off_if_lost() {
   if (!group_->lockstep().must_break() || broken_below_ > joined_) return;
   broken_below_ = joined_.next();
   log::warning("step_broken_off", {{"engine", config_.engine.value},
-                                   {"wave", joined_.value},
+                                   {"wave", wave_number(joined_)},
                                    {"step", group_->lockstep().step()}});
   executor_.abandon_waves(broken_below_);
 }
@@ -80,6 +91,8 @@ int EngineLoop::collect_group_step(Instant now) {
       ++count;
       step_ends();
       const bool is_own = std::exchange(group_step_, GroupStep::kNone) == GroupStep::kOwn;
+      // Its other workers may be waiting in it still.
+      if (result_.is_abandoned) executor_.abandon_waves(joined_.next());
       group_->on_step_done(is_own && result_.is_abandoned);
       if (is_own && !result_.is_abandoned) {
         if (const Status status = scheduler_.on_result(result_, now, publisher_.outputs());

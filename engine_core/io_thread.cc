@@ -10,7 +10,10 @@
 #include "common/zmq/poller.h"
 #include "engine_core/front_end_links.h"
 #include "engine_core/kernel_set.h"
+#include "engine_core/lockstep/peer_links.h"
+#include "engine_core/span/listeners.h"
 #include "proto/member/cluster_context.h"
+#include "proto/member/cluster_shape.h"
 #include "proto/member/member_link.h"
 
 namespace trireme::engine {
@@ -18,6 +21,7 @@ namespace {
 
 constexpr uint64_t kBellToken = 1;
 constexpr uint64_t kMemberToken = 2;
+constexpr uint64_t kPeersToken = 3;  // And the next one.
 constexpr int kOutputsPerTurnMax = 256;
 constexpr Duration kRetryInterval = std::chrono::milliseconds(2);
 // A KeepAlive that is due but not earned (the main loop stands still) must not make us spin.
@@ -48,6 +52,7 @@ struct IoThread::Parts {
   void run() noexcept;
   int take_ready_news();
   int send_outputs();
+  int carry_steps();
   void beat(Instant now);
   int do_member_work(Instant now);
   void on(const member::Accepted& event);
@@ -63,7 +68,8 @@ struct IoThread::Parts {
   std::unique_ptr<zmq::Context> context;
   zmq::Poller poller;
   member::MemberLink link;
-  FrontEndLinks links;  // After poller and context: goes first.
+  FrontEndLinks links;               // After poller and context: goes first.
+  std::unique_ptr<PeerLinks> peers;  // Of a lockstep group on several nodes; else null.
   SpscRing<std::unique_ptr<ReadyNews>> ready_news{2};
   std::atomic<bool> is_stopping{false};
   std::string refused_for;
@@ -94,6 +100,14 @@ StatusOr<std::unique_ptr<IoThread>> IoThread::start(const ServeOptions& options,
       std::chrono::milliseconds(options.cluster.lease_milliseconds), channel);
   TRIREME_RETURN_IF_ERROR(parts->poller.add_fd(channel.io_bell.fd(), kBellToken));
   TRIREME_RETURN_IF_ERROR(parts->poller.add(parts->link.socket(), kMemberToken));
+  if (options.parallel.expert_parallel && !member::is_one_node(options)) {
+    TRIREME_ASSIGN_OR_RETURN(const std::string address,
+                             address_towards(member::control_host(options)));
+    TRIREME_ASSIGN_OR_RETURN(
+        parts->peers,
+        PeerLinks::listen(*parts->context, parts->poller, address,
+                          "s" + identity_of(EngineId{rank}, incarnation), kPeersToken));
+  }
   return std::unique_ptr<IoThread>(new IoThread(std::move(parts)));
 }
 
@@ -105,6 +119,10 @@ IoThread::~IoThread() { stop("stopped"); }
 void IoThread::set_ready(const wire::EngineReady& engine, const wire::MemberReady& member) {
   parts_->ready_news.push(std::make_unique<ReadyNews>(ReadyNews{engine, member}));
   parts_->channel.io_bell.ring();
+}
+
+std::string IoThread::peers_endpoint() const {
+  return parts_->peers == nullptr ? "" : parts_->peers->endpoint();
 }
 
 void IoThread::stop(std::string reason) noexcept {
@@ -124,6 +142,7 @@ void IoThread::Parts::run() noexcept {
     int work = take_ready_news() + links.retry();
     const bool may_stop = is_stopping.load() && flush_until <= turn;
     if (is_stopping.load() && flush_until == Instant::max()) flush_until = turn + kFlushMax;
+    work += carry_steps();
     work += send_outputs();
     if (is_stopping.load() && channel.output.is_empty() && !links.has_backlog()) break;
     if (may_stop) break;
@@ -161,6 +180,24 @@ int IoThread::Parts::send_outputs() {
     links.send(**message, channel);
     if (!(*message)->reply) link.report_load((*message)->outputs.stats);
     (void)channel.spent.push(std::move(*message));
+  }
+  return count;
+}
+
+int IoThread::Parts::carry_steps() {
+  if (peers == nullptr) return 0;
+  int count = 0;
+  while (const auto mail = channel.step_mail.pop()) {
+    ++count;
+    if (mail->addresses.empty()) {
+      peers->send(mail->node, mail->message);
+    } else {
+      peers->begin_wave(mail->node, mail->addresses);
+    }
+  }
+  while (const auto message = peers->receive()) {
+    ++count;
+    links.post(StepHeard{*message}, channel);
   }
   return count;
 }
@@ -214,8 +251,8 @@ void IoThread::Parts::wait(Instant now, bool has_room) {
   Instant until = std::min(std::max(link.wakeup(), now + kSleepMin), beat_at);
   if (links.has_backlog()) until = std::min(until, now + kRetryInterval);
   channel.io_bell.about_to_wait();
-  if (channel.output.is_empty() && channel.standings.is_empty() && ready_news.is_empty() &&
-      !is_stopping.load()) {
+  if (channel.output.is_empty() && channel.standings.is_empty() && channel.step_mail.is_empty() &&
+      ready_news.is_empty() && !is_stopping.load()) {
     (void)poller.wait(Deadline(until));
   }
   channel.io_bell.woke_up();

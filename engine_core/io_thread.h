@@ -33,6 +33,8 @@ class IoThread {
   IoThread& operator=(const IoThread&) = delete;
   ~IoThread();
 
+  // Where other nodes of a lockstep group send records; empty: it is on one node.
+  [[nodiscard]] std::string peers_endpoint() const;
   // Once, when the engine can serve.
   void set_ready(const wire::EngineReady& engine, const wire::MemberReady& member);
   // Idempotent. `reason` is what the coordinator and people are told.

@@ -12,7 +12,7 @@
 #include "engine_core/executor.h"
 #include "engine_core/io_thread.h"
 #include "engine_core/lockstep/lockstep_group.h"
-#include "engine_core/lockstep/step_board.h"
+#include "engine_core/lockstep/tree_exchange.h"
 #include "engine_core/scheduler.h"
 
 namespace trireme::engine {
@@ -79,9 +79,29 @@ SchedulerConfig scheduler_config(const ServeOptions& options, const KvCapacity& 
   return config;
 }
 
+// To the I/O thread.
+class ChannelCarrier final : public StepCarrier {
+ public:
+  explicit ChannelCarrier(EngineChannel& channel) : channel_(channel) {}
+  void begin_wave(uint32_t own_node, std::vector<std::string> addresses) override {
+    put({.addresses = std::move(addresses), .node = own_node});
+  }
+  void send(uint32_t node, const wire::StepAgreement& message) override {
+    put({.node = node, .message = message});
+  }
+
+ private:
+  void put(StepMail mail) {
+    (void)channel_.step_mail.push(std::move(mail));
+    channel_.io_bell.ring();
+  }
+  EngineChannel& channel_;
+};
+
 // Null where the rank steps alone: a dense model, or every rank with all its experts.
 StatusOr<std::unique_ptr<LockstepGroup>> join_group(const ServeOptions& options,
-                                                    const KvCapacity& capacity) {
+                                                    const KvCapacity& capacity,
+                                                    StepCarrier& carrier) {
   const bool steps_together = capacity.has_experts && options.parallel.expert_parallel &&
                               options.parallel.data_parallel_size > 1;
   if (options.parallel.data_parallel_size > 1 || options.parallel.expert_parallel) {
@@ -98,14 +118,16 @@ StatusOr<std::unique_ptr<LockstepGroup>> join_group(const ServeOptions& options,
   const EngineId rank{options.internal.engine_rank};
   TRIREME_ASSIGN_OR_RETURN(auto board,
                            StepBoard::attach(std::move(memory), std::move(bells), rank.value));
-  return std::make_unique<LockstepGroup>(rank, std::move(board));
+  return std::make_unique<LockstepGroup>(
+      rank, std::make_unique<TreeExchange>(rank.value, std::move(board), carrier));
 }
 
 Status serve(const ServeOptions& options, Executor& executor, Incarnation incarnation,
              EngineChannel& channel, IoThread& io, StopSignal& stop, const process::Pulse& pulse) {
   TRIREME_ASSIGN_OR_RETURN(const KvCapacity capacity, executor.start(channel.main_bell, stop));
   TRIREME_ASSIGN_OR_RETURN(const uint32_t model_tokens_max, fit_model_tokens(options, capacity));
-  TRIREME_ASSIGN_OR_RETURN(auto group, join_group(options, capacity));
+  ChannelCarrier carrier(channel);
+  TRIREME_ASSIGN_OR_RETURN(auto group, join_group(options, capacity, carrier));
   SchedulerConfig scheduling = scheduler_config(options, capacity, model_tokens_max, executor);
   if (group != nullptr) scheduling.steps_in_flight_max = 1;
   Scheduler scheduler(scheduling);
@@ -122,6 +144,15 @@ Status serve(const ServeOptions& options, Executor& executor, Incarnation incarn
     config.worker_timeout = std::min(config.worker_timeout, kGroupWorkerTimeout);
   }
   EngineLoop loop(config, scheduler, executor, channel, std::move(group));
+  wire::MemberReady member{.block_count = capacity.block_count,
+                           .block_tokens = options.scheduler.block_tokens,
+                           .model_tokens_max = model_tokens_max,
+                           .worker_pids = capacity.worker_pids};
+  if (const std::string endpoint = io.peers_endpoint(); !endpoint.empty()) {
+    member.addresses.push_back(endpoint);
+    member.addresses.insert(member.addresses.end(), capacity.expert_endpoints.begin(),
+                            capacity.expert_endpoints.end());
+  }
   io.set_ready({.engine = rank,
                 .incarnation = incarnation,
                 .block_count = capacity.block_count,
@@ -129,10 +160,7 @@ Status serve(const ServeOptions& options, Executor& executor, Incarnation incarn
                 .model_tokens_max = model_tokens_max,
                 .sequences_max = options.scheduler.sequences_max,
                 .batched_tokens_max = options.scheduler.batched_tokens_max},
-               {.block_count = capacity.block_count,
-                .block_tokens = options.scheduler.block_tokens,
-                .model_tokens_max = model_tokens_max,
-                .worker_pids = capacity.worker_pids});
+               member);
   log::info("rank_ready", {{"blocks", capacity.block_count},
                            {"block_tokens", options.scheduler.block_tokens},
                            {"offload_blocks", capacity.store_slot_count},

@@ -44,6 +44,8 @@ enum class MessageKind : uint16_t {
   kGroupRefuse = 74,
   kGroupKeepAlive = 75,
   kGroupEnd = 76,
+  // Engines of a lockstep group on several nodes, among themselves.
+  kStepAgreement = 80,
 };
 
 }  // namespace trireme::wire

@@ -20,6 +20,7 @@
 #include "proto/engine_outputs.h"
 #include "proto/membership.h"
 #include "proto/step.h"
+#include "proto/step_agreement.h"
 #include "proto/utility.h"
 #include "proto/worker_group.h"
 

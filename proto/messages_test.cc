@@ -135,15 +135,19 @@ GroupRefuse example(GroupRefuse*) { return {Incarnation{21}, "dtype differs", tr
 GroupKeepAlive example(GroupKeepAlive*) {
   return {Incarnation{20}, Incarnation{21}, true, StepId{22}};
 }
+StepAgreement example(StepAgreement*) {
+  return {WaveId{7}, 12, 3, true, true, WaveId{0}, WaveId{8}, 1700000000000000, 2};
+}
 GroupEnd example(GroupEnd*) { return {Incarnation{20}, Incarnation{21}, "stopped", true}; }
 
 template <typename Message>
 class Messages : public testing::Test {};
-using All = testing::Types<AddRequest, AbortRequests, UtilityCall, UtilityReply, EngineOutputs,
-                           EngineReady, Hello, Init, Refuse, MemberReady, View, ViewChange,
-                           KeepAlive, LoadReport, LoadBoard, WaveReport, StartWave, Ack, Leave,
-                           RankReport, StepInput, StepResult, WorkerReady, KvInit, StopWorker,
-                           JoinWave, GroupHello, GroupPlan, GroupRefuse, GroupKeepAlive, GroupEnd>;
+using All =
+    testing::Types<AddRequest, AbortRequests, UtilityCall, UtilityReply, EngineOutputs, EngineReady,
+                   Hello, Init, Refuse, MemberReady, View, ViewChange, KeepAlive, LoadReport,
+                   LoadBoard, WaveReport, StartWave, Ack, Leave, RankReport, StepInput, StepResult,
+                   WorkerReady, KvInit, StopWorker, JoinWave, GroupHello, GroupPlan, GroupRefuse,
+                   GroupKeepAlive, GroupEnd, StepAgreement>;
 TYPED_TEST_SUITE(Messages, All);
 
 template <typename Message>

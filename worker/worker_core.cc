@@ -77,7 +77,7 @@ class WorkerCore final : public Worker {
       if (wave.ranks.size() < 2) return absl::OkStatus();
       return error(StatusCode::kInternal,
                    "wave %u has %u ranks, but this worker divides its experts with nobody",
-                   wave.wave.value, wave.ranks.size());
+                   wave_number(wave.wave), wave.ranks.size());
     }
     const WorkerPlace& place = parts_.place;
     const uint32_t workers = place.tp_size * place.pp_size;
@@ -173,8 +173,8 @@ class WorkerCore final : public Worker {
     if (experts() == nullptr) return absl::OkStatus();
     if (experts()->size() > 0 && step.wave == experts()->wave()) return absl::OkStatus();
     return error(StatusCode::kInternal, "step %u is of wave %u, but this worker joined %s",
-                 step.step.value, step.wave.value,
-                 experts()->size() == 0 ? "none" : std::to_string(experts()->wave().value));
+                 step.step.value, wave_number(step.wave),
+                 experts()->size() == 0 ? "none" : std::to_string(wave_number(experts()->wave())));
   }
 
   // Once for each step, however often its forwards are run.

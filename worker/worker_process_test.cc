@@ -1,17 +1,24 @@
 // Real worker processes over real queues: an engine's ranks, joined by tensor and pipeline
-// parallelism, give the tokens of one worker alone.
+// parallelism, give the tokens of one worker alone. So do engines whose workers divide their
+// experts (as threads of this process, but over the same descriptors).
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <deque>
+#include <thread>
 
 #include "common/process/child_process.h"
 #include "common/process/sibling_binary.h"
 #include "common/shm/shm_queue.h"
 #include "proto/messages.h"
+#include "worker/comm/mesh_for_test.h"
 #include "worker/comm/shm_collective.h"
 #include "worker/comm/shm_pipe.h"
 #include "worker/step_for_test.h"
 #include "worker/tiny_model_for_test.h"
 #include "worker/worker.h"
 #include "worker/worker_flags.h"
+#include "worker/worker_process.h"
 
 namespace trireme::worker {
 namespace {
@@ -110,6 +117,58 @@ class Ranks {
   std::vector<process::ChildProcess> children_;
 };
 
+// A data-parallel rank of one worker, of several that divide their experts.
+class RankOfWave {
+ public:
+  RankOfWave(const std::string& model, const MeshForTest& mesh, uint32_t rank, uint32_t rank_count)
+      : steps_(shm::QueueMemory::create("steps", {})),
+        results_(shm::QueueMemory::create("results", {})),
+        sender_(*steps_, 0),
+        receiver_(*results_, 0) {
+    const WorkerFlags flags{.steps_fd = ::dup(steps_->fd()),
+                            .results_fd = ::dup(results_->fd()),
+                            .mesh_fd = ::dup(mesh.memory().fd())};
+    ServeOptions options;
+    options.model.model = model;
+    options.worker.cpu_threads_bind = "nobind";
+    options.parallel.expert_parallel = true;
+    options.parallel.data_parallel_size = rank_count;
+    options.internal.engine_rank = rank;
+    thread_ = std::jthread([flags, options] {
+      const Status end = run_worker_process(flags, options);
+      EXPECT_TRUE(end.ok()) << end;
+    });
+  }
+
+  ~RankOfWave() { steps_->close(); }
+
+  template <typename Message>
+  void send(const Message& message) {
+    wire::Buffer buffer;
+    wire::pack(message, buffer);
+    EXPECT_TRUE(sender_.send(buffer, patient()).ok());
+  }
+  template <typename Message>
+  Message receive() {
+    const auto record = receiver_.receive(patient());
+    EXPECT_TRUE(record.ok()) << record.status();
+    if (!record.ok()) return {};
+    StatusOr<Message> message = wire::unpack<Message>(*record);
+    receiver_.release();
+    EXPECT_TRUE(message.ok()) << message.status();
+    if (!message.ok()) return {};
+    EXPECT_EQ(message->error, "");
+    return *std::move(message);
+  }
+
+ private:
+  StatusOr<shm::QueueMemory> steps_;
+  StatusOr<shm::QueueMemory> results_;
+  shm::ShmSender sender_;
+  shm::ShmReceiver receiver_;
+  std::jthread thread_;
+};
+
 class WorkerProcess : public ::testing::Test {
  protected:
   WorkerProcess() { write_tiny_model(directory_, "LlamaForCausalLM"); }
@@ -174,6 +233,42 @@ TEST_F(WorkerProcess, pipeline_stages_give_the_tokens_of_one) {
 
 TEST_F(WorkerProcess, both_at_once_give_the_tokens_of_one) {
   EXPECT_EQ(tokens_of(2, 2), tokens_alone());
+}
+
+TEST_F(WorkerProcess, ranks_that_divide_their_experts_give_the_tokens_of_one) {
+  write_tiny_mixture(directory_);
+  const MeshForTest mesh(2);
+  std::deque<RankOfWave> ranks;
+  for (uint32_t rank = 0; rank < 2; ++rank) ranks.emplace_back(directory_.path(), mesh, rank, 2);
+  for (RankOfWave& rank : ranks) {
+    (void)rank.receive<wire::WorkerReady>();
+    rank.send(wire::KvInit{.block_count = 4});
+    (void)rank.receive<wire::StepResult>();
+    rank.send(wire::JoinWave{.wave = WaveId{1}, .ranks = {0, 1}});
+  }
+  std::vector<int32_t> tokens = kPrompt;
+  for (uint32_t i = 0; i < kOutputTokens; ++i) {
+    // The first rank's request, while the second has none; then once more in the next wave.
+    wire::StepInput step = step_for(i == 0 ? 0 : static_cast<uint32_t>(tokens.size()) - 1, tokens);
+    step.wave = WaveId{1 + i};
+    ranks[0].send(step);
+    mesh.abandon(1, 1, WaveId{2 + i});
+    ranks[1].send(wire::StepInput{.wave = WaveId{1 + i}, .kind = wire::StepKind::kDummy});
+    EXPECT_TRUE(ranks[1].receive<wire::StepResult>().is_abandoned);
+    mesh.abandon(0, 1, WaveId{2 + i});
+    EXPECT_TRUE(ranks[0].receive<wire::StepResult>().is_abandoned);
+    for (RankOfWave& rank : ranks) {
+      rank.send(wire::JoinWave{.wave = WaveId{2 + i}, .ranks = {0, 1}});
+      rank.send(wire::StepInput{.wave = WaveId{2 + i}, .kind = wire::StepKind::kAgain});
+    }
+    EXPECT_FALSE(ranks[1].receive<wire::StepResult>().is_abandoned);
+    const auto result = ranks[0].receive<wire::StepResult>();
+    ASSERT_EQ(result.row_token.size(), 1u);
+    tokens.push_back(result.row_token[0]);
+  }
+  for (RankOfWave& rank : ranks) rank.send(wire::StopWorker{});
+  ranks.clear();
+  EXPECT_EQ(tokens, tokens_alone());
 }
 
 TEST_F(WorkerProcess, model_that_is_not_there_is_told_and_ends_the_process) {

@@ -42,7 +42,11 @@ void EngineClient::on_message(std::string_view peer, std::span<const std::byte> 
       return;
     }
   } else if (kind == wire::MessageKind::kUtilityReply) {
-    return;  // No utility call waits for an answer yet.
+    const auto reply = wire::unpack<wire::UtilityReply>(bytes);
+    if (reply.ok()) {
+      on_reply(peer, *reply);
+      return;
+    }
   }
   ++counters_.undecodable;
   log::debug("engine_message_dropped", {{"bytes", bytes.size()}});
@@ -97,6 +101,7 @@ void EngineClient::admit(std::string_view peer, const wire::EngineReady& ready) 
   }
   balancer_.set_eligible(rank, !is_draining);
   update_capacity();
+  calls_.on_join(rank, is_draining);
   log::info("engine_ready", {{"engine", rank}, {"engines_ready", ready_count_}});
 }
 
@@ -149,6 +154,15 @@ void EngineClient::take_output(uint32_t rank, wire::EngineOutput& output) {
   sink->take(choice, output);
 }
 
+void EngineClient::on_reply(std::string_view peer, const wire::UtilityReply& reply) {
+  const uint32_t rank = reply.engine.value;
+  if (rank >= engines_.size() || engines_[rank].peer != peer || !is_live(engines_[rank])) {
+    ++counters_.stale;
+    return;
+  }
+  calls_.on_reply(rank, reply);
+}
+
 void EngineClient::end(RequestKey key) {
   const JournalEntry entry = journal_.take(key);
   admission_.leave(1);
@@ -180,10 +194,12 @@ void EngineClient::lose(uint32_t rank, std::string_view why, bool is_over) {
       error(StatusCode::kUnavailable, "engine %u was lost (%s); try again", rank, why);
   // A life that is not over may come back after all.
   for (const RequestKey key : keys) fail(key, status, /*must_abort=*/!is_over);
+  calls_.on_loss(rank);
 }
 
 void EngineClient::fail_all(const Status& status) {
   for (const RequestKey key : journal_.keys()) fail(key, status, /*must_abort=*/true);
+  calls_.fail_all(status);
 }
 
 void EngineClient::fail(RequestKey key, const Status& status, bool must_abort) {
@@ -239,6 +255,7 @@ void EngineClient::see(const wire::Member& member, const wire::View& view) {
       engine.state = EngineState::kDraining;
       balancer_.set_eligible(rank, false);
       update_capacity();
+      calls_.on_drain(rank);
     }
   }
   const auto candidate = candidates_.find(rank);
@@ -374,6 +391,12 @@ TransportResult EngineClient::send_aborts(Engine& engine) {
   // A full queue: the aborts wait for the next turn. A peer that is gone has nothing to abort.
   if (result == TransportResult::kFull) engine.aborts.swap(abort.keys);
   return result;
+}
+
+bool EngineClient::send_call(uint32_t rank, const wire::UtilityCall& call) {
+  buffer_.clear();
+  wire::pack(call, buffer_);
+  return transport_.send(engines_[rank].peer, buffer_) == TransportResult::kSent;
 }
 
 void EngineClient::check_connections() {

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "api_server/engine_client/admission.h"
+#include "api_server/engine_client/engine_calls.h"
 #include "api_server/engine_client/journal.h"
 #include "api_server/engine_client/load_balancer.h"
 #include "api_server/engine_client/step_tokens.h"
@@ -94,10 +95,13 @@ class EngineClient {
                               std::optional<uint32_t> pinned_rank, std::vector<RequestKey>& keys);
   // Unknown keys are ignored. No output follows. Takes effect with flush().
   void abort(std::span<const RequestKey> keys);
-  // Every open request ends with `status`, now; the engines learn of it with flush().
+  // Every open request and utility call ends with `status`, now; the engines learn of it with
+  // flush().
   void fail_all(const Status& status);
   // Sends what abort() gathered, one message an engine. Call it once per turn of the loop.
   void flush();
+  // Several times a second: deadlines of utility calls, and what their engines had no room for.
+  void tick(Instant now) { calls_.tick(now); }
   // Some connection ended: asks the transport about every engine in service, by a message without
   // effect, and takes those out that are gone.
   void check_connections();
@@ -121,6 +125,8 @@ class EngineClient {
   [[nodiscard]] const LoadBalancer& balancer() const { return balancer_; }
   [[nodiscard]] const Admission& admission() const { return admission_; }
   [[nodiscard]] const Counters& counters() const { return counters_; }
+  // Utility calls to all engines in service.
+  [[nodiscard]] EngineCalls& calls() { return calls_; }
   [[nodiscard]] uint64_t handshakes_failed_total() const {
     return transport_.handshakes_failed_total();
   }
@@ -144,6 +150,7 @@ class EngineClient {
 
   void on_ready(std::string_view peer, const wire::EngineReady& ready);
   void on_outputs(std::string_view peer, wire::EngineOutputs& outputs);
+  void on_reply(std::string_view peer, const wire::UtilityReply& reply);
   void take_output(uint32_t rank, wire::EngineOutput& output);
   void admit(std::string_view peer, const wire::EngineReady& ready);
   // Of this connection nothing more is believed; the engine makes another.
@@ -165,6 +172,7 @@ class EngineClient {
   void update_capacity();
   // Whatever is to be aborted there.
   TransportResult send_aborts(Engine& engine);
+  [[nodiscard]] bool send_call(uint32_t rank, const wire::UtilityCall& call);
 
   const EngineClientOptions options_;
   EngineTransport& transport_;
@@ -175,6 +183,8 @@ class EngineClient {
   LoadBalancer balancer_;
   Admission admission_;
   Journal journal_;
+  EngineCalls calls_{
+      [this](uint32_t rank, const wire::UtilityCall& call) { return send_call(rank, call); }};
   Counters counters_;
   wire::CoordinatorStats coordinator_stats_;
   wire::Buffer buffer_;

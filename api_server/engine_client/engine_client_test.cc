@@ -17,6 +17,8 @@ class RecordingTransport final : public EngineTransport {
     if (wire::peek_kind(bytes) == wire::MessageKind::kAddRequest) {
       const auto request = *wire::unpack<wire::AddRequest>(bytes);
       added.emplace_back(peer, request.key);
+    } else if (wire::peek_kind(bytes) == wire::MessageKind::kUtilityCall) {
+      calls.emplace_back(peer, *wire::unpack<wire::UtilityCall>(bytes));
     } else {
       const auto abort = *wire::unpack<wire::AbortRequests>(bytes);
       for (const RequestKey key : abort.keys) aborted.emplace_back(peer, key);
@@ -26,6 +28,7 @@ class RecordingTransport final : public EngineTransport {
   std::map<std::string, TransportResult> results;
   std::vector<std::pair<std::string, RequestKey>> added;
   std::vector<std::pair<std::string, RequestKey>> aborted;
+  std::vector<std::pair<std::string, wire::UtilityCall>> calls;
 };
 
 class RecordingSink final : public OutputSink {
@@ -301,6 +304,48 @@ TEST(EngineClient, a_forced_end_fails_every_request_once_and_aborts_it) {
   EXPECT_EQ(f.client.admission().requests(), 0u);
   f.client.flush();
   EXPECT_EQ(f.transport.aborted.size(), 3u);
+}
+
+TEST(EngineClient, an_engine_that_comes_is_told_first_whether_to_serve) {
+  Fixture f;
+  f.ready("a", 0, 7);
+  ASSERT_EQ(f.transport.calls.size(), 1u);
+  EXPECT_EQ(f.transport.calls[0].second.method, wire::UtilityMethod::kResume);
+  f.client.calls().pause(PauseMode::kKeep, 0, Instant::max(), [](const auto&) {});
+  f.transport.calls.clear();
+  f.ready("b", 1, 8);     // Another rank,
+  f.ready("a", 0, 7, 2);  // one whose connection had broken,
+  f.ready("c", 0, 9, 1);  // and its next life.
+  for (const char* const peer : {"b", "a", "c"}) {
+    const auto told = std::ranges::find(f.transport.calls, peer,
+                                        &std::pair<std::string, wire::UtilityCall>::first);
+    ASSERT_NE(told, f.transport.calls.end()) << peer;
+    EXPECT_EQ(told->second.method, wire::UtilityMethod::kPause);
+    EXPECT_EQ(told->second.argument, "keep");
+  }
+}
+
+TEST(EngineClient, a_call_is_answered_by_the_engine_that_was_asked_and_by_nobody_else) {
+  Fixture f;
+  f.ready("a", 0, 7);
+  f.ready("b", 1, 8);
+  int answers = 0;
+  f.client.calls().pause(PauseMode::kAbort, 0, Instant::max(), [&](const auto&) { ++answers; });
+  const auto reply = [&](const char* peer, uint32_t rank, std::size_t call) {
+    f.receive(peer, wire::UtilityReply{.call_id = f.transport.calls[call].second.call_id,
+                                       .engine = EngineId{rank},
+                                       .ok = true,
+                                       .result = "true"});
+  };
+  ASSERT_EQ(f.transport.calls.size(), 4u);  // The first two: to serve.
+  reply("b", 0, 2);
+  reply("x", 9, 2);
+  EXPECT_EQ(f.client.counters().stale, 2u);
+  reply("a", 0, 3);  // That was asked of the other one.
+  reply("a", 0, 2);
+  EXPECT_EQ(answers, 0);
+  f.view(1, 1, 8, wire::MemberState::kLost);
+  EXPECT_EQ(answers, 1);
 }
 
 TEST(EngineClient, undecodable_bytes_are_counted_and_dropped) {

@@ -80,6 +80,7 @@ struct EngineLoop::Parts final : public EngineTransport {
     timer.async_wait([this](ErrorCode code) {
       if (code) return;
       notice_ended_connections();
+      client.tick(now());
       turn();
       wait_for_tick();
     });

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "api_server/counters/counter_board.h"
+#include "api_server/engine_client/pause_register.h"
 #include "api_server/launcher/control_port.h"
 #include "api_server/launcher/listen_socket.h"
 #include "api_server/launcher/process_tree.h"
@@ -82,8 +83,10 @@ class Launcher {
 
   const ServeOptions& options_;
   ListenSocket http_;
-  std::optional<ListenSocket> control_;   // None: the coordinator is another node's.
-  std::optional<CounterBoard> counters_;  // Outlives the lives of the api-servers.
+  std::optional<ListenSocket> control_;  // None: the coordinator is another node's.
+  // These outlive the lives of the api-servers.
+  std::optional<CounterBoard> counters_;
+  std::optional<PauseRegister> pause_;
   process::Supervisor children_;
   member::MemberLink link_;
   zmq::Poller poller_;
@@ -187,8 +190,12 @@ Status Launcher::on_death(const process::Death& death) {
 Status Launcher::start_api_servers(std::span<const char* const> arguments) {
   const uint32_t servers = std::max(1U, options_.server.api_server_count);
   const int http = http_.fd.get();
-  std::vector<std::string> flags = {"--internal-listen-fd", std::to_string(http)};
-  std::vector<int> fds = {http};
+  TRIREME_ASSIGN_OR_RETURN(
+      pause_, PauseRegister::create(static_cast<uint64_t>(unix_milliseconds()) * 1000));
+  const int pause = pause_->fd();
+  std::vector<std::string> flags = {"--internal-listen-fd", std::to_string(http),
+                                    "--internal-pause-fd", std::to_string(pause)};
+  std::vector<int> fds = {http, pause};
   if (servers > 1) {
     const std::size_t words = CounterBoard::words_for(options_.parallel.data_parallel_size);
     TRIREME_ASSIGN_OR_RETURN(counters_, CounterBoard::create(servers, words));

@@ -63,8 +63,9 @@ void each_of_engine(Visit visit, Row& row) {
 template <typename Struct>
 constexpr std::size_t kFields =
     std::tuple_size_v<decltype(Struct::fields(std::declval<Struct&>()))>;
-constexpr std::size_t kEngineWords =
-    3 + kFields<wire::EngineStats> + wire::kDraftTokensMax - 1 + 2 * kFields<wire::ShmQueueStats>;
+constexpr std::size_t kTexts = 1;  // EngineStats::stall.
+constexpr std::size_t kEngineWords = 3 + kFields<wire::EngineStats> - kTexts +
+                                     wire::kDraftTokensMax - 1 + 2 * kFields<wire::ShmQueueStats>;
 static_assert(kEngineWords <= CounterBoard::kWordsPerEngine);
 
 struct Writer {

@@ -100,8 +100,8 @@ constexpr EngineRow kEngineRows[] = {
      [](const wire::EngineStats& s) { return double(s.accepted_draft_tokens); }},
     {"trireme:engine_steps_total", "counter", "Steps of the engine in this life.",
      [](const wire::EngineStats& s) { return double(s.step.value); }},
-    {"trireme:engine_wave", "gauge", "The wave the engine is in.",
-     [](const wire::EngineStats& s) { return double(s.wave.value); }},
+    {"trireme:engine_wave", "gauge", "The wave that the engine is in, counted by its coordinator.",
+     [](const wire::EngineStats& s) { return double(wave_number(s.wave)); }},
     {"trireme:prefill_tokens_waiting", "gauge", "Prompt tokens queued and not yet computed.",
      [](const wire::EngineStats& s) { return double(s.prefill_tokens_waiting); }},
 };

@@ -51,7 +51,7 @@ class Cluster {
     check_at_rest();
     run_until(kFaultsEnd + kSettle + kQuiet);
     if (coordinator_->waves().wave() != wave) fail("waves start, and there is no work");
-    outcome_.waves = coordinator_->waves().wave().value;
+    outcome_.waves = wave_number(coordinator_->waves().wave());
     return std::move(outcome_);
   }
 
@@ -130,7 +130,7 @@ class Cluster {
     while (auto event = rank.member.next_event()) {
       const auto* start = std::get_if<wire::StartWave>(&*event);
       if (start == nullptr) continue;
-      tell("%s hears of wave %u", name(rank), start->wave.value);
+      tell("%s hears of wave %u", name(rank), wave_number(start->wave));
       rank.lockstep.on_start(*start);
     }
   }
@@ -175,9 +175,9 @@ class Cluster {
   void post(uint32_t id) {
     LockstepRank& rank = *ranks_[id];
     const engine::StepRecord record = rank.lockstep.post(rank.can_compute());
-    tell("%s posts wave %u step %u%s%s", name(rank), record.wave.value, record.step,
+    tell("%s posts wave %u step %u%s%s", name(rank), wave_number(record.wave), record.step,
          record.has_work ? ", has work" : "",
-         record.next != WaveId{} ? absl::StrFormat(", next %u", record.next.value) : "");
+         record.next != WaveId{} ? absl::StrFormat(", next %u", wave_number(record.next)) : "");
     rank.records.put(rank.rank(), record);
     rank.own_records.push_back(record);
     if (rank.own_records.size() > 2) rank.own_records.pop_front();
@@ -194,7 +194,7 @@ class Cluster {
     if (lockstep.pause().mode == PauseMode::kAbort) rank.work = 0;
     if (order != StepOrder::kRun) {
       tell("%s %s wave %u", name(rank), order == StepOrder::kEnd ? "ends" : "goes on from",
-           wave.value);
+           wave_number(wave));
       return true;
     }
     rank.is_dummy = !rank.can_compute() && !lockstep.owes_step();
@@ -213,7 +213,8 @@ class Cluster {
       ++rank.computation;
       rank.is_computing = false;
       ++outcome_.abandoned_steps;
-      tell("%s breaks off wave %u step %u", name(rank), lockstep.wave().value, lockstep.step());
+      tell("%s breaks off wave %u step %u", name(rank), wave_number(lockstep.wave()),
+           lockstep.step());
       rank.lockstep.on_step_done(/*is_abandoned=*/!rank.is_dummy);
       return true;
     }
@@ -255,7 +256,7 @@ class Cluster {
     if (std::find(ranks.begin(), ranks.end(), rank.rank()) == ranks.end()) {
       fail("a rank runs a step of others");
     }
-    tell("%s ends wave %u step %u%s", name(rank), step.first.value, step.second,
+    tell("%s ends wave %u step %u%s", name(rank), wave_number(step.first), step.second,
          rank.is_dummy ? " (dummy)" : "");
   }
 
@@ -299,7 +300,7 @@ class Cluster {
     coordinator_.emplace(
         coordinator::ViewOptions{
             .engine_count = options_.rank_count, .lease = kLease, .self = Incarnation{++lives_}},
-        now(), coordinator::wave_base(world_.now()));
+        now(), wave_base(world_.now()));
     turn_coordinator(lives_);
   }
   void turn_coordinator(uint64_t life) {
@@ -311,8 +312,8 @@ class Cluster {
   void flush_coordinator() {
     for (const coordinator::Send& send : coordinator_->take_sends()) {
       if (const auto* start = std::get_if<wire::StartWave>(&send.message)) {
-        tell("coordinator: wave %u to %u ranks, abandon below %u", start->wave.value,
-             send.to.size(), start->abandon_below.value);
+        tell("coordinator: wave %u to %u ranks, abandon below %u", wave_number(start->wave),
+             send.to.size(), wave_number(start->abandon_below));
       }
       for (const MemberKey& to : send.to) deliver(to, send.message);
     }
@@ -412,7 +413,7 @@ class Cluster {
       if (!rank->member.is_joined()) fail(name(*rank) + " is not joined");
       if (rank->lockstep.phase() != Lockstep::Phase::kAsleep) {
         fail(absl::StrFormat("%s waits in wave %u, step %u", name(*rank),
-                             rank->lockstep.wave().value, rank->lockstep.step()));
+                             wave_number(rank->lockstep.wave()), rank->lockstep.step()));
       }
       if (rank->work > 0) fail(absl::StrFormat("%s has work left", name(*rank)));
       if (rank->lockstep.pause().mode != PauseMode::kNone) fail(name(*rank) + " is still paused");

@@ -95,7 +95,7 @@ const FlagRow kRows[] = {
 
     {"host", "", kServer, "HOST", "address to listen on; default: all", kWorks, STORE(server.host)},
     {"port", "", kServer, "PORT", "port to listen on; default 8000", kWorks, STORE(server.port)},
-    {"api-key", "", kServer, "KEY...", "bearer tokens that /v1 paths need, all others are open; also TRIREME_API_KEY, VLLM_API_KEY", kWorks, STORE(server.api_keys)},
+    {"api-key", "", kServer, "KEY...", "bearer tokens that /v1 paths and those of dev mode need, all others are open; also TRIREME_API_KEY, VLLM_API_KEY", kWorks, STORE(server.api_keys)},
     {"ssl-certfile", "", kServer, "FILE", "serve HTTPS with this certificate chain", kWorks, STORE(server.ssl_certfile)},
     {"ssl-keyfile", "", kServer, "FILE", "and this key; default: in the same file", kWorks, STORE(server.ssl_keyfile)},
     {"root-path", "", kServer, "PATH", "prefix that a proxy strips", kWorks, STORE(server.root_path)},
@@ -276,7 +276,7 @@ const FlagRow kRows[] = {
     {"scheduler-delay-factor", "", "", "X", "a request that fits never waits", kNone},
     {"use-v2-block-manager", "", "", "", "there is one block manager", kNone},
     {"disable-async-output-proc", "", "", "", "outputs always leave while the device works", kNone},
-    {"fail-on-environ-validation", "", "", "", "variables of vLLM are not read, VLLM_API_KEY excepted", kNone},
+    {"fail-on-environ-validation", "", "", "", "variables of vLLM are not read, VLLM_API_KEY and VLLM_SERVER_DEV_MODE excepted", kNone},
     {"enable-reasoning", "", "", "", "reasoning is not split off; see --reasoning-parser", kNone},
 
     {"data-parallel-multi-port-external-lb", "", "", "", "start one server per rank with --data-parallel-rank", kRefused},
@@ -369,6 +369,7 @@ const FlagRow kRows[] = {
     {"internal-launch", "", "", "ID", "the start of this node that the process belongs to", kInternal, STORE(internal.launch)},
     {"internal-death-fd", "", "", "FD", "end of file on it: the parent is gone", kInternal, STORE(internal.death_fd)},
     {"internal-counters-fd", "", "", "FD", "inherited counters of the node's api-servers", kInternal, STORE(internal.counters_fd)},
+    {"internal-pause-fd", "", "", "FD", "inherited word of the node's api-servers: whether engines pause", kInternal, STORE(internal.pause_fd)},
     {"internal-listen-fd", "", "", "FD", "inherited listening socket", kInternal, STORE(internal.listen_fd)},
     {"internal-demo-model", "", "", "DIR", "the model where none is named, by two engines", kInternal, STORE(internal.demo_model)},
 };

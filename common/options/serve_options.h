@@ -134,6 +134,7 @@ struct ServerOptions {
   bool usage_always = false;         // --enable-force-include-usage
   bool log_stats = true;             // not --disable-log-stats
   bool aggregate_log_stats = false;  // --aggregate-engine-logging
+  bool dev_mode = false;             // TRIREME_SERVER_DEV_MODE or VLLM_SERVER_DEV_MODE
 };
 
 struct ClusterOptions {
@@ -157,6 +158,7 @@ struct InternalOptions {
   uint64_t launch = 0;   // --internal-launch: LaunchId of this node's start
   int death_fd = -1;     // --internal-death-fd: closed by the parent's death
   int counters_fd = -1;  // --internal-counters-fd: shared by a node's api-servers
+  int pause_fd = -1;     // --internal-pause-fd: likewise
   int listen_fd = -1;    // --internal-listen-fd: the coordinator's bound socket, or HTTP's
   // --internal-node-worker-index, -count: this rank's worker among those here; count 0: by the
   // flags.

@@ -88,8 +88,9 @@ Status validate_experts(const ParallelOptions& p) {
     return error(kBad, "--enable-expert-parallel needs --distributed-executor-backend mp");
   }
   const uint32_t local = p.data_parallel_size_local.value_or(p.data_parallel_size);
-  if (local != p.data_parallel_size || p.node_count > 1 ||
-      p.load_balancing == LoadBalancing::kExternal) {
+  const bool is_one_node = local == p.data_parallel_size && p.node_count == 1 &&
+                           p.load_balancing != LoadBalancing::kExternal;
+  if (!is_one_node && p.executor != Executor::kSim) {
     return error(kBad,
                  "--enable-expert-parallel: experts go through shared memory, so all "
                  "--data-parallel-size %u ranks must be on one node; leave the flag out and each "

@@ -17,6 +17,7 @@
 #include "common/process/process_state.h"
 #include "common/process/pulse.h"
 #include "common/process/pulse_watch.h"
+#include "common/process/stack_report.h"
 
 namespace trireme::process {
 namespace {
@@ -172,6 +173,7 @@ void Supervisor::look_at_pulses(Instant now) {
     if (!child->watch->look(seen, now)) continue;
     child->killed_for = child->watch->describe(seen);
     child->watch.reset();
+    log_stacks(static_cast<uint32_t>(child->process->pid()));
     child->process->send_signal(SIGKILL);
   }
 }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/log.h"
+#include "common/process/stack_report.h"
 #include "worker/comm/shm_mesh.h"
 
 namespace trireme::engine {
@@ -46,6 +47,14 @@ Status MpExecutor::start_workers(StopSignal& stop) {
     step_sender().watch_reader(rank, local_.pidfds()[rank]);
   }
   return absl::OkStatus();
+}
+
+void MpExecutor::kill_worker(uint32_t rank) noexcept {
+  const std::vector<int> pids = local_.pids();
+  if (const uint32_t index = rank - local_.first_rank(); index < pids.size()) {
+    process::log_stacks(static_cast<uint32_t>(pids[index]));
+  }
+  local_.kill(rank);
 }
 
 void MpExecutor::abandon_waves(WaveId below) {

@@ -20,7 +20,7 @@ class MpExecutor final : public QueueExecutor {
   ~MpExecutor() override { stop(); }
 
   [[nodiscard]] std::span<const int> watch_fds() const override { return local_.pidfds(); }
-  void kill_worker(uint32_t rank) noexcept override { local_.kill(rank); }
+  void kill_worker(uint32_t rank) noexcept override;
   void abandon_waves(WaveId below) override;
 
  private:

@@ -170,6 +170,7 @@ StatusOr<KvCapacity> QueueExecutor::size_kv(const std::vector<wire::WorkerReady>
   uint64_t fits = UINT32_MAX;
   for (const wire::WorkerReady& worker : ready) {
     capacity.worker_pids.push_back(worker.pid);
+    capacity.expert_endpoints.push_back(worker.expert_endpoint);
     capacity.needs_whole_prompts |= worker.needs_whole_prompts;
     if (worker.block_bytes > 0) fits = std::min(fits, worker.kv_bytes_max / worker.block_bytes);
   }

@@ -21,10 +21,8 @@ void Lockstep::enter_if_free() {
 }
 
 void Lockstep::enter_pending() {
-  wave_ = pending_->wave;
-  epoch_ = pending_->epoch;
-  ranks_ = std::move(pending_->ranks);
-  pending_.reset();
+  start_ = *std::exchange(pending_, std::nullopt);
+  wave_ = start_.wave;
   step_ = 1;
   phase_ = Phase::kReady;
 }

@@ -56,8 +56,9 @@ class Lockstep {
   [[nodiscard]] Phase phase() const { return phase_; }
   [[nodiscard]] WaveId wave() const { return wave_; }  // The one it is in, or was in last.
   [[nodiscard]] uint64_t step() const { return step_; }
-  [[nodiscard]] Epoch epoch() const { return epoch_; }
-  [[nodiscard]] const std::vector<uint32_t>& ranks() const { return ranks_; }
+  [[nodiscard]] const std::vector<uint32_t>& ranks() const { return start_.ranks; }
+  // What the coordinator has said of the wave.
+  [[nodiscard]] const wire::StartWave& start() const { return start_; }
 
  private:
   [[nodiscard]] bool is_lost(const wire::StartWave& start) const {
@@ -69,8 +70,7 @@ class Lockstep {
   Phase phase_ = Phase::kAsleep;
   WaveId wave_;
   uint64_t step_ = 0;
-  Epoch epoch_;
-  std::vector<uint32_t> ranks_;
+  wire::StartWave start_;
   WaveId heard_;  // The newest wave that anybody has told us of.
   std::optional<wire::StartWave> pending_;
   bool owes_step_ = false;

@@ -44,13 +44,24 @@ bool LockstepGroup::spin() {
 bool LockstepGroup::advance(bool has_work, Instant now) {
   while (true) {
     if (lockstep_.phase() == Phase::kReady) {
+      if (entered_ != lockstep_.wave()) {
+        entered_ = lockstep_.wave();
+        exchange_->enter(lockstep_.start());
+      }
       exchange_->post(lockstep_.post(has_work), lockstep_.ranks());
       posted_at_ = now;
       late_at_ = now + kLate;
+      repeat_at_ = now + kRepeat;
     }
     if (lockstep_.phase() != Phase::kAgreeing) return false;
     const auto all = gather();
-    if (!all) return false;
+    if (!all) {
+      if (now >= repeat_at_) {
+        exchange_->repeat();
+        repeat_at_ = now + kRepeat;
+      }
+      return false;
+    }
     spin_budget_.learn(now - posted_at_);
     forget_lateness();
     if (lockstep_.on_agreed(*all) == StepOrder::kRun) return true;
@@ -68,7 +79,7 @@ std::optional<WaveStanding> LockstepGroup::take_standing(bool has_work) {
 }
 
 void LockstepGroup::forget_lateness() {
-  late_at_ = Instant::max();
+  late_at_ = repeat_at_ = Instant::max();
   stall_.clear();
 }
 
@@ -82,14 +93,14 @@ bool LockstepGroup::watch(Instant now) {
   const double waited = std::chrono::duration<double>(now - posted_at_).count();
   log::warning("lockstep_waits", {{"rank", self_.value},
                                   {"node", host_name()},
-                                  {"epoch", lockstep_.epoch().value},
-                                  {"wave", lockstep_.wave().value},
+                                  {"epoch", lockstep_.start().epoch.value},
+                                  {"wave", wave_number(lockstep_.wave())},
                                   {"step", lockstep_.step()},
                                   {"phase", "exchange"},
                                   {"awaits_ranks", awaited},
                                   {"seconds", waited}});
   stall_ = absl::StrFormat("wave %u step %u: no record of rank %s for %.1f s",
-                           lockstep_.wave().value, lockstep_.step(), awaited, waited);
+                           wave_number(lockstep_.wave()), lockstep_.step(), awaited, waited);
   late_at_ = posted_at_ + 2 * (now - posted_at_);
   return true;
 }

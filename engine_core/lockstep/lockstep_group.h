@@ -8,6 +8,7 @@
 // Threads: one owner, the engine's main thread.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -29,8 +30,11 @@ struct WaveStanding {
 class LockstepGroup {
  public:
   static constexpr Duration kLate = std::chrono::seconds(1);
+  static constexpr Duration kRepeat = std::chrono::milliseconds(200);
 
   LockstepGroup(EngineId self, std::unique_ptr<StepExchange> exchange);
+  // From another node.
+  void hear(const wire::StepAgreement& message) { exchange_->hear(message); }
 
   void on_start(const wire::StartWave& start);
   // Posts and agrees as far as it goes. True: run a step of the wave now; a dummy one if there is
@@ -46,11 +50,12 @@ class LockstepGroup {
   [[nodiscard]] bool has_news();
   // Looks for news for as long as that has paid lately, microseconds; before going to sleep.
   [[nodiscard]] bool spin();
-  // Names who is awaited, when it is time to (late_at()); true: it has.
+  // Names who is awaited, when it is time to; true: it has.
   bool watch(Instant now);
   // Empty unless somebody is: "wave 5 step 812: no record of rank 1 for 2.0 s".
   [[nodiscard]] const std::string& stall() const { return stall_; }
-  [[nodiscard]] Instant late_at() const { return late_at_; }
+  // When advance() and watch() have something to do though nothing came.
+  [[nodiscard]] Instant look_at() const { return std::min(late_at_, repeat_at_); }
 
   [[nodiscard]] int fd() const { return exchange_->fd(); }
   void about_to_wait() { exchange_->about_to_wait(); }
@@ -67,6 +72,8 @@ class LockstepGroup {
   shm::SpinBudget spin_budget_{shm::default_spin_max()};
   Instant posted_at_{};
   Instant late_at_ = Instant::max();
+  Instant repeat_at_ = Instant::max();
+  WaveId entered_;
   std::string stall_;
 };
 

@@ -63,18 +63,39 @@ StepBoard::Cell& StepBoard::cell(uint32_t rank) const {
 }
 
 void StepBoard::post(const StepRecord& record, std::span<const uint32_t> ranks) {
-  Slot& slot = cell(rank_).slots[next_slot_];
+  write(cell(rank_).slots[next_slot_], {record, WaveId{}});
   next_slot_ ^= 1U;
+  wake(ranks);
+}
+
+void StepBoard::post_result(WaveId wave, uint64_t step, const StepSummary& all,
+                            std::span<const uint32_t> ranks) {
+  const StepRecord record{.wave = wave,
+                          .step = step,
+                          .has_work = all.has_work,
+                          .next = all.next_low,
+                          .pause = all.pause};
+  write(cell(rank_).results[next_result_], {record, all.next_high});
+  next_result_ ^= 1U;
+  wake(ranks);
+}
+
+void StepBoard::write(Slot& slot, const Content& content) {
+  const StepRecord& record = content.record;
   // Odd, also where a predecessor was killed while it wrote.
   const uint64_t writing = slot.sequence.load(std::memory_order_relaxed) | 1U;
   slot.sequence.store(writing, std::memory_order_seq_cst);
   slot.wave.store(record.wave.value, std::memory_order_release);
   slot.step.store(record.step, std::memory_order_release);
   slot.next.store(record.next.value, std::memory_order_release);
+  slot.next_high.store(content.next_high.value, std::memory_order_release);
   slot.pause_sequence.store(record.pause.sequence, std::memory_order_release);
   slot.pause_mode.store(static_cast<uint32_t>(record.pause.mode), std::memory_order_release);
   slot.has_work.store(record.has_work ? 1 : 0, std::memory_order_release);
   slot.sequence.store(writing + 1, std::memory_order_seq_cst);
+}
+
+void StepBoard::wake(std::span<const uint32_t> ranks) {
   for (const uint32_t rank : ranks) {
     if (rank == rank_ || !has(rank) || cell(rank).sleeps.load(std::memory_order_seq_cst) == 0) {
       continue;
@@ -83,25 +104,42 @@ void StepBoard::post(const StepRecord& record, std::span<const uint32_t> ranks) 
   }
 }
 
-std::optional<StepRecord> StepBoard::read(const Slot& slot) {
+std::optional<StepBoard::Content> StepBoard::read(const Slot& slot) {
   const uint64_t before = slot.sequence.load(std::memory_order_seq_cst);
   if (before % 2 != 0) return std::nullopt;
-  const StepRecord record{
-      .wave = WaveId{slot.wave.load(std::memory_order_acquire)},
-      .step = slot.step.load(std::memory_order_acquire),
-      .has_work = slot.has_work.load(std::memory_order_acquire) != 0,
-      .next = WaveId{slot.next.load(std::memory_order_acquire)},
-      .pause = {slot.pause_sequence.load(std::memory_order_acquire),
-                static_cast<PauseMode>(slot.pause_mode.load(std::memory_order_acquire))}};
+  const Content content{.record = {.wave = WaveId{slot.wave.load(std::memory_order_acquire)},
+                                   .step = slot.step.load(std::memory_order_acquire),
+                                   .has_work = slot.has_work.load(std::memory_order_acquire) != 0,
+                                   .next = WaveId{slot.next.load(std::memory_order_acquire)},
+                                   .pause = {slot.pause_sequence.load(std::memory_order_acquire),
+                                             static_cast<PauseMode>(
+                                                 slot.pause_mode.load(std::memory_order_acquire))}},
+                        .next_high = WaveId{slot.next_high.load(std::memory_order_acquire)}};
   if (slot.sequence.load(std::memory_order_seq_cst) != before) return std::nullopt;
-  return record;
+  return content;
 }
 
 std::optional<StepRecord> StepBoard::find(uint32_t rank, WaveId wave, uint64_t step) const {
   if (!has(rank)) return std::nullopt;
   for (const Slot& slot : cell(rank).slots) {
-    if (auto record = read(slot); record && record->wave == wave && record->step == step) {
-      return record;
+    const auto content = read(slot);
+    if (content && content->record.wave == wave && content->record.step == step) {
+      return content->record;
+    }
+  }
+  return std::nullopt;
+}
+
+// Of one wave only one rank writes, so whose cell it is does not matter.
+std::optional<StepSummary> StepBoard::result(WaveId wave, uint64_t step) const {
+  for (uint32_t i = 0; i < bells_.size(); ++i) {
+    for (const Slot& slot : cell(first_rank_ + i).results) {
+      const auto content = read(slot);
+      if (!content || content->record.wave != wave || content->record.step != step) continue;
+      return StepSummary{.has_work = content->record.has_work,
+                         .next_low = content->record.next,
+                         .next_high = content->next_high,
+                         .pause = content->record.pause};
     }
   }
   return std::nullopt;

@@ -53,6 +53,12 @@ class StepBoard final : public StepExchange {
   }
   [[nodiscard]] std::optional<StepRecord> find(uint32_t rank, WaveId wave, uint64_t step) const;
 
+  // Where ranks are on several nodes: what the ranks of all of them say, written for this node's by
+  // the first of those. Kept as a record in the cell of its writer's place, the last two.
+  void post_result(WaveId wave, uint64_t step, const StepSummary& all,
+                   std::span<const uint32_t> ranks);
+  [[nodiscard]] std::optional<StepSummary> result(WaveId wave, uint64_t step) const;
+
  private:
   struct alignas(shm::kLine) Header {
     uint64_t magic;
@@ -64,25 +70,34 @@ class StepBoard final : public StepExchange {
     std::atomic<uint64_t> wave;
     std::atomic<uint64_t> step;
     std::atomic<uint64_t> next;
+    std::atomic<uint64_t> next_high;  // Of a summary.
     std::atomic<uint64_t> pause_sequence;
     std::atomic<uint32_t> pause_mode;
     std::atomic<uint32_t> has_work;
   };
   struct alignas(shm::kLine) Cell {
     std::array<Slot, 2> slots;
+    std::array<Slot, 2> results;  // A summary: next is its next_low.
     std::atomic<uint32_t> sleeps;
   };
   static_assert(std::atomic<uint64_t>::is_always_lock_free, "shared between processes");
 
   StepBoard(shm::Mapping memory, std::vector<UniqueFd> bells, uint32_t first_rank, uint32_t rank);
   [[nodiscard]] Cell& cell(uint32_t rank) const;
-  [[nodiscard]] static std::optional<StepRecord> read(const Slot& slot);
+  struct Content {
+    StepRecord record;
+    WaveId next_high;
+  };
+  [[nodiscard]] static std::optional<Content> read(const Slot& slot);
+  static void write(Slot& slot, const Content& content);
+  void wake(std::span<const uint32_t> ranks);
 
   shm::Mapping memory_;
   std::vector<UniqueFd> bells_;
   uint32_t first_rank_;
   uint32_t rank_;
   uint32_t next_slot_ = 0;
+  uint32_t next_result_ = 0;
 };
 
 }  // namespace trireme::engine

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "engine_core/lockstep/step_record.h"
+#include "proto/membership.h"
+#include "proto/step_agreement.h"
 
 namespace trireme::engine {
 
@@ -18,6 +20,10 @@ class StepExchange {
  public:
   virtual ~StepExchange() = default;
 
+  // From another node.
+  virtual void hear(const wire::StepAgreement&) {}
+  // Before the first record of a wave.
+  virtual void enter(const wire::StartWave&) {}
   // This rank's record, for all `ranks`; lasts until the next but one.
   virtual void post(const StepRecord& record, std::span<const uint32_t> ranks) = 0;
   // The records of all these ranks for this step, combined; nothing while one is missing.
@@ -26,6 +32,9 @@ class StepExchange {
   // Whose are missing.
   [[nodiscard]] virtual std::vector<uint32_t> missing(WaveId wave, uint64_t step,
                                                       std::span<const uint32_t> ranks) = 0;
+
+  // Called now and then while records are missing: what may have been lost is said again.
+  virtual void repeat() {}
 
   [[nodiscard]] virtual int fd() const = 0;
   virtual void about_to_wait() = 0;

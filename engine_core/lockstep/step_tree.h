@@ -44,6 +44,7 @@ class StepTree {
   void on_message(uint32_t from, const TreeMessage& message);
   void repeat();
 
+  [[nodiscard]] uint32_t node() const { return node_; }
   [[nodiscard]] std::optional<StepSummary> result(uint64_t step) const;
   // Of the step posted last: those that have said nothing yet; the parent, when only the result is
   // missing.

@@ -18,7 +18,7 @@ QUESTION = [{"role": "user", "content": "What is the capital of Italy?"}]
 
 @pytest.fixture(scope="module")
 def cluster():
-    with demo_cluster("--data-parallel-size", "2") as running:
+    with demo_cluster("--data-parallel-size", "2", environment={"VLLM_SERVER_DEV_MODE": "1"}) as running:
         running.wait_ready()
         yield running
 
@@ -108,3 +108,18 @@ def test_javascript_client(cluster):
     assert "Rome" in seen["chat"] and seen["chatStreamed"] == seen["chat"] and seen["chatFinish"] == "stop"
     assert seen["chatUsage"]["completion_tokens"] > 0
     assert seen["unknownModel"] == {"status": 404, "name": "NotFoundError"}
+
+
+def test_a_pause_ends_a_stream_as_aborted_and_is_a_retryable_error_until_it_is_resumed(cluster, client):
+    stream = client.completions.create(model="demo", prompt=PROMPT, max_tokens=1500, stream=True, extra_body={"ignore_eos": True})
+    parts = [next(stream)]
+    assert cluster.post("/pause", None, method="POST").status == 200
+    try:
+        parts += stream
+        assert parts[-1].choices[0].finish_reason == "abort" and len(parts) < 1500
+        with pytest.raises(openai.InternalServerError, match="The engine is paused.") as refused:
+            client.completions.create(model="demo", prompt=PROMPT, max_tokens=4)
+        assert refused.value.status_code == 503 and refused.value.response.headers["Retry-After"]
+    finally:
+        assert cluster.post("/resume", None, method="POST").status == 200
+    assert client.completions.create(model="demo", prompt=PROMPT, max_tokens=4).choices[0].text

@@ -18,7 +18,7 @@ INSTANTIATE_TEST_SUITE_P(All, ExpertParallel, testing::ValuesIn(kMixtures),
 
 TEST_P(ExpertParallel, two_ranks_tell_what_one_with_all_experts_does) {
   RanksInStep group(GetParam(), {.dp = 2});
-  Ranks it(1, {3, 2});
+  Ranks it(1, {2, 2});
   group.run_all(it.ranks);
   RanksInStep alone(GetParam(), kAllInOne);
   it.expect_as_alone(alone);
@@ -26,7 +26,7 @@ TEST_P(ExpertParallel, two_ranks_tell_what_one_with_all_experts_does) {
 
 TEST_P(ExpertParallel, four_ranks_of_which_one_has_nothing_to_do_tell_the_same) {
   RanksInStep group(GetParam(), {.dp = 4});
-  Ranks it(10, {2, 0, 3, 1});
+  Ranks it(10, {1, 0, 2, 1});
   group.run_all(it.ranks);
   RanksInStep alone(GetParam(), kAllInOne);
   it.expect_as_alone(alone);
@@ -34,7 +34,7 @@ TEST_P(ExpertParallel, four_ranks_of_which_one_has_nothing_to_do_tell_the_same) 
 
 TEST_P(ExpertParallel, tensor_parallel_ranks_tell_the_same_whoever_their_neighbours_are) {
   RanksInStep group(GetParam(), {.dp = 2, .tp = 2, .dtype = "float32"});
-  Ranks it(20, {2, 2});
+  Ranks it(20, {3, 2});
   group.run_all(it.ranks);
   RanksInStep neighbourless(GetParam(), {.tp = 2, .dtype = "float32"});
   it.expect_as_alone(neighbourless);
@@ -63,13 +63,13 @@ TEST(ExpertParallelWaves, go_on_with_those_that_are_left_and_with_those_that_com
   std::vector<RankForTest> ranks;
   for (uint64_t rank = 0; rank < 3; ++rank) {
     wishes.push_back(random_wishes(50 + rank, 3));
-    for (Wish& wish : wishes.back()) wish.outputs = 12;
+    for (Wish& wish : wishes.back()) wish.outputs = 7;
     ranks.emplace_back(wishes.back());
   }
   const std::vector<std::vector<uint32_t>> members = {{0, 1, 2}, {0, 2}, {2}, {1, 2}, {0, 1, 2}};
   for (const auto& of_wave : members) {
     group.set_members(of_wave);
-    for (int i = 0; i < 3; ++i) group.run_step(ranks);
+    for (int i = 0; i < 2; ++i) group.run_step(ranks);
   }
   group.run_all(ranks);
   RanksInStep alone("deepseek_v2", kAllInOne);

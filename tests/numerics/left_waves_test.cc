@@ -16,19 +16,21 @@ INSTANTIATE_TEST_SUITE_P(All, LeftWaves,
 
 TEST_P(LeftWaves, change_nothing_wherever_they_are_left) {
   RanksInStep alone(GetParam(), kAllInOne);
-  for (uint64_t seed = 1; seed <= 4; ++seed) {
+  uint32_t steps_again = 0;
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
     RanksInStep group(GetParam(), {.dp = 2});
     Ranks it(100 * seed, {2, seed % 2 == 0 ? 2U : 0U});
     group.run_all(it.ranks, seed);
     it.expect_as_alone(alone);
-    EXPECT_GT(group.waves_left, 0U) << seed;
+    steps_again += group.steps_again;
   }
+  EXPECT_GT(steps_again, 0U);
 }
 
 TEST(LeftWavesOfStages, that_leave_at_different_forwards_tell_the_same) {
   RanksInStep alone("qwen3_moe", kAllInOne);
   uint32_t steps_again = 0;
-  for (uint64_t seed = 1; seed <= 6; ++seed) {
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
     RanksInStep group("qwen3_moe", {.dp = 2, .pp = 2});
     Ranks it(200 * seed, {2, 1});
     group.run_all(it.ranks, seed);
@@ -41,7 +43,7 @@ TEST(LeftWavesOfStages, that_leave_at_different_forwards_tell_the_same) {
 TEST(LeftWavesOfStages, of_tensor_parallel_ranks_that_leave_tell_the_same) {
   RanksInStep neighbourless("qwen2_moe", {.tp = 2, .pp = 2});
   uint32_t steps_again = 0;
-  for (uint64_t seed = 1; seed <= 3; ++seed) {
+  for (uint64_t seed = 1; seed <= 2; ++seed) {
     RanksInStep group("qwen2_moe", {.dp = 2, .tp = 2, .pp = 2});
     Ranks it(300 * seed, {1, 1});
     group.run_all(it.ranks, seed);
@@ -54,12 +56,12 @@ TEST(LeftWavesOfStages, of_tensor_parallel_ranks_that_leave_tell_the_same) {
 TEST(LeftWavesWithDrafts, are_judged_the_same_in_steps_that_are_run_again) {
   RanksInStep alone("qwen3_moe", kAllInOne);
   Random random(6);
-  Wish wish{.prompt = random_tokens(random, 9), .outputs = 14};
+  Wish wish{.prompt = random_tokens(random, 9), .outputs = 10};
   wish.sampling.temperature = 0;
   wish.sampling.logprobs = 1;
   const Told expected = run_alone(alone, {wish})[0];
   wish.hints = expected.tokens;
-  for (uint64_t seed = 0; seed < 5; ++seed) {
+  for (uint64_t seed = 0; seed < 3; ++seed) {
     RanksInStep group("qwen3_moe", {.dp = 2});
     std::vector<RankForTest> ranks;
     ranks.emplace_back(std::vector<Wish>{wish});

@@ -164,11 +164,9 @@ class RanksInStep {
     const auto results = execute(steps);
     again_.clear();
     for (const uint32_t rank : members_) take(rank, results[rank], ranks[rank]);
-    if (has_left_.exchange(false) || !again_.empty()) {
-      // What an engine does that hears of it by its worker first.
+    if (has_left_.exchange(false)) {
       leave_wave();
       must_join_ = true;
-      ++waves_left;
     }
   }
 
@@ -178,27 +176,27 @@ class RanksInStep {
     const auto is_done = [](const RankForTest& rank) { return rank.is_done(); };
     while (!std::ranges::all_of(ranks, is_done) && !::testing::Test::HasFailure()) {
       if (seed && random.below(2) == 0) {
-        leave_after(static_cast<int64_t>(random.below(10 * places() * shape_.pp)));
+        leave_after(static_cast<int64_t>(random.below(4 * places() * shape_.pp)));
       }
       run_step(ranks);
     }
   }
 
-  uint32_t waves_left = 0;
   uint32_t steps_again = 0;
 
  private:
-  // Links that leave the wave, as all engines would, when their turn has come.
+  // Links that leave the wave when their turn has come, of their stage at first, as engines go from
+  // one to the next; the others when a worker of the last one has said that it left.
   class LeavingLinks final : public ExpertLinks {
    public:
-    LeavingLinks(std::unique_ptr<ShmMesh> inner, RanksInStep& ranks)
-        : inner_(std::move(inner)), ranks_(ranks) {}
+    LeavingLinks(std::unique_ptr<ShmMesh> inner, RanksInStep& ranks, uint32_t stage)
+        : inner_(std::move(inner)), ranks_(ranks), stage_(stage) {}
     [[nodiscard]] uint32_t place() const override { return inner_->place(); }
     [[nodiscard]] uint32_t rank() const override { return inner_->rank(); }
     [[nodiscard]] uint32_t size() const override { return inner_->size(); }
     [[nodiscard]] Status transfer(std::span<const OutgoingPieces> outgoing,
                                   IncomingPieces& incoming) override {
-      if (ranks_.transfers_left_-- == 0) ranks_.leave_wave();
+      if (ranks_.transfers_left_-- == 0) ranks_.leave_wave(ranks_.meshes_[stage_]);
       return inner_->transfer(outgoing, incoming);
     }
 
@@ -209,6 +207,7 @@ class RanksInStep {
     }
     std::unique_ptr<ShmMesh> inner_;
     RanksInStep& ranks_;
+    const uint32_t stage_;
   };
 
   // What a worker stands on, in the order in which it goes.
@@ -219,11 +218,12 @@ class RanksInStep {
 
   [[nodiscard]] uint32_t places() const { return shape_.dp * shape_.tp; }
 
-  void leave_wave() {
-    for (const MeshForTest& mesh : meshes_) {
-      mesh.abandon(0, places(), WaveId{wave_.value + 1});
-    }
+  void leave_wave(const MeshForTest& mesh) {
+    mesh.abandon(0, places(), wave_.next());
     has_left_ = true;
+  }
+  void leave_wave() {
+    for (const MeshForTest& mesh : meshes_) leave_wave(mesh);
   }
 
   void join_next_wave() {
@@ -246,8 +246,12 @@ class RanksInStep {
     for (const uint32_t rank : members_) {
       results[rank].resize(workers_[rank].size());
       for (std::size_t i = 0; i < workers_[rank].size(); ++i) {
-        threads.emplace_back(
-            [&, rank, i] { results[rank][i] = workers_[rank][i]->execute(steps[rank]); });
+        threads.emplace_back([&, rank, i] {
+          results[rank][i] = workers_[rank][i]->execute(steps[rank]);
+          const bool is_of_last = i >= std::size_t{shape_.tp} * (shape_.pp - 1);
+          const auto& result = results[rank][i];
+          if (is_of_last && result.ok() && result->is_abandoned) leave_wave();
+        });
       }
     }
     threads.clear();
@@ -291,8 +295,8 @@ class RanksInStep {
           parts.links.to_next = *ShmPipe::attach(pipes[tp_rank], stage + 1, kLimit);
         }
         if (shape_.divides_experts) {
-          auto links =
-              std::make_unique<LeavingLinks>(meshes_[stage].links(rank * tp + tp_rank), *this);
+          auto links = std::make_unique<LeavingLinks>(meshes_[stage].links(rank * tp + tp_rank),
+                                                      *this, stage);
           parts.links.experts = std::make_unique<ExpertExchange>(std::move(links), LifeSigns());
         }
         workers.push_back(make(std::move(parts)));

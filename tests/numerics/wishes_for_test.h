@@ -17,10 +17,10 @@ inline std::vector<Wish> random_wishes(uint64_t seed, uint32_t count) {
   Random random(seed);
   std::vector<Wish> wishes;
   for (uint32_t i = 0; i < count; ++i) {
-    Wish wish{.prompt = random_tokens(random, 1 + static_cast<uint32_t>(random.below(24))),
-              .outputs = 1 + static_cast<uint32_t>(random.below(6)),
-              .chunk = 1 + static_cast<uint32_t>(random.below(24)),
-              .arrives_at = static_cast<uint32_t>(random.below(5))};
+    Wish wish{.prompt = random_tokens(random, 1 + static_cast<uint32_t>(random.below(14))),
+              .outputs = 1 + static_cast<uint32_t>(random.below(3)),
+              .chunk = 3 + static_cast<uint32_t>(random.below(12)),
+              .arrives_at = static_cast<uint32_t>(random.below(3))};
     wish.sampling.temperature = random.below(2) == 0 ? 0.0F : 1.0F;
     wish.sampling.seed = random.next();
     wish.sampling.logprobs = 2;

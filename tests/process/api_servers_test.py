@@ -62,7 +62,7 @@ def servers(cluster) -> set[int]:
     return {p.pid for p in cluster.family() if kind_of(p).startswith("api-server ")}
 
 
-def one_client_each(cluster) -> dict[int, Client]:
+def one_client_each(cluster, count: int = COUNT) -> dict[int, Client]:
     """Connections to all api-servers, by pid."""
     clients = {}
 
@@ -71,7 +71,7 @@ def one_client_each(cluster) -> dict[int, Client]:
         for client in fresh:
             client.ask("GET", "/live")
             clients.setdefault(client.owner(cluster), client)
-        return len(clients.keys() & servers(cluster)) == COUNT
+        return len(clients.keys() & servers(cluster)) == count
 
     wait_for("each api-server accepts a connection", connect)
     return {pid: client for pid, client in clients.items() if pid is not None}

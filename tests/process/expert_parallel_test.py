@@ -1,6 +1,7 @@
 """A mixture of experts divided over ranks: the same answers however it is divided, and when ranks are lost in the middle."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -116,6 +117,10 @@ def test_a_rank_that_is_lost_in_the_middle_costs_the_others_seconds_and_no_bit(e
         if kind == "rank stopped":
             os.kill(victim, signal.SIGCONT)
         wait_for("rank 1 serves again", lambda: answer(cluster, PROMPTS[0], 1) == expected[PROMPTS[0]], 30)
+        if kind == "worker stopped":
+            kept = re.search(r'"event":"stacks_kept","stuck_pid":%d,"file":"([^"]*)"' % victim, cluster.log_text())
+            assert kept and "state T" in Path(kept[1]).read_text()
+            Path(kept[1]).unlink()
         for asker in askers:
             asker.stop()
             assert asker.wrong == []

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from cluster import demo_cluster, wait_for
+from cluster import DEMO, Cluster, demo_cluster, wait_for
 
 STEPS_TOGETHER = ("--distributed-executor-backend", "sim", "--sim-profile", "base_us=4000", "--enable-expert-parallel")
 RANKS = 3
@@ -145,3 +145,22 @@ def test_a_coordinator_that_dies_while_a_wave_begins(cluster):
         for stream in streams:
             stream.check_whole()
         wait_for("a new coordinator", lambda: cluster.find("coordinator"))
+
+
+def test_two_nodes_step_together_and_one_goes_on_when_the_other_is_gone():
+    shape = (*STEPS_TOGETHER, "--max-model-len", 4096, "--data-parallel-size", 4, "--data-parallel-size-local", 2)
+    with demo_cluster(*shape, "--data-parallel-address", "127.0.0.1") as front:
+        there = ("--data-parallel-address", "127.0.0.1", "--data-parallel-rpc-port", front.rpc_port)
+        arguments = [str(DEMO), "--headless", *shape, *there, "--data-parallel-start-rank", 2]
+        with Cluster(arguments, program="engine-core") as headless:
+            front.wait_ready()
+            front.wait_engines(4)
+            for stream in [Stream(front, rank, 50) for rank in range(4)]:
+                stream.check_whole()
+            stream = Stream(front, 0, 1000).wait_tokens(100)
+            for process in [*headless.family(), headless.process]:
+                os.kill(process.pid, signal.SIGKILL)
+            stream.check_whole()
+            assert stream.longest_gap() < 5
+        with Cluster(arguments, program="engine-core"):
+            wait_for("rank 3 serves again", lambda: Stream(front, 3, 20).ended() == "length", 30)

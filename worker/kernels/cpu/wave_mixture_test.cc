@@ -15,7 +15,7 @@ namespace {
 
 constexpr uint32_t kHidden = 128;
 constexpr uint32_t kInner = 64;
-constexpr uint32_t kExperts = 10;
+constexpr uint32_t kExperts = 6;
 constexpr Routing kRouting{.experts_per_token = 3, .renormalises = true};
 
 struct Form {
@@ -107,16 +107,14 @@ TEST_P(WaveMixture, has_the_bits_of_a_device_with_all_experts) {
     Layer alone(*GetParam(), form, solo, nullptr);
     std::vector<std::vector<float>> expected;
     for (uint32_t rows = 0; rows < 20; ++rows) expected.push_back(alone.run(rows, rows));
-    for (const uint32_t places : {2U, 4U}) {
-      const MeshForTest mesh(places);
-      run_in_wave(mesh, places, [&](ExpertExchange& exchange) {
-        Layer mine(*GetParam(), form, solo, &exchange);
-        for (uint64_t layer = 0; layer < 12; ++layer) {
-          const auto rows = static_cast<uint32_t>(mix64(layer * 8 + exchange.place()) % 20);
-          ASSERT_EQ(mine.run(rows, rows), expected[rows]);
-        }
-      });
-    }
+    const MeshForTest mesh(3);
+    run_in_wave(mesh, 3, [&](ExpertExchange& exchange) {
+      Layer mine(*GetParam(), form, solo, &exchange);
+      for (uint64_t layer = 0; layer < 5; ++layer) {
+        const auto rows = static_cast<uint32_t>(mix64(layer * 8 + exchange.place()) % 20);
+        ASSERT_EQ(mine.run(rows, rows), expected[rows]);
+      }
+    });
   }
 }
 

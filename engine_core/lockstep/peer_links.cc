@@ -1,0 +1,89 @@
+#include "engine_core/lockstep/peer_links.h"
+
+#include <bit>
+#include <utility>
+
+#include "common/log.h"
+#include "engine_core/lockstep/step_tree.h"
+
+namespace trireme::engine {
+
+StatusOr<std::unique_ptr<PeerLinks>> PeerLinks::listen(const zmq::Context& context,
+                                                       zmq::Poller& poller,
+                                                       const std::string& address,
+                                                       std::string identity, uint64_t first_token) {
+  TRIREME_ASSIGN_OR_RETURN(zmq::Router router, zmq::Router::create(context));
+  const bool is_ipv6 = address.find(':') != std::string::npos;
+  TRIREME_RETURN_IF_ERROR(
+      router.bind(absl::StrFormat(is_ipv6 ? "tcp://[%s]:0" : "tcp://%s:0", address)));
+  std::unique_ptr<PeerLinks> links(
+      new PeerLinks(context, poller, std::move(router), std::move(identity), first_token));
+  TRIREME_RETURN_IF_ERROR(poller.add(links->router_, first_token));
+  return links;
+}
+
+PeerLinks::PeerLinks(const zmq::Context& context, zmq::Poller& poller, zmq::Router router,
+                     std::string identity, uint64_t first_token)
+    : context_(context),
+      poller_(poller),
+      router_(std::move(router)),
+      identity_(std::move(identity)),
+      first_token_(first_token) {}
+
+void PeerLinks::begin_wave(uint32_t own_node, const std::vector<std::string>& addresses) {
+  if (own_node == 0) return;
+  node_above_ = StepTree::parent_of(own_node);
+  if (above_ != nullptr && above_address_ == addresses[node_above_]) return;
+  if (above_ != nullptr) poller_.remove(first_token_ + 1);
+  above_.reset();
+  above_address_ = addresses[node_above_];
+  auto dealer = zmq::Dealer::create(context_, absl::StrFormat("%s/%u", identity_, ++connections_));
+  Status status = dealer.status();
+  if (status.ok()) {
+    above_ = std::make_unique<zmq::Dealer>(*std::move(dealer));
+    status = above_->connect(above_address_);
+  }
+  if (status.ok()) status = poller_.add(*above_, first_token_ + 1);
+  if (status.ok()) return;
+  above_.reset();
+  log::error("lockstep_peer_not_reached",
+             {{"address", above_address_}, {"reason", std::string(status.message())}});
+}
+
+void PeerLinks::send(uint32_t node, const wire::StepAgreement& message) {
+  buffer_.clear();
+  wire::pack(message, buffer_);
+  if (!message.is_down) {
+    if (above_ != nullptr) (void)above_->try_send(zmq::Bytes(buffer_));
+  } else if (node < identities_.size() && !identities_[node].empty()) {
+    (void)router_.try_send(identities_[node], zmq::Bytes(buffer_));
+  }
+}
+
+std::optional<wire::StepAgreement> PeerLinks::receive() {
+  while (above_ != nullptr && above_->try_receive(message_)) {
+    if (auto known = take(message_); known && known->is_down) return known;
+  }
+  while (router_.try_receive(message_)) {
+    auto known = take(message_);
+    if (!known || known->is_down || known->from_node >= kNodesMax) continue;
+    if (known->from_node >= identities_.size()) identities_.resize(known->from_node + 1);
+    identities_[known->from_node] = message_.peer();
+    return known;
+  }
+  return std::nullopt;
+}
+
+std::optional<wire::StepAgreement> PeerLinks::take(const zmq::Message& message) {
+  const auto known = message.frame_count() == 1
+                         ? wire::unpack<wire::StepAgreement>(message.frame(0))
+                         : error(StatusCode::kDataLoss, "not one frame");
+  if (known.ok()) return *known;
+  if (std::has_single_bit(++dropped_)) {
+    log::warning("lockstep_message_dropped",
+                 {{"total", dropped_}, {"reason", std::string(known.status().message())}});
+  }
+  return std::nullopt;
+}
+
+}  // namespace trireme::engine
