@@ -87,17 +87,12 @@ Status validate_experts(const ParallelOptions& p) {
   if (p.executor == Executor::kUni || p.executor == Executor::kExternalLauncher) {
     return error(kBad, "--enable-expert-parallel needs --distributed-executor-backend mp");
   }
-  const uint32_t local = p.data_parallel_size_local.value_or(p.data_parallel_size);
-  const bool is_one_node = local == p.data_parallel_size && p.node_count == 1 &&
-                           p.load_balancing != LoadBalancing::kExternal;
-  if (!is_one_node && p.executor != Executor::kSim) {
-    return error(kBad,
-                 "--enable-expert-parallel: experts go through shared memory, so all "
-                 "--data-parallel-size %u ranks must be on one node; leave the flag out and each "
-                 "rank has all experts",
-                 p.data_parallel_size);
-  }
-  return absl::OkStatus();
+  if (p.node_count == 1) return absl::OkStatus();
+  return error(
+      kBad,
+      "--enable-expert-parallel: experts are at workers of whole engines, and with --nnodes "
+      "%u an engine is on several nodes; leave out one of them",
+      p.node_count);
 }
 
 Status validate_balancing(const ParallelOptions& p) {

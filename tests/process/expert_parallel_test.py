@@ -127,3 +127,25 @@ def test_a_rank_that_is_lost_in_the_middle_costs_the_others_seconds_and_no_bit(e
             assert asker.longest < 5.5
         for (rank, prompt), got in answers_at_once(cluster, 3).items():
             assert got == expected[prompt], (rank, prompt)
+
+
+def test_two_nodes_answer_as_one_bit_for_bit_and_one_goes_on_alone(expected):
+    more = ("--data-parallel-size-local", 2, "--data-parallel-address", "127.0.0.1")
+    with start(4, 1, *more) as front:
+        there = Cluster([
+            str(MODEL), "--headless", "--enable-expert-parallel", "--max-model-len", 1024, "--data-parallel-size", 4, *more,
+            "--data-parallel-start-rank", 2, "--data-parallel-rpc-port", front.rpc_port,
+        ], program="engine-core")  # fmt: skip
+        with there:
+            front.wait_ready()
+            front.wait_engines(4)
+            for (rank, prompt), got in answers_at_once(front, 4).items():
+                assert got == expected[prompt], (rank, prompt)
+            asker = Asker(front, 0, expected)
+            wait_for("answers", lambda: asker.count >= 3)
+            for process in [*there.family(), there.process]:
+                os.kill(process.pid, signal.SIGKILL)
+            before = asker.count
+            wait_for("it goes on", lambda: asker.count >= before + 6, 20)
+            asker.stop()
+            assert asker.wrong == [] and asker.longest < 5.5
