@@ -220,17 +220,19 @@ void EngineLoop::reply(FrontEndId front_end, uint64_t call_id, bool ok, const ch
   publisher_.reply(front_end, {call_id, config_.engine, ok, result});
 }
 
+bool EngineLoop::take_result(Instant now) {
+  const auto collected = executor_.try_collect(result_, now);
+  if (collected.ok()) return *collected;
+  const Status health = executor_.health();
+  end(health.ok() ? collected.status() : health);
+  return false;
+}
+
 int EngineLoop::collect(Instant now) {
   if (group_ != nullptr) return collect_group_step(now);
   int count = 0;
   while (!is_over_ && scheduler_.steps_in_flight() > 0) {
-    const auto collected = executor_.try_collect(result_, now);
-    if (!collected.ok()) {
-      const Status health = executor_.health();
-      end(health.ok() ? collected.status() : health);
-      return count + 1;
-    }
-    if (!*collected) break;
+    if (!take_result(now)) break;
     ++count;
     if (scheduler_.steps_in_flight() > 1) {
       step_begins(now);

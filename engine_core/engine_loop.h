@@ -91,6 +91,8 @@ class EngineLoop {
   void refuse(const RequestAdded& event, const char* why);
 
   int collect(Instant now);
+  // The next result into result_; false: none is there, or there never will be (the end).
+  [[nodiscard]] bool take_result(Instant now);
   int make_steps(Instant now);
   // engine_loop_group.cc: the same where the rank is one of a group.
   enum class GroupStep : uint8_t { kNone, kOwn, kDummy };

@@ -80,25 +80,17 @@ void EngineLoop::break_off_if_lost() {
 
 int EngineLoop::collect_group_step(Instant now) {
   int count = 0;
-  if (!is_over_ && group_step_ != GroupStep::kNone) {
-    const auto collected = executor_.try_collect(result_, now);
-    if (!collected.ok()) {
-      const Status health = executor_.health();
-      end(health.ok() ? collected.status() : health);
-      return 1;
-    }
-    if (*collected) {
-      ++count;
-      step_ends();
-      const bool is_own = std::exchange(group_step_, GroupStep::kNone) == GroupStep::kOwn;
-      // Its other workers may be waiting in it still.
-      if (result_.is_abandoned) executor_.abandon_waves(joined_.next());
-      group_->on_step_done(is_own && result_.is_abandoned);
-      if (is_own && !result_.is_abandoned) {
-        if (const Status status = scheduler_.on_result(result_, now, publisher_.outputs());
-            !status.ok()) {
-          end(status);
-        }
+  if (!is_over_ && group_step_ != GroupStep::kNone && take_result(now)) {
+    ++count;
+    step_ends();
+    const bool is_own = std::exchange(group_step_, GroupStep::kNone) == GroupStep::kOwn;
+    // Its other workers may be waiting in it still.
+    if (result_.is_abandoned) executor_.abandon_waves(joined_.next());
+    group_->on_step_done(is_own && result_.is_abandoned);
+    if (is_own && !result_.is_abandoned) {
+      if (const Status status = scheduler_.on_result(result_, now, publisher_.outputs());
+          !status.ok()) {
+        end(status);
       }
     }
   }

@@ -58,6 +58,7 @@ class WatchedExecutor final : public Executor {
   }
   [[nodiscard]] Status submit(const wire::StepInput& step, Instant now) override {
     kinds.push_back(step.kind);
+    is_broken_ = false;
     if (step.kind != wire::StepKind::kAgain) return sim_.submit(kept_ = step, now);
     return sim_.submit(kept_, now);
   }

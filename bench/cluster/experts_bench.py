@@ -30,9 +30,8 @@ REQUESTS = 200
 IDLE = 0.05
 
 
-def started(ranks: int, *flags) -> cluster.Cluster:
-    served = cluster.Cluster([str(MODEL), "--served-model-name", "demo", "--data-parallel-size", ranks, "--max-model-len", 1024, *flags])
-    return served.start()
+def cluster_of(ranks: int, *flags) -> cluster.Cluster:
+    return cluster.Cluster([str(MODEL), "--served-model-name", "demo", "--data-parallel-size", ranks, "--max-model-len", 1024, *flags])
 
 
 def throughput(served) -> float:
@@ -68,7 +67,7 @@ def main():
     for _ in range(arguments.rounds):
         found = []
         for ranks, flags in ((2, ["--enable-expert-parallel"]), (1, [])):
-            with started(ranks, *flags) as served:
+            with cluster_of(ranks, *flags) as served:
                 served.wait_ready()
                 served.wait_engines(ranks)
                 throughput(served)
@@ -77,7 +76,7 @@ def main():
         print(f"# {found[0]:.0f} and {found[1]:.0f} tok/s", file=sys.stderr)
     show("throughput_ratio", statistics.median(ratios), "x")
 
-    with started(2, "--enable-expert-parallel") as together, started(2) as alone:
+    with cluster_of(2, "--enable-expert-parallel") as together, cluster_of(2) as alone:
         for served in (together, alone):
             served.wait_ready()
             served.wait_engines(2)
