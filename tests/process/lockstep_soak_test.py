@@ -1,20 +1,67 @@
 """Random arrivals, hang-ups and pauses on four ranks of two nodes that divide their experts: every answer is the right one.
 
-40 rounds; LOCKSTEP_ROUNDS=1000 runs the long one, LOCKSTEP_SEED=n repeats one.
+The nodes are network namespaces, with a delay between them where the kernel has netem (else it says so). 40 rounds;
+LOCKSTEP_ROUNDS=1000 runs the long one, LOCKSTEP_SEED=n repeats one.
 """
 
+import contextlib
+import ctypes
+import json
 import os
 import random
 import socket
-import json
+import subprocess
 import threading
 
+import pytest
 from cluster import Cluster, wait_for
 from expert_parallel_test import MODEL, PROMPTS, answer
 
 ROUNDS = int(os.environ.get("LOCKSTEP_ROUNDS", "40"))
 SEED = int(os.environ.get("LOCKSTEP_SEED", "1"))
 RANKS = 4
+FRONT, BACK = "trireme-soak-front", "trireme-soak-back"
+FRONT_IP, BACK_IP = "10.213.9.1", "10.213.9.2"
+CLONE_NEWNET = 0x40000000
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+
+def sh(*words, check=True):
+    return subprocess.run(words, check=check, capture_output=True, text=True)
+
+
+def enter_namespace(namespace):
+    """This thread, and what it starts from here on."""
+    if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), f"setns {namespace.name}")
+
+
+@contextlib.contextmanager
+def two_nodes():
+    """In the front one."""
+    ends = ((FRONT, "ts-front", FRONT_IP), (BACK, "ts-back", BACK_IP))
+    home = open("/proc/thread-self/ns/net")
+    try:
+        for name, _, _ in ends:
+            sh("ip", "netns", "del", name, check=False)
+            sh("ip", "netns", "add", name)
+            sh("ip", "-n", name, "link", "set", "lo", "up")
+        sh("ip", "link", "add", "ts-front", "netns", FRONT, "type", "veth", "peer", "name", "ts-back", "netns", BACK)
+        for name, device, address in ends:
+            sh("ip", "-n", name, "addr", "add", f"{address}/24", "dev", device)
+            sh("ip", "-n", name, "link", "set", device, "up")
+            delay = sh("ip", "netns", "exec", name, "tc", "qdisc", "add", "dev", device, "root", "netem", "delay", "1ms", "1ms", check=False)
+            if delay.returncode != 0:
+                print(f"no delay between the nodes: {delay.stderr.strip()}", flush=True)
+        with open(f"/run/netns/{FRONT}") as front:
+            enter_namespace(front)
+        yield
+    finally:
+        enter_namespace(home)
+        home.close()
+        for name, _, _ in ends:
+            sh("ip", "netns", "del", name, check=False)
 
 
 def hang_up(cluster, rank: int, after: float):
@@ -64,12 +111,13 @@ def test_every_answer_of_every_round_is_right():
     with Cluster([*flags, "--served-model-name", "demo"]) as alone:
         alone.wait_ready()
         expected = {(prompt, tokens): answer(alone, prompt, 0, tokens) for prompt in PROMPTS for tokens in (1, 7, 30)}
-    shape = ["--enable-expert-parallel", "--data-parallel-size", RANKS, "--data-parallel-size-local", 2, "--data-parallel-address", "127.0.0.1"]
+    shape = ["--enable-expert-parallel", "--data-parallel-size", RANKS, "--data-parallel-size-local", 2,
+             "--data-parallel-address", FRONT_IP, "--insecure-cluster"]  # fmt: skip
     rng = random.Random(SEED)
-    front = Cluster([*flags, "--served-model-name", "demo", *shape], environment={"VLLM_SERVER_DEV_MODE": "1"})
-    with front:
+    with two_nodes():
+        front = Cluster([*flags, "--served-model-name", "demo", *shape], environment={"VLLM_SERVER_DEV_MODE": "1"})
         there = [*flags, "--headless", *shape, "--data-parallel-start-rank", 2, "--data-parallel-rpc-port", front.rpc_port]
-        with Cluster(there, program="engine-core"):
+        with front, Cluster(there, program="engine-core", prefix=("ip", "netns", "exec", BACK)):
             front.wait_ready()
             front.wait_engines(RANKS)
             for number in range(ROUNDS):
