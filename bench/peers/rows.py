@@ -1,5 +1,6 @@
 """The rows of the table: what is measured, by whom, in which unit, against which limit and goal."""
 
+import json
 import random
 import statistics
 import time
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field
 
 from machine import proportional_memory, read_into_cache
 from roofline import Limits, Shape, decode_seconds, step_seconds
-from sides import Sides, first_token_seconds, random_prompt
+from sides import Sides, checked, first_token_seconds, random_prompt
 
 MODELS = {"q": ("qwen05", "0.5B"), "t": ("tl11", "1.1B"), "tiny": ("tiny", "14M")}
 PREFIX_TOKENS = 2000
@@ -115,7 +116,7 @@ def prefill(key: str, tokens: int) -> Row:
     )  # fmt: skip
 
 
-def clients(name: str, key: str, case: str, warm: str, bind: str | None, goal: float, with_rust: bool) -> Row:
+def clients(name: str, key: str, case: str, warm: str, bind: str | None, goal: tuple[str, float]) -> Row:
     """Many clients over HTTP; the load generator has the same cores as the server."""
     model, size = MODELS[key]
     inputs, outputs, at_once, _ = case.split(":")
@@ -141,10 +142,10 @@ def clients(name: str, key: str, case: str, warm: str, bind: str | None, goal: f
         with s.holding((name, "vllm-rs"), lambda: s.start_vllm(model, bind or s.all_cores(), 2, **more)) as running:
             return run(s, running.port, number)
 
-    sides = {"ours": ours, "vllm": vllm} | ({"vllm-rs": vllm_rs} if with_rust else {})
+    sides = {"ours": ours, "vllm": vllm} | ({"vllm-rs": vllm_rs} if goal[0] == "vllm-rs" else {})
     return Row(
         name=name, title=f"{at_once} clients, {inputs} in, {outputs} out, streamed over HTTP, {size}", unit="tok/s",
-        model=model, sides=sides, goal=("vllm", goal), holds={(name, "vllm"), (name, "vllm-rs")},
+        model=model, sides=sides, goal=goal, holds={(name, "vllm"), (name, "vllm-rs")},
     )  # fmt: skip
 
 
@@ -235,6 +236,20 @@ def memory(key: str) -> Row:
     )  # fmt: skip
 
 
+def own_work(sequences: int, goal: float) -> Row:
+    """Engine and worker without the model: scheduling, packing, unpacking, sampling's bookkeeping, outputs."""
+
+    def ours(s: Sides, _: int) -> dict:
+        lines = checked([str(s.places.build / "bench/step_bench")]).split("\n")
+        figures = [json.loads(line) for line in lines if line.startswith("{")]
+        return {"value": next(x["value"] for x in figures if x["name"] == f"step.total_{sequences}_us")}
+
+    return Row(
+        name=f"step{sequences}", title=f"engine and worker outside the model, a step of {sequences}", unit="µs", model="tiny",
+        sides={"ours": ours}, is_more_better=False, goal=("", goal),
+    )  # fmt: skip
+
+
 def all_rows() -> list[Row]:
     """In an order that lets a held peer serve row after row."""
     rows = []
@@ -242,7 +257,8 @@ def all_rows() -> list[Row]:
         rows += [decode_one(key), decode_eight(key), prefill(key, 128), prefill(key, 512)]
     for kind, gguf, bits in (("int8", "Q8_0", 8), ("int4", "Q4_0", 4)):
         rows += [decode_one_quantized("t", kind, gguf, bits), decode_eight("t", kind, gguf, bits)]
-    rows.append(clients("clients32-q", "q", "128:64:32:96", "128:8:32:32", None, 1.35, False))
+    rows.append(clients("clients32-q", "q", "128:64:32:96", "128:8:32:32", None, ("vllm", 1.35)))
     # One core for vLLM's worker, one for the rest: the better of its ways with a model this small.
-    rows.append(clients("clients64-tiny", "tiny", "8:16:64:2000", "8:16:64:200", "auto", 4.0, True))
+    rows.append(clients("clients64-tiny", "tiny", "8:16:64:2000", "8:16:64:200", "auto", ("vllm-rs", 4.0)))
+    rows += [own_work(64, 150), own_work(256, 400)]
     return [*rows, prefix_hit(), start(), memory("tiny"), memory("q")]
