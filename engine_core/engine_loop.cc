@@ -80,7 +80,7 @@ int EngineLoop::do_work(Instant now) {
   int work = drain_input(now);
   work += collect(now);
   work += make_steps(now);
-  look_for_the_end(now);
+  work += look_for_the_end(now);
   if (work > 0 || now >= std::min(publisher_.due_at(), shm_again_at_)) publish(now);
   return work;
 }
@@ -206,14 +206,14 @@ void EngineLoop::hold_pause(const PauseWish& pause) {
 }
 
 // When they hold, or a later one does, and all that is to end has ended.
-void EngineLoop::answer_pauses() {
+int EngineLoop::answer_pauses() {
   const bool ends = pause_.mode == PauseMode::kWait || pause_.mode == PauseMode::kAbort;
-  if (ends && scheduler_.has_requests()) return;
-  std::erase_if(pause_calls_, [this](const PauseCall& call) {
+  if (ends && scheduler_.has_requests()) return 0;
+  return static_cast<int>(std::erase_if(pause_calls_, [this](const PauseCall& call) {
     if (group_ != nullptr && call.issued_at > pause_.sequence) return false;
     reply(call.front_end, call.call_id, true, "true");
     return true;
-  });
+  }));
 }
 
 void EngineLoop::reply(FrontEndId front_end, uint64_t call_id, bool ok, const char* result) {
@@ -324,10 +324,11 @@ void EngineLoop::begin_drain(Instant now) {
   log::info("engine_draining", {{"requests", scheduler_.request_count()}});
 }
 
-void EngineLoop::look_for_the_end(Instant now) {
-  answer_pauses();
+int EngineLoop::look_for_the_end(Instant now) {
+  const int answered = answer_pauses();
   const bool is_idle = !scheduler_.has_requests();
   if (is_draining_ && (is_idle || now >= drain_until_)) end(absl::OkStatus());
+  return answered;
 }
 
 void EngineLoop::end(const Status& why) {

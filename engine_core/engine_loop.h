@@ -86,7 +86,7 @@ class EngineLoop {
   // Holds at once; in a group when all have agreed.
   void wish_pause(const UtilityCalled& event, PauseMode mode);
   void hold_pause(const PauseWish& pause);
-  void answer_pauses();
+  int answer_pauses();
   void reply(FrontEndId front_end, uint64_t call_id, bool ok, const char* result);
   void refuse(const RequestAdded& event, const char* why);
 
@@ -107,7 +107,7 @@ class EngineLoop {
   void step_ends();
   void watch_step(Instant now);
   [[nodiscard]] bool end_if_stuck(StepId step, const LateStep& late, Instant now);
-  void look_for_the_end(Instant now);
+  int look_for_the_end(Instant now);
   void publish(Instant now);
   [[nodiscard]] wire::EngineStats stats() const;
   void end(const Status& why);

@@ -23,13 +23,18 @@ int EngineLoop::make_group_step(Instant now) {
     return 0;
   }
   const bool runs = group_->advance(has_group_work(), now);
-  if (group_->lockstep().pause() != pause_) hold_pause(group_->lockstep().pause());
+  int count = 0;
+  if (group_->lockstep().pause() != pause_) {
+    ++count;
+    hold_pause(group_->lockstep().pause());
+  }
   if (group_->watch(now)) publisher_.publish(stats(), false, now);
   if (runs) {
+    ++count;
     if (const Status status = submit_group_step(now); !status.ok()) end(status);
   }
   tell_standing();
-  return runs ? 1 : 0;
+  return count;
 }
 
 Status EngineLoop::submit_group_step(Instant now) {

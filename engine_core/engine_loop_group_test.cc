@@ -236,6 +236,19 @@ TEST_F(EngineLoopGroupTest, a_pause_of_one_rank_holds_for_all_from_the_same_step
   EXPECT_EQ(ranks_[1]->tokens, 20);
 }
 
+// Nothing else happens in that turn, nor after it.
+TEST_F(EngineLoopGroupTest, a_pause_that_holds_with_the_end_of_a_wave_is_answered_at_once) {
+  ranks_[0]->push(WaveStarted{{.wave = WaveId{1}, .ranks = {0, 1}}});
+  turns(500);
+  ranks_[0]->call(wire::UtilityMethod::kPause, "keep");
+  turns(500);
+  EXPECT_EQ(ranks_[0]->replies, 0) << "it is in a wave whose other rank has not come";
+  ranks_[1]->push(WaveStarted{{.wave = WaveId{1}, .ranks = {0, 1}}});
+  turns(2);
+  EXPECT_EQ(ranks_[0]->standing.event, wire::WaveEventKind::kComplete);
+  EXPECT_EQ(ranks_[0]->replies, 1);
+}
+
 TEST_F(EngineLoopGroupTest, an_aborting_pause_ends_what_runs_on_every_rank) {
   ranks_[0]->add(7, 20);
   start_wave(1, {0, 1});

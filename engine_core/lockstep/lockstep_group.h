@@ -58,7 +58,10 @@ class LockstepGroup {
   [[nodiscard]] Instant look_at() const { return std::min(late_at_, repeat_at_); }
 
   [[nodiscard]] int fd() const { return exchange_->fd(); }
-  void about_to_wait() { exchange_->about_to_wait(); }
+  // Who awaits no record is not woken by one.
+  void about_to_wait() {
+    if (lockstep_.phase() == Lockstep::Phase::kAgreeing) exchange_->about_to_wait();
+  }
   void woke_up() { exchange_->woke_up(); }
 
  private:

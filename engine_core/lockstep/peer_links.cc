@@ -27,6 +27,7 @@ PeerLinks::PeerLinks(const zmq::Context& context, zmq::Poller& poller, zmq::Rout
     : context_(context),
       poller_(poller),
       router_(std::move(router)),
+      endpoint_(router_.last_endpoint()),
       identity_(std::move(identity)),
       first_token_(first_token) {}
 

@@ -31,7 +31,8 @@ class PeerLinks {
                                                                    std::string identity,
                                                                    uint64_t first_token);
 
-  [[nodiscard]] std::string endpoint() const { return router_.last_endpoint(); }
+  // Any thread.
+  [[nodiscard]] const std::string& endpoint() const { return endpoint_; }
   // The address of the first rank of each node.
   void begin_wave(uint32_t own_node, const std::vector<std::string>& addresses);
   void send(uint32_t node, const wire::StepAgreement& message);
@@ -46,6 +47,7 @@ class PeerLinks {
   const zmq::Context& context_;
   zmq::Poller& poller_;
   zmq::Router router_;
+  const std::string endpoint_;
   std::string identity_;
   uint64_t first_token_;
   uint64_t connections_ = 0;
