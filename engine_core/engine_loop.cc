@@ -128,7 +128,7 @@ void EngineLoop::on(FrontEndLeft& event, Instant) {
 void EngineLoop::on(RequestAdded& event, Instant now) {
   publisher_.on_request(event.front_end);
   if (is_draining_) return refuse(event, "The engine is draining.");
-  if (pause_.mode == PauseMode::kWait || pause_.mode == PauseMode::kAbort) {
+  if (latest_pause() == PauseMode::kWait || latest_pause() == PauseMode::kAbort) {
     return refuse(event, "The engine is paused.");
   }
   const RequestKey key = event.request.key;
@@ -164,7 +164,8 @@ void EngineLoop::on(UtilityCalled& event, Instant) {
     case wire::UtilityMethod::kResume:
       return wish_pause(event, PauseMode::kNone);
     case wire::UtilityMethod::kIsPaused:
-      return reply(event.front_end, id, true, pause_.mode == PauseMode::kNone ? "false" : "true");
+      return reply(event.front_end, id, true,
+                   latest_pause() == PauseMode::kNone ? "false" : "true");
   }
   reply(event.front_end, id, false, "unknown method");
 }

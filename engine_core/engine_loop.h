@@ -86,6 +86,10 @@ class EngineLoop {
   // Holds at once; in a group when all have agreed.
   void wish_pause(const UtilityCalled& event, PauseMode mode);
   void hold_pause(const PauseWish& pause);
+  // That holds or, in a group, will: what is new is treated by it already.
+  [[nodiscard]] PauseMode latest_pause() const {
+    return group_ != nullptr ? group_->lockstep().wish().mode : pause_.mode;
+  }
   int answer_pauses();
   void reply(FrontEndId front_end, uint64_t call_id, bool ok, const char* result);
   void refuse(const RequestAdded& event, const char* why);

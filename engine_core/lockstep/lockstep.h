@@ -52,6 +52,8 @@ class Lockstep {
   void wish_pause(const PauseWish& wish);
   // The one that holds.
   [[nodiscard]] const PauseWish& pause() const { return pause_; }
+  // The latest that this rank knows of: it will hold.
+  [[nodiscard]] const PauseWish& wish() const { return wish_; }
 
   [[nodiscard]] Phase phase() const { return phase_; }
   [[nodiscard]] WaveId wave() const { return wave_; }  // The one it is in, or was in last.
