@@ -28,15 +28,15 @@ std::size_t available_bytes() {
 }  // namespace
 
 StatusOr<Mapping> Mapping::create(const std::string& name, std::size_t bytes) {
-  // Asking for too much would wake the kernel's out-of-memory killer before fallocate() fails.
-  if (const std::size_t available = available_bytes(); bytes > available) {
-    return error(StatusCode::kResourceExhausted,
-                 "%d bytes of shared memory for %s: only %d bytes of memory are available", bytes,
-                 name, available);
-  }
   UniqueFd fd(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd.is_open()) {
     return error(StatusCode::kResourceExhausted, "memfd %s: %s", name, std::strerror(errno));
+  }
+  // Asking for too much would wake the kernel's out-of-memory killer before fallocate() fails.
+  if (const std::size_t available = available_bytes(); available > 0 && bytes > available) {
+    return error(StatusCode::kResourceExhausted,
+                 "%d bytes of shared memory for %s: only %d bytes of memory are available", bytes,
+                 name, available);
   }
   const auto size = static_cast<off_t>(bytes);
   if (::ftruncate(fd.get(), size) != 0 || ::fallocate(fd.get(), 0, 0, size) != 0 ||
