@@ -240,16 +240,22 @@ int EngineLoop::collect(Instant now) {
     } else {
       step_ends();
     }
-    if (const Status status = scheduler_.on_result(result_, now, publisher_.outputs());
-        !status.ok()) {
-      end(status);
-    }
+    hand_result_to_scheduler(now);
   }
-  if (count == 0 && !is_over_) {
+  look_at_workers(count > 0, now);
+  return count;
+}
+
+void EngineLoop::hand_result_to_scheduler(Instant now) {
+  const Status status = scheduler_.on_result(result_, now, publisher_.outputs());
+  if (!status.ok()) end(status);
+}
+
+void EngineLoop::look_at_workers(bool has_result, Instant now) {
+  if (!has_result && !is_over_) {
     if (const Status status = executor_.health(); !status.ok()) end(status);
   }
   if (now >= step_look_at_ && !is_over_) watch_step(now);
-  return count;
 }
 
 void EngineLoop::step_begins(Instant now) {

@@ -97,6 +97,9 @@ class EngineLoop {
   int collect(Instant now);
   // The next result into result_; false: none is there, or there never will be (the end).
   [[nodiscard]] bool take_result(Instant now);
+  void hand_result_to_scheduler(Instant now);
+  // The workers' health where nothing came of them, and a step that is late.
+  void look_at_workers(bool has_result, Instant now);
   int make_steps(Instant now);
   // engine_loop_group.cc: the same where the rank is one of a group.
   enum class GroupStep : uint8_t { kNone, kOwn, kDummy };

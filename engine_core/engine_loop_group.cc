@@ -92,17 +92,9 @@ int EngineLoop::collect_group_step(Instant now) {
     // Its other workers may be waiting in it still.
     if (result_.is_abandoned) executor_.abandon_waves(joined_.next());
     group_->on_step_done(is_own && result_.is_abandoned);
-    if (is_own && !result_.is_abandoned) {
-      if (const Status status = scheduler_.on_result(result_, now, publisher_.outputs());
-          !status.ok()) {
-        end(status);
-      }
-    }
+    if (is_own && !result_.is_abandoned) hand_result_to_scheduler(now);
   }
-  if (count == 0 && !is_over_) {
-    if (const Status status = executor_.health(); !status.ok()) end(status);
-  }
-  if (now >= step_look_at_ && !is_over_) watch_step(now);
+  look_at_workers(count > 0, now);
   return count;
 }
 

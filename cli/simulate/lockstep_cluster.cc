@@ -51,7 +51,6 @@ class Cluster {
     check_at_rest();
     run_until(kFaultsEnd + kSettle + kQuiet);
     if (coordinator_->waves().wave() != wave) fail("waves start, and there is no work");
-    outcome_.waves = wave_number(coordinator_->waves().wave());
     return std::move(outcome_);
   }
 

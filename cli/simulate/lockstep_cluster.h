@@ -34,7 +34,6 @@ struct LockstepOutcome {
   uint64_t steps = 0;
   uint64_t dummy_steps = 0;
   uint64_t abandoned_steps = 0;
-  uint64_t waves = 0;
 };
 
 [[nodiscard]] LockstepOutcome simulate_lockstep(const LockstepOptions& options);
