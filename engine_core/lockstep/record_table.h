@@ -34,14 +34,7 @@ class RecordTable {
   // Of all these ranks for this step of this wave; nothing while one is missing.
   [[nodiscard]] std::optional<StepSummary> gather(WaveId wave, uint64_t step,
                                                   std::span<const uint32_t> ranks) const {
-    std::optional<StepSummary> all;
-    for (const uint32_t rank : ranks) {
-      const StepRecord* const record = find(rank, wave, step);
-      if (record == nullptr) return std::nullopt;
-      const StepSummary one = summary_of(*record);
-      all = all ? combine(*all, one) : one;
-    }
-    return all;
+    return gather_from(ranks, [&](uint32_t rank) { return find(rank, wave, step); });
   }
 
   [[nodiscard]] const StepRecord* find(uint32_t rank, WaveId wave, uint64_t step) const {

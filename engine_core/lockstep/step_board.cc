@@ -147,14 +147,7 @@ std::optional<StepSummary> StepBoard::result(WaveId wave, uint64_t step) const {
 
 std::optional<StepSummary> StepBoard::gather(WaveId wave, uint64_t step,
                                              std::span<const uint32_t> ranks) {
-  std::optional<StepSummary> all;
-  for (const uint32_t rank : ranks) {
-    const auto record = find(rank, wave, step);
-    if (!record) return std::nullopt;
-    const StepSummary one = summary_of(*record);
-    all = all ? combine(*all, one) : one;
-  }
-  return all;
+  return gather_from(ranks, [&](uint32_t rank) { return find(rank, wave, step); });
 }
 
 std::vector<uint32_t> StepBoard::missing(WaveId wave, uint64_t step,

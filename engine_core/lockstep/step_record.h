@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <compare>
 #include <cstdint>
+#include <optional>
+#include <span>
 
 #include "common/id.h"
 
@@ -53,6 +55,20 @@ struct StepSummary {
           .next_low = std::min(a.next_low, b.next_low),
           .next_high = std::max(a.next_high, b.next_high),
           .pause = std::max(a.pause, b.pause)};
+}
+
+// What all of `ranks` say; nothing while one is missing. find(rank): its record, or none.
+template <typename Find>
+[[nodiscard]] std::optional<StepSummary> gather_from(std::span<const uint32_t> ranks,
+                                                     const Find& find) {
+  std::optional<StepSummary> all;
+  for (const uint32_t rank : ranks) {
+    const auto record = find(rank);
+    if (!record) return std::nullopt;
+    const StepSummary one = summary_of(*record);
+    all = all ? combine(*all, one) : one;
+  }
+  return all;
 }
 
 enum class StepOrder : uint8_t {
