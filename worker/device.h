@@ -17,6 +17,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -75,6 +76,7 @@ struct LinearSource {
   // Rows, padded with zeros: for a vocabulary that does not divide evenly. 0: as many as the parts.
   uint32_t row_count = 0;
   Narrowest narrowest = Narrowest::kInt4;
+  bool is_apart = false;  // In memory of its own, that goes with it.
 };
 
 // A row-major matrix of activations in device memory, fp32 on the CPU.
@@ -148,10 +150,12 @@ struct AttentionShape {
 
 enum class Activation : uint8_t { kSilu, kGelu, kGeluTanh };
 
-// One expert of a mixture: down(activation(gate) · up).
+// One expert of a mixture: down(activation(gate) · up). Or how to load it, apart, where another
+// worker has it: a device does so when it has to take it over.
 struct ExpertWeights {
   std::unique_ptr<LinearWeight> gate_up;
   std::unique_ptr<LinearWeight> down;
+  std::function<StatusOr<ExpertWeights>()> load;
 };
 
 inline constexpr uint32_t kExpertsMax = 1024;

@@ -1,8 +1,11 @@
 // Expert parallelism: whether the experts of a mixture are divided over the workers of all
-// data-parallel and tensor-parallel ranks, and which place among them a worker has. Pure.
+// data-parallel and tensor-parallel ranks, which place among them a worker has, and which experts
+// it has in memory from the start. Pure.
 #pragma once
 
 #include "common/options/serve_options.h"
+#include "proto/member/cluster_shape.h"
+#include "worker/comm/expert_placement.h"
 #include "worker/weights/model_config.h"
 
 namespace trireme::worker {
@@ -18,6 +21,18 @@ namespace trireme::worker {
 
 [[nodiscard]] inline uint32_t place_in_wave(const ServeOptions& options, uint32_t tp_rank) {
   return options.internal.engine_rank * options.parallel.tensor_parallel_size + tp_rank;
+}
+
+// All experts where they are not divided.
+[[nodiscard]] inline ExpertHome expert_home(const ServeOptions& options, const ModelConfig& config,
+                                            uint32_t tp_rank) {
+  if (!divides_experts(options, config)) return {};
+  const member::RankRange local = member::local_ranks(options);
+  return {.place_count = places_of_wave(options),
+          .tp_size = options.parallel.tensor_parallel_size,
+          .tp_rank = tp_rank,
+          .first_rank = local.first,
+          .rank_count = local.count};
 }
 
 }  // namespace trireme::worker

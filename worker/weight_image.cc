@@ -9,6 +9,7 @@
 #include "common/hub/model_fingerprint.h"
 #include "common/log.h"
 #include "common/options/pooler.h"
+#include "proto/member/cluster_shape.h"
 #include "worker/kernels/cpu/kernel_choice.h"
 
 namespace trireme::worker {
@@ -26,11 +27,16 @@ std::string program_text() {
 uint64_t weight_digest(const ServeOptions& options, const WorkerPlace& place) {
   // A model that cannot be read is for the loader to tell.
   const std::string model = hub::model_fingerprint(options.model_directory()).value_or("");
-  const std::string text =
-      absl::StrFormat("%s|%s|%s|%u/%u|%u/%u|%d|%d|%s %s|%s", model, options.model.dtype,
-                      options.model.quantization, place.tp_rank, place.tp_size, place.pp_rank,
-                      place.pp_size, serves_embeddings(options), options.parallel.expert_parallel,
-                      options.worker.cpu_kernels, cpu::best_kernels().name, program_text());
+  // With experts that are divided over nodes, of which ranks' they are.
+  const member::RankRange local = member::local_ranks(options);
+  const std::string experts = options.parallel.expert_parallel
+                                  ? absl::StrFormat("%u+%u/%u", local.first, local.count,
+                                                    options.parallel.data_parallel_size)
+                                  : "whole";
+  const std::string text = absl::StrFormat(
+      "%s|%s|%s|%u/%u|%u/%u|%d|%s|%s %s|%s", model, options.model.dtype, options.model.quantization,
+      place.tp_rank, place.tp_size, place.pp_rank, place.pp_size, serves_embeddings(options),
+      experts, options.worker.cpu_kernels, cpu::best_kernels().name, program_text());
   return XXH3_64bits(text.data(), text.size());
 }
 

@@ -65,7 +65,8 @@ StatusOr<WeightBudget> check_memory(const ServeOptions& options, const WorkerPla
                                     const std::optional<shm::SharedImage>& image) {
   const uint32_t ranks = place.tp_size * place.pp_size;
   const uint32_t sharers = image ? image->sharers() : 1;
-  const uint32_t expert_copies = divides_experts(options, directory.config()) ? place.tp_size : 1;
+  const ExpertHome home = expert_home(options, directory.config(), place.tp_rank);
+  const double expert_copies = double(home.rank_count) * home.tp_size / home.place_count;
   TRIREME_ASSIGN_OR_RETURN(const uint64_t all_bytes,
                            weight_bytes_to_load(directory, options.model.dtype,
                                                 options.model.quantization, expert_copies));
@@ -108,6 +109,8 @@ StatusOr<std::unique_ptr<Model>> load_main(const ServeOptions& options, const Wo
   load.tokens_max = options.model.model_tokens_max;
   load.weights = &foundation.weights;
   load.experts = links.experts.get();
+  load.expert_home = expert_home(options, foundation.directory.config(), place.tp_rank);
+  load.workers_of_node = load.expert_home.rank_count * place.tp_size * place.pp_size;
   TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Model> model,
                            load_model(foundation.directory, place, load, *links.tensor_parallel,
                                       foundation.pool, progress));

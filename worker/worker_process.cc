@@ -103,7 +103,7 @@ StatusOr<std::unique_ptr<ExpertExchange>> join_mesh(const WorkerFlags& flags,
   auto near = ShmMesh::attach(std::move(memory), {.place = place, .limit = limit, .life = life});
   if (!near.ok()) return annotate(near.status(), "mesh");
   if (!spans_nodes(flags, options)) {
-    return std::make_unique<ExpertExchange>(*std::move(near), life);
+    return std::make_unique<ExpertExchange>(*std::move(near), places_of_wave(options), life);
   }
   // Where the others reach us by the way that leads to the coordinator.
   TRIREME_ASSIGN_OR_RETURN(const std::string host, address_towards(member::control_host(options)));
@@ -111,7 +111,8 @@ StatusOr<std::unique_ptr<ExpertExchange>> join_mesh(const WorkerFlags& flags,
                                 {.place = place, .limit = limit, .life = life});
   if (!far.ok()) return annotate(far.status(), "mesh");
   return std::make_unique<ExpertExchange>(
-      std::make_unique<SpannedLinks>(*std::move(near), *std::move(far)), life);
+      std::make_unique<SpannedLinks>(*std::move(near), *std::move(far)), places_of_wave(options),
+      life);
 }
 
 StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOptions& options,

@@ -52,7 +52,7 @@ void run_members(uint32_t count, const std::function<void(ExpertExchange&)>& bod
   for (const uint32_t place : members) {
     threads.emplace_back([&, place] {
       auto links = ShmMesh::attach(memory, {.place = place, .limit = std::chrono::seconds(60)});
-      ExpertExchange exchange(*std::move(links), LifeSigns());
+      ExpertExchange exchange(*std::move(links), count, LifeSigns());
       if (!exchange.join(WaveId{1}, members).ok()) std::abort();
       body(exchange);
     });
@@ -79,7 +79,7 @@ void run_nodes(const zmq::ContextOptions& options,
   }
   std::vector<std::unique_ptr<ExpertExchange>> exchanges;
   for (auto& of_place : links) {
-    exchanges.push_back(std::make_unique<ExpertExchange>(std::move(of_place), LifeSigns()));
+    exchanges.push_back(std::make_unique<ExpertExchange>(std::move(of_place), 2, LifeSigns()));
   }
   std::vector<std::jthread> threads;
   for (const uint32_t place : members) {
@@ -95,8 +95,10 @@ void run_nodes(const zmq::ContextOptions& options,
 
 class NoWork final : public ExpertWork {
  public:
-  void compute(uint32_t, const float*, std::span<const uint32_t>, float*,
-               std::span<const uint32_t>) override {}
+  [[nodiscard]] Status compute(uint32_t, const float*, std::span<const uint32_t>, float*,
+                               std::span<const uint32_t>) override {
+    return absl::OkStatus();
+  }
   void combine(std::span<const uint32_t>, const float*, std::span<const uint32_t>) override {}
 };
 

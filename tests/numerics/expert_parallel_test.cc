@@ -57,6 +57,28 @@ TEST(ExpertParallelStages, tell_the_same) {
   }
 }
 
+TEST_P(ExpertParallel, nodes_that_have_their_own_experts_only_tell_the_same) {
+  RanksInStep group(GetParam(), {.dp = 4, .node_ranks = 2});
+  Ranks it(40, {1, 2, 1, 1});
+  group.run_all(it.ranks);
+  EXPECT_LT(group.weight_bytes(0), RanksInStep(GetParam(), {.dp = 4}).weight_bytes(0));
+  RanksInStep alone(GetParam(), kAllInOne);
+  it.expect_as_alone(alone);
+}
+
+TEST_P(ExpertParallel, experts_of_a_rank_that_is_away_are_loaded_by_the_others) {
+  RanksInStep group(GetParam(), {.dp = 3, .tp = 1, .node_ranks = 1});
+  Ranks it(60, {2, 1, 2});
+  const std::vector<std::vector<uint32_t>> members = {{0, 1, 2}, {0, 2}, {0}, {0, 1}, {0, 1, 2}};
+  for (const auto& of_wave : members) {
+    group.set_members(of_wave);
+    group.run_step(it.ranks);
+  }
+  group.run_all(it.ranks);
+  RanksInStep alone(GetParam(), kAllInOne);
+  it.expect_as_alone(alone);
+}
+
 TEST(ExpertParallelWaves, go_on_with_those_that_are_left_and_with_those_that_come_back) {
   RanksInStep group("deepseek_v2", {.dp = 3});
   std::vector<std::vector<Wish>> wishes;

@@ -126,6 +126,7 @@ struct RanksShape {
   uint32_t pp = 1;
   bool divides_experts = true;
   std::string dtype = "auto";
+  uint32_t node_ranks = 64;  // Ranks of a node: experts of the others are not in its memory.
 };
 
 class RanksInStep {
@@ -139,6 +140,12 @@ class RanksInStep {
     }
   }
 
+  // Of the workers of a rank, without experts that were taken over.
+  [[nodiscard]] uint64_t weight_bytes(uint32_t rank) const {
+    uint64_t bytes = 0;
+    for (const auto& worker : workers_[rank]) bytes += worker->ready().weight_bytes;
+    return bytes;
+  }
   // Of the waves from the next one on.
   void set_members(std::vector<uint32_t> ranks) {
     members_ = std::move(ranks);
@@ -297,18 +304,28 @@ class RanksInStep {
         if (shape_.divides_experts) {
           auto links = std::make_unique<LeavingLinks>(meshes_[stage].links(rank * tp + tp_rank),
                                                       *this, stage);
-          parts.links.experts = std::make_unique<ExpertExchange>(std::move(links), LifeSigns());
+          parts.links.experts =
+              std::make_unique<ExpertExchange>(std::move(links), places(), LifeSigns());
         }
-        workers.push_back(make(std::move(parts)));
+        workers.push_back(make(std::move(parts), rank));
       }
     }
   }
 
-  [[nodiscard]] std::unique_ptr<Worker> make(WorkerParts parts) const {
+  [[nodiscard]] std::unique_ptr<Worker> make(WorkerParts parts, uint32_t rank) const {
+    ExpertHome home;
+    if (shape_.divides_experts) {
+      home = {.place_count = places(),
+              .tp_size = shape_.tp,
+              .tp_rank = parts.place.tp_rank,
+              .first_rank = rank / shape_.node_ranks * shape_.node_ranks,
+              .rank_count = shape_.node_ranks};
+    }
     auto foundation = std::make_shared<Foundation>();
-    auto model = load_model(directory_, parts.place,
-                            {.dtype = shape_.dtype, .experts = parts.links.experts.get()},
-                            *parts.links.tensor_parallel, *foundation->pool, {});
+    auto model = load_model(
+        directory_, parts.place,
+        {.dtype = shape_.dtype, .experts = parts.links.experts.get(), .expert_home = home},
+        *parts.links.tensor_parallel, *foundation->pool, {});
     EXPECT_TRUE(model.ok()) << model.status();
     parts.model = std::move(model).value();
     parts.foundation = std::move(foundation);

@@ -129,6 +129,10 @@ def test_a_rank_that_is_lost_in_the_middle_costs_the_others_seconds_and_no_bit(e
             assert got == expected[prompt], (rank, prompt)
 
 
+def weight_bytes(cluster) -> int:
+    return int(re.search(r'"event":"weights_ready","bytes":(\d+)', cluster.log_text())[1])
+
+
 def test_two_nodes_answer_as_one_bit_for_bit_and_one_goes_on_alone(expected):
     more = ("--data-parallel-size-local", 2, "--data-parallel-address", "127.0.0.1")
     with start(4, 1, *more) as front:
@@ -141,11 +145,15 @@ def test_two_nodes_answer_as_one_bit_for_bit_and_one_goes_on_alone(expected):
             front.wait_engines(4)
             for (rank, prompt), got in answers_at_once(front, 4).items():
                 assert got == expected[prompt], (rank, prompt)
+            # Each node has half of the experts.
+            stored = (MODEL / "model.safetensors").stat().st_size
+            assert max(weight_bytes(front), weight_bytes(there)) < 0.7 * stored
             asker = Asker(front, 0, expected)
             wait_for("answers", lambda: asker.count >= 3)
             for process in [*there.family(), there.process]:
                 os.kill(process.pid, signal.SIGKILL)
             before = asker.count
             wait_for("it goes on", lambda: asker.count >= before + 6, 20)
+            assert '"event":"experts_taken_over"' in front.log_text()
             asker.stop()
             assert asker.wrong == [] and asker.longest < 5.5

@@ -11,6 +11,7 @@ Status ExpertExchange::join(WaveId wave, std::span<const uint32_t> members,
                             std::span<const std::string> addresses) {
   TRIREME_RETURN_IF_ERROR(links_->join(wave, members, addresses));
   wave_ = wave;
+  members_.assign(members.begin(), members.end());
   exchange_ = 0;
   shape_ = {};
   begin_forward(false);
@@ -46,7 +47,7 @@ Status ExpertExchange::run_rounds(const ExpertRows& own, ExpertWork& work) {
     for (const Peer& peer : peers_) rows_most = std::max(rows_most, peer.in.rows_of_layer);
     life_.enter(WorkerPhase::kComputingExperts);
     TRIREME_RETURN_IF_ERROR(sort_by_expert());
-    compute(work);
+    TRIREME_RETURN_IF_ERROR(compute(work));
     life_.enter(WorkerPhase::kCombining);
     TRIREME_RETURN_IF_ERROR(send_back());
     work.combine(rows, outputs_, std::span(results_).first(rows.size() * shape_.experts_per_token));
@@ -57,7 +58,7 @@ Status ExpertExchange::run_rounds(const ExpertRows& own, ExpertWork& work) {
 void ExpertExchange::prepare(const ExpertShape& shape) {
   if (shape == shape_) return;
   shape_ = shape;
-  placement_ = {.expert_count = shape.expert_count, .member_count = size()};
+  placement_ = ExpertPlacement(shape.expert_count, members_, place_count_);
   rows_max_ = rows_per_round(shape, size());
   const std::size_t entries_max = std::size_t{rows_max_} * shape.experts_per_token;
   peers_.assign(size(), {});
@@ -229,14 +230,16 @@ Status ExpertExchange::sort_by_expert() {
   return absl::OkStatus();
 }
 
-void ExpertExchange::compute(ExpertWork& work) {
+Status ExpertExchange::compute(ExpertWork& work) {
   for (uint32_t expert = 0; expert < shape_.expert_count; ++expert) {
     const uint32_t begin = expert_begins_[expert];
     const uint32_t count = expert_begins_[expert + 1] - begin;
     if (count == 0) continue;
-    work.compute(expert, incoming_rows_, std::span(expert_rows_).subspan(begin, count), outputs_,
-                 std::span(expert_results_).subspan(begin, count));
+    TRIREME_RETURN_IF_ERROR(work.compute(expert, incoming_rows_,
+                                         std::span(expert_rows_).subspan(begin, count), outputs_,
+                                         std::span(expert_results_).subspan(begin, count)));
   }
+  return absl::OkStatus();
 }
 
 Status ExpertExchange::send_back() {

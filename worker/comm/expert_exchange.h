@@ -55,9 +55,11 @@ struct ExpertRows {
 class ExpertWork {
  public:
   virtual ~ExpertWork() = default;
-  // What `expert` makes of row rows[i] of x becomes row results[i] of y.
-  virtual void compute(uint32_t expert, const float* x, std::span<const uint32_t> rows, float* y,
-                       std::span<const uint32_t> results) = 0;
+  // What `expert` makes of row rows[i] of x becomes row results[i] of y. An error ends run(), and
+  // nobody gets a row that was not made.
+  [[nodiscard]] virtual Status compute(uint32_t expert, const float* x,
+                                       std::span<const uint32_t> rows, float* y,
+                                       std::span<const uint32_t> results) = 0;
   // Some of ExpertRows::rows: row results[i · experts_per_token + k] of y is what the k-th expert
   // made of rows[i].
   virtual void combine(std::span<const uint32_t> rows, const float* y,
@@ -86,8 +88,9 @@ class ExpertExchange final : private IncomingPieces {
     return sizeof(float) * shape.hidden_size * of_round * (members * (1 + each) + own);
   }
 
-  ExpertExchange(std::unique_ptr<ExpertLinks> links, LifeSigns life)
-      : links_(std::move(links)), life_(life) {}
+  // `place_count`: the places that waves can have (expert_placement.h), the same on all of them.
+  ExpertExchange(std::unique_ptr<ExpertLinks> links, uint32_t place_count, LifeSigns life)
+      : links_(std::move(links)), place_count_(place_count), life_(life) {}
 
   // Errors: those of the links.
   [[nodiscard]] Status join(WaveId wave, std::span<const uint32_t> members,
@@ -98,6 +101,11 @@ class ExpertExchange final : private IncomingPieces {
   [[nodiscard]] WaveId wave() const { return wave_; }
   // Members of the wave; 0: none was joined. With one there is nothing to exchange.
   [[nodiscard]] uint32_t size() const { return links_->size(); }
+
+  // Does this member compute it, in the layer that ran last?
+  [[nodiscard]] bool has_expert(uint32_t expert) const {
+    return size() == 1 || placement_.is_at(expert, links_->rank());
+  }
 
   // `has_more`: this member has another forward in this step.
   void begin_forward(bool has_more);
@@ -140,7 +148,7 @@ class ExpertExchange final : private IncomingPieces {
   void copy_rows(const ExpertRows& own, std::span<const uint32_t> rows);
   [[nodiscard]] Status dispatch();
   [[nodiscard]] Status sort_by_expert();
-  void compute(ExpertWork& work);
+  [[nodiscard]] Status compute(ExpertWork& work);
   [[nodiscard]] Status send_back();
   [[nodiscard]] std::span<const uint32_t> experts_of(const ExpertRows& own, uint32_t row) const;
   [[nodiscard]] std::span<const Entry> entries_from(uint32_t member) const;
@@ -148,6 +156,8 @@ class ExpertExchange final : private IncomingPieces {
   [[nodiscard]] std::span<std::byte> outputs_at(uint32_t begin, uint32_t count);
 
   std::unique_ptr<ExpertLinks> links_;
+  const uint32_t place_count_;
+  std::vector<uint32_t> members_;
   const LifeSigns life_;
   WaveId wave_{};
   uint64_t exchange_ = 0;

@@ -5,6 +5,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <numeric>
+
 #include "common/random.h"
 #include "worker/comm/exchange_for_test.h"
 #include "worker/comm/mesh_for_test.h"
@@ -15,7 +18,9 @@ namespace {
 TEST(ExpertPlacement, parts_are_neighbours_and_nearly_equal) {
   for (const uint32_t experts : {1U, 7U, 8U, 60U, 256U}) {
     for (const uint32_t members : {1U, 2U, 3U, 8U, 13U}) {
-      const ExpertPlacement placement{experts, members};
+      std::vector<uint32_t> all(members);
+      std::iota(all.begin(), all.end(), 0U);
+      const ExpertPlacement placement(experts, all, members);
       std::vector<uint32_t> counts(members);
       uint32_t last = 0;
       for (uint32_t expert = 0; expert < experts; ++expert) {
@@ -31,6 +36,43 @@ TEST(ExpertPlacement, parts_are_neighbours_and_nearly_equal) {
       EXPECT_FALSE(placement.is_at(experts, members - 1));
     }
   }
+}
+
+TEST(ExpertPlacement, the_loss_of_a_place_moves_its_own_experts_alone_in_equal_parts) {
+  const std::vector<uint32_t> all = {0, 1, 2, 3};
+  const std::vector<uint32_t> left = {0, 1, 3};
+  const ExpertPlacement before(64, all, 4);
+  const ExpertPlacement after(64, left, 4);
+  std::vector<uint32_t> taken_over(3);
+  for (uint32_t expert = 0; expert < 64; ++expert) {
+    const uint32_t now = after.member_for(expert, 0);
+    if (before.member_for(expert, 0) == 2) {
+      ++taken_over[now];
+    } else {
+      EXPECT_EQ(left[now], all[before.member_for(expert, 0)]);
+    }
+  }
+  EXPECT_EQ(taken_over, (std::vector<uint32_t>{6, 5, 5}));
+}
+
+TEST(ExpertHome, the_nodes_of_a_cluster_have_every_expert_once_for_each_place_in_the_model) {
+  constexpr uint32_t kTp = 2;
+  constexpr uint32_t kRanks = 4;
+  for (uint32_t expert = 0; expert < 30; ++expert) {
+    uint32_t holders = 0;
+    for (const uint32_t first : {0U, 1U, 2U}) {  // Nodes of one, one and two ranks.
+      for (uint32_t tp_rank = 0; tp_rank < kTp; ++tp_rank) {
+        const ExpertHome home{.place_count = kTp * kRanks,
+                              .tp_size = kTp,
+                              .tp_rank = tp_rank,
+                              .first_rank = first,
+                              .rank_count = first == 2 ? 2U : 1U};
+        holders += home.has(expert, 30) ? 1 : 0;
+      }
+    }
+    EXPECT_EQ(holders, 1U) << expert;
+  }
+  EXPECT_TRUE(ExpertHome().has(29, 30)) << "who divides with nobody has all";
 }
 
 TEST(ExpertExchange, random_rows_become_what_one_member_makes_of_them) {
@@ -183,8 +225,8 @@ class ForgedLinks final : public ExpertLinks {
 };
 
 TEST(ExpertExchange, a_member_that_is_elsewhere_in_the_model_is_an_error) {
-  ExpertExchange exchange(std::make_unique<ForgedLinks>(3), LifeSigns());
-  ASSERT_TRUE(exchange.join(WaveId{1}, {}).ok());
+  ExpertExchange exchange(std::make_unique<ForgedLinks>(3), 2, LifeSigns());
+  ASSERT_TRUE(exchange.join(WaveId{1}, std::array<uint32_t, 2>{0, 1}).ok());
   const Rows rows({.hidden_size = 4, .expert_count = 2, .experts_per_token = 1}, 0, 1);
   PlainWork work(rows);
   const Status status = exchange.run(rows.shape_, rows_of(rows), work);

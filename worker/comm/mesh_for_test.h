@@ -16,7 +16,8 @@ namespace trireme::worker {
 
 class MeshForTest {
  public:
-  explicit MeshForTest(uint32_t place_count, uint32_t ring_bytes = 4096) {
+  explicit MeshForTest(uint32_t place_count, uint32_t ring_bytes = 4096)
+      : place_count_(place_count) {
     auto memory = ShmMesh::create_memory({.place_count = place_count, .ring_bytes = ring_bytes});
     EXPECT_TRUE(memory.ok()) << memory.status();
     memory_ = std::make_shared<const shm::Mapping>(*std::move(memory));
@@ -29,7 +30,7 @@ class MeshForTest {
   }
   // In no wave yet.
   [[nodiscard]] std::unique_ptr<ExpertExchange> exchange(uint32_t place) const {
-    return std::make_unique<ExpertExchange>(links(place), LifeSigns());
+    return std::make_unique<ExpertExchange>(links(place), place_count_, LifeSigns());
   }
   void abandon(uint32_t first_place, uint32_t count, WaveId below) const {
     EXPECT_TRUE(ShmMesh::abandon(*memory_, first_place, count, below).ok());
@@ -37,6 +38,7 @@ class MeshForTest {
   [[nodiscard]] const shm::Mapping& memory() const { return *memory_; }
 
  private:
+  const uint32_t place_count_;
   std::shared_ptr<const shm::Mapping> memory_;
 };
 

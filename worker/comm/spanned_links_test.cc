@@ -98,7 +98,7 @@ TEST(SpannedLinks, an_exchange_gives_the_bits_of_one_node) {
   NodesForTest nodes({2, 2}, 4096, {.key = zmq::ClusterKey::generate()});
   std::vector<std::vector<std::vector<float>>> far(4);
   nodes.run(nodes.all(), [&](uint32_t place, SpannedLinks&) {
-    ExpertExchange exchange(nodes.take_links(place), LifeSigns());
+    ExpertExchange exchange(nodes.take_links(place), 4, LifeSigns());
     ASSERT_TRUE(
         exchange.join(WaveId{1}, nodes.all(), nodes.addresses_for(place, nodes.all())).ok());
     run_layers(exchange, far[place]);

@@ -42,6 +42,7 @@ StatusOr<std::unique_ptr<Model>> DecoderModel::load(DecoderConfig config, ModelS
   TRIREME_ASSIGN_OR_RETURN(const Activation activation, activation_of(sizes));
   TRIREME_ASSIGN_OR_RETURN(DecoderShare share, DecoderShare::of(config.sizes, source.place));
   share.has_whole_experts = source.has_whole_experts;
+  share.experts = source.expert_home;
   TRIREME_RETURN_IF_ERROR(check_mixture_divides(config, share));
   TRIREME_ASSIGN_OR_RETURN(Ropes ropes, make_ropes(config, source.tokens_max));
   TRIREME_ASSIGN_OR_RETURN(DecoderWeights weights,

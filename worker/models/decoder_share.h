@@ -2,6 +2,7 @@
 // (tensor parallelism): heads, columns of the MLPs, rows of the vocabulary.
 #pragma once
 
+#include "worker/comm/expert_placement.h"
 #include "worker/models/decoder_config.h"
 #include "worker/models/weight_reader.h"
 #include "worker/worker.h"
@@ -19,7 +20,8 @@ struct DecoderShare {
   bool is_first_stage = false;
   bool is_last_stage = false;
   bool adds_bias = false;          // Of sums over ranks one rank adds the bias.
-  bool has_whole_experts = false;  // Of a mixture: all columns, on every rank.
+  bool has_whole_experts = false;  // Of a mixture: all columns, on every rank that has them:
+  ExpertHome experts;              // which ones.
 
   // kInvalidArgument naming the flag, its value and the size that does not divide; the columns of
   // experts are check_mixture_divides()'s.

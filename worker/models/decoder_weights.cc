@@ -3,12 +3,28 @@
 namespace trireme::worker {
 namespace {
 
+// Where experts of other workers come from when they are taken over.
+struct ExpertSource {
+  const DecoderConfig config;
+  const DecoderShare share;
+  const Safetensors& tensors;
+  Device& device;
+
+  [[nodiscard]] StatusOr<ExpertWeights> load(uint32_t layer, uint32_t expert) const;
+};
+
+std::string layer_prefix(const DecoderConfig& config, uint32_t index) {
+  return absl::StrFormat("%s%s.%d.", config.names.prefix, config.names.layers, index);
+}
+
 // Loads one layer; the methods follow the order of the forward pass.
 class LayerLoader : public TensorLoader {
  public:
   using TensorLoader::TensorLoader;
 
-  [[nodiscard]] StatusOr<DecoderLayer> load(uint32_t index) {
+  // `elsewhere`: null where this worker has all experts that there are.
+  [[nodiscard]] StatusOr<DecoderLayer> load(uint32_t index,
+                                            const std::shared_ptr<const ExpertSource>& elsewhere) {
     const DecoderNames& names = config_.names;
     const uint32_t value_size = sizes_.latent ? sizes_.latent->value_size : sizes_.head_dim;
     DecoderLayer layer;
@@ -32,9 +48,17 @@ class LayerLoader : public TensorLoader {
                                              config_.output_bias));
     TRIREME_ASSIGN_OR_RETURN(layer.attention_post_norm, norm(names.attention_post_norm));
     TRIREME_ASSIGN_OR_RETURN(layer.mlp_norm, norm(names.mlp_norm));
-    TRIREME_RETURN_IF_ERROR(config_.has_mixture(index) ? load_mixture(layer) : load_mlp(layer));
+    TRIREME_RETURN_IF_ERROR(config_.has_mixture(index) ? load_mixture(index, elsewhere, layer)
+                                                       : load_mlp(layer));
     TRIREME_ASSIGN_OR_RETURN(layer.mlp_post_norm, norm(names.mlp_post_norm));
     return layer;
+  }
+
+  [[nodiscard]] StatusOr<ExpertWeights> expert(uint32_t index, bool is_apart) {
+    const MixtureConfig& mixture = *config_.mixture;
+    const std::string name = absl::StrFormat("%s.%d.", mixture.experts, index);
+    return mlp(name + mixture.gate, name + mixture.up, name + mixture.down, mixture.expert_size,
+               share_.part_of_expert(mixture.expert_size), false, is_apart);
   }
 
  private:
@@ -123,7 +147,21 @@ class LayerLoader : public TensorLoader {
     return absl::OkStatus();
   }
 
-  [[nodiscard]] Status load_mixture(DecoderLayer& layer) {
+  // That it is in the checkpoint as it shall be.
+  [[nodiscard]] Status check_expert(uint32_t index) const {
+    const MixtureConfig& mixture = *config_.mixture;
+    const std::string name = absl::StrFormat("%s.%d.", mixture.experts, index);
+    for (const std::string& part : {mixture.gate, mixture.up}) {
+      if (part.empty()) continue;
+      TRIREME_RETURN_IF_ERROR(
+          matrix(name + part, mixture.expert_size, sizes_.hidden_size).status());
+    }
+    return matrix(name + mixture.down, sizes_.hidden_size, mixture.expert_size).status();
+  }
+
+  [[nodiscard]] Status load_mixture(uint32_t layer_index,
+                                    const std::shared_ptr<const ExpertSource>& elsewhere,
+                                    DecoderLayer& layer) {
     const MixtureConfig& mixture = *config_.mixture;
     TRIREME_ASSIGN_OR_RETURN(layer.router, router(mixture.router, mixture.expert_count));
     if (!mixture.router_bias.empty()) {
@@ -133,11 +171,13 @@ class LayerLoader : public TensorLoader {
                                                       .parts = {bias}, .keeps_precision = true}));
     }
     for (uint32_t index = 0; index < mixture.expert_count; ++index) {
-      const std::string name = absl::StrFormat("%s.%d.", mixture.experts, index);
-      TRIREME_ASSIGN_OR_RETURN(
-          layer.experts.emplace_back(),
-          mlp(name + mixture.gate, name + mixture.up, name + mixture.down, mixture.expert_size,
-              share_.part_of_expert(mixture.expert_size), false));
+      ExpertWeights& to = layer.experts.emplace_back();
+      if (share_.experts.has(index, mixture.expert_count)) {
+        TRIREME_ASSIGN_OR_RETURN(to, expert(index, /*is_apart=*/false));
+        continue;
+      }
+      TRIREME_RETURN_IF_ERROR(check_expert(index));
+      to.load = [elsewhere, layer_index, index] { return elsewhere->load(layer_index, index); };
     }
     if (mixture.shared_size == 0) return absl::OkStatus();
     const std::string name = mixture.shared + ".";
@@ -149,6 +189,11 @@ class LayerLoader : public TensorLoader {
     return absl::OkStatus();
   }
 };
+
+StatusOr<ExpertWeights> ExpertSource::load(uint32_t layer, uint32_t expert) const {
+  return LayerLoader(config, share, tensors, device, layer_prefix(config, layer))
+      .expert(expert, /*is_apart=*/true);
+}
 
 // What stands before the first layer and after the last.
 class EndsLoader : public TensorLoader {
@@ -245,12 +290,15 @@ StatusOr<DecoderWeights> load_decoder_weights(const DecoderConfig& config,
   const std::string& prefix = config.names.prefix;
   EndsLoader ends(config, share, tensors, device, prefix);
   TRIREME_RETURN_IF_ERROR(ends.load(weights));
+  std::shared_ptr<const ExpertSource> elsewhere;
+  if (config.mixture && share.experts.place_count > 1) {
+    elsewhere.reset(new ExpertSource{config, share, tensors, device});
+  }
   for (uint32_t i = 0; i < share.layers.count; ++i) {
     if (progress) progress("weights", static_cast<double>(i) / share.layers.count);
     const uint32_t index = share.layers.begin + i;
-    LayerLoader loader(config, share, tensors, device,
-                       absl::StrFormat("%s%s.%d.", prefix, config.names.layers, index));
-    TRIREME_ASSIGN_OR_RETURN(DecoderLayer layer, loader.load(index));
+    LayerLoader loader(config, share, tensors, device, layer_prefix(config, index));
+    TRIREME_ASSIGN_OR_RETURN(DecoderLayer layer, loader.load(index, elsewhere));
     weights.layers.push_back(std::move(layer));
   }
   if (progress) progress("weights", 1.0);

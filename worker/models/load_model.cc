@@ -73,7 +73,7 @@ bool is_floating(DType dtype) {
 }  // namespace
 
 StatusOr<uint64_t> weight_bytes_to_load(const ModelDirectory& directory, const std::string& dtype,
-                                        const std::string& quantization, uint32_t expert_copies) {
+                                        const std::string& quantization, double expert_copies) {
   TRIREME_ASSIGN_OR_RETURN(const cpu::OnLoad on_load, what_on_load(directory, quantization));
   TRIREME_ASSIGN_OR_RETURN(const Element element,
                            compute_element(directory, dtype, quantizes(directory, on_load)));
@@ -84,10 +84,11 @@ StatusOr<uint64_t> weight_bytes_to_load(const ModelDirectory& directory, const s
   uint32_t vocabulary_count = 0;
   for (const TensorView& tensor : directory.weights().tensors()) {
     // Not of shared ones, "shared_experts".
-    const uint64_t copies = tensor.name.find(".experts.") == std::string::npos ? 1 : expert_copies;
-    const uint64_t count = copies * (tensor.bytes.size() / size_of(tensor.dtype));
+    const double copies = tensor.name.find(".experts.") == std::string::npos ? 1 : expert_copies;
+    const auto stored_bytes = static_cast<uint64_t>(copies * double(tensor.bytes.size()));
+    const uint64_t count = stored_bytes / size_of(tensor.dtype);
     if (!is_floating(tensor.dtype)) {
-      total += copies * tensor.bytes.size();
+      total += stored_bytes;
     } else if (tensor.shape.size() != 2) {
       total += count * sizeof(float);
     } else if (tensor.shape[0] == vocabulary) {
@@ -119,19 +120,20 @@ StatusOr<std::unique_ptr<Model>> load_model(const ModelDirectory& directory,
                            kv_element_of(options.kv_cache_dtype, element));
   TRIREME_ASSIGN_OR_RETURN(const cpu::KernelTable* const kernels,
                            cpu::find_kernels(options.cpu_kernels));
-  return factory(
-      {.directory = directory,
-       .place = place,
-       .element = element,
-       .kv_element = kv_element,
-       .block_tokens = options.block_tokens,
-       .device = std::make_unique<cpu::CpuDevice>(element, pool, tensor_parallel, *kernels, on_load,
-                                                  options.weights, options.experts),
-       .progress = progress,
-       .life = options.life,
-       .wants_logits = options.wants_logits,
-       .tokens_max = options.tokens_max,
-       .has_whole_experts = options.experts != nullptr});
+  return factory({.directory = directory,
+                  .place = place,
+                  .element = element,
+                  .kv_element = kv_element,
+                  .block_tokens = options.block_tokens,
+                  .device = std::make_unique<cpu::CpuDevice>(
+                      element, pool, tensor_parallel, *kernels, on_load, options.weights,
+                      options.experts, options.workers_of_node),
+                  .progress = progress,
+                  .life = options.life,
+                  .wants_logits = options.wants_logits,
+                  .tokens_max = options.tokens_max,
+                  .has_whole_experts = options.experts != nullptr,
+                  .expert_home = options.expert_home});
 }
 
 }  // namespace trireme::worker

@@ -39,6 +39,8 @@ struct LoadOptions {
   // Of a mixture whose experts are divided over the members of waves; outlives the model. Null: all
   // are here, or this rank's part of each.
   ExpertExchange* experts = nullptr;
+  ExpertHome expert_home;        // Which of them are loaded; the others when they are taken over.
+  uint32_t workers_of_node = 1;  // That have as much KV memory each.
 };
 
 // Errors name the tensor, field or flag: an unknown architecture lists the supported ones, a size
@@ -49,10 +51,10 @@ struct LoadOptions {
     Collective& tensor_parallel, ThreadPool& pool, const Progress& progress);
 
 // What the weights of all ranks together will take, about. dtype, quantization: LoadOptions'.
-// expert_copies: how many of these ranks have the same experts.
+// expert_copies: how many times they have each expert; less than 1 where other nodes have some.
 [[nodiscard]] StatusOr<uint64_t> weight_bytes_to_load(const ModelDirectory& directory,
                                                       const std::string& dtype,
                                                       const std::string& quantization,
-                                                      uint32_t expert_copies = 1);
+                                                      double expert_copies = 1);
 
 }  // namespace trireme::worker

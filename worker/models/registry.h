@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "worker/comm/expert_placement.h"
 #include "worker/device.h"
 #include "worker/models/model.h"
 #include "worker/sign_of_life.h"
@@ -26,7 +27,8 @@ struct ModelSource {
   LifeSigns life;
   bool wants_logits = true;        // False: hidden states only, the head is not loaded.
   uint32_t tokens_max = 0;         // Of a sequence; 0: what the model allows.
-  bool has_whole_experts = false;  // Divided over the members of a wave, not over the ranks.
+  bool has_whole_experts = false;  // Divided over the members of a wave, not over the ranks:
+  ExpertHome expert_home;          // these are here.
 };
 
 using ModelFactory = StatusOr<std::unique_ptr<Model>> (*)(ModelSource source);

@@ -47,9 +47,10 @@ StatusOr<std::unique_ptr<LinearWeight>> TensorLoader::router(const std::string& 
 
 StatusOr<std::unique_ptr<LinearWeight>> TensorLoader::column_parallel(const std::string& name,
                                                                       uint32_t column_count,
-                                                                      Range columns, bool bias) {
+                                                                      Range columns, bool bias,
+                                                                      bool is_apart) {
   TRIREME_ASSIGN_OR_RETURN(const MatrixSlice all, matrix(name, sizes_.hidden_size, column_count));
-  LinearSource source{.parts = {columns_of(all, columns)}};
+  LinearSource source{.parts = {columns_of(all, columns)}, .is_apart = is_apart};
   if (bias && share_.adds_bias) {
     TRIREME_ASSIGN_OR_RETURN(const MatrixSlice values,
                              reader_.vector(prefix_ + name + ".bias", sizes_.hidden_size));
@@ -60,15 +61,15 @@ StatusOr<std::unique_ptr<LinearWeight>> TensorLoader::column_parallel(const std:
 
 StatusOr<ExpertWeights> TensorLoader::mlp(const std::string& gate, const std::string& up,
                                           const std::string& down, uint32_t size, Range mine,
-                                          bool bias) {
-  LinearSource source;
+                                          bool bias, bool is_apart) {
+  LinearSource source{.is_apart = is_apart};
   for (const std::string& name : {gate, up}) {
     if (name.empty()) continue;
     TRIREME_RETURN_IF_ERROR(add_rows(name, size, {mine}, bias, source));
   }
   ExpertWeights weights;
   TRIREME_ASSIGN_OR_RETURN(weights.gate_up, device_.load_linear(source));
-  TRIREME_ASSIGN_OR_RETURN(weights.down, column_parallel(down, size, mine, bias));
+  TRIREME_ASSIGN_OR_RETURN(weights.down, column_parallel(down, size, mine, bias, is_apart));
   return weights;
 }
 

@@ -61,11 +61,12 @@ class TensorLoader {
   // Some columns of a matrix that gives hidden states, summed over the ranks.
   [[nodiscard]] StatusOr<std::unique_ptr<LinearWeight>> column_parallel(const std::string& name,
                                                                         uint32_t column_count,
-                                                                        Range columns, bool bias);
+                                                                        Range columns, bool bias,
+                                                                        bool is_apart = false);
   // Some columns of an MLP of `size` columns; without `gate` it has none.
   [[nodiscard]] StatusOr<ExpertWeights> mlp(const std::string& gate, const std::string& up,
                                             const std::string& down, uint32_t size, Range mine,
-                                            bool bias);
+                                            bool bias, bool is_apart = false);
 
   const DecoderConfig& config_;
   const ModelConfig& sizes_;

@@ -31,12 +31,21 @@ uint32_t CpuDevice::piece_count_for(double nanoseconds, uint32_t pieces_max) con
 }
 
 StatusOr<std::unique_ptr<LinearWeight>> CpuDevice::load_linear(const LinearSource& source) {
+  if (!source.is_apart) return pack(source, weight_memory_);
+  HostArena memory(/*region_bytes=*/0);
+  TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> weight, pack(source, memory));
+  weight->keep(std::move(memory));
+  return weight;
+}
+
+StatusOr<std::unique_ptr<PackedLinear>> CpuDevice::pack(const LinearSource& source,
+                                                        HostArena& memory) {
   const MatrixForm form = form_of(source, element_, on_load_);
-  if (form == MatrixForm::kInt8) return pack_int8(source, element_, pool_, weight_memory_);
+  if (form == MatrixForm::kInt8) return pack_int8(source, element_, pool_, memory);
   if (form == MatrixForm::kInt4) {
-    return pack_int4(source, element_, kernels_.int4_error, pool_, weight_memory_);
+    return pack_int4(source, element_, kernels_.int4_error, pool_, memory);
   }
-  return pack_linear(source, element_, pool_, weight_memory_);
+  return pack_linear(source, element_, pool_, memory);
 }
 
 StatusOr<std::unique_ptr<VectorWeight>> CpuDevice::load_vector(const VectorSource& source) {

@@ -23,6 +23,7 @@
 #include "worker/kernels/cpu/kv_memory.h"
 #include "worker/kernels/cpu/matmul_cut.h"
 #include "worker/kernels/cpu/quantized_linear.h"
+#include "worker/kernels/cpu/taken_experts.h"
 
 namespace trireme::worker::cpu {
 
@@ -40,15 +41,18 @@ class CpuDevice final : public Device {
   // element: what matrices are computed in, kFloat32 or kBfloat16. Those of a checkpoint in int8 or
   // int4 stay as they are; on_load makes the others so. weights: where they are kept, and it
   // outlives the device; null: in memory of its own. exchange: null where it has no others.
+  // workers_of_node: so many have been promised as much KV memory as this one.
   CpuDevice(Element element, ThreadPool& pool, Collective& collective,
             const KernelTable& kernels = best_kernels(), OnLoad on_load = OnLoad::kKeep,
-            HostArena* weights = nullptr, ExpertExchange* exchange = nullptr)
+            HostArena* weights = nullptr, ExpertExchange* exchange = nullptr,
+            uint32_t workers_of_node = 1)
       : element_(element),
         on_load_(on_load),
         pool_(pool),
         collective_(collective),
         kernels_(kernels),
         exchange_(exchange),
+        workers_of_node_(workers_of_node),
         weight_memory_(weights == nullptr ? own_weight_memory_ : *weights) {}
 
   [[nodiscard]] StatusOr<std::unique_ptr<LinearWeight>> load_linear(
@@ -149,6 +153,13 @@ class CpuDevice final : public Device {
                   std::span<const uint32_t> rows, std::span<const float> weights, const View& x,
                   const View& out);
 
+  // Those of a worker that is away too.
+  [[nodiscard]] StatusOr<const ExpertWeights*> weights_of(const ExpertWeights& expert,
+                                                          uint32_t index);
+  void give_back_experts();
+  [[nodiscard]] StatusOr<std::unique_ptr<PackedLinear>> pack(const LinearSource& source,
+                                                             HostArena& memory);
+
   [[nodiscard]] View in_column_order(const PackedMatrix& matrix, const View& x);
   [[nodiscard]] PackedRows pack_rows(const PackedMatrix& matrix, const View& x, const RowCut& cut);
   void multiply(const PackedMatrix& matrix, const PackedRows& rows, const RowCut& cut,
@@ -191,6 +202,7 @@ class CpuDevice final : public Device {
   Collective& collective_;
   const KernelTable& kernels_;
   ExpertExchange* const exchange_;
+  const uint32_t workers_of_node_;
   HostArena own_weight_memory_;
   HostArena& weight_memory_;
   KvMemory kv_;
@@ -214,6 +226,8 @@ class CpuDevice final : public Device {
   std::vector<uint32_t> expert_rows_;
   std::vector<float> expert_weights_;
   std::vector<uint32_t> wave_rows_;  // Those that this rank sends.
+  TakenExperts taken_;
+  WaveId taken_in_;                  // The wave that was looked through for experts to give back.
   std::vector<float> row_sums_;      // Of wide_rms_norm.
   std::vector<float> position_row_;  // Of add_positions.
 

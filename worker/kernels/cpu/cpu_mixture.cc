@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "common/check.h"
+#include "common/log.h"
 #include "worker/kernels/cpu/cpu_device.h"
 
 namespace trireme::worker::cpu {
@@ -157,6 +158,25 @@ void CpuDevice::run_expert(Activation activation, const ExpertWeights& expert,
              });
 }
 
+StatusOr<const ExpertWeights*> CpuDevice::weights_of(const ExpertWeights& expert, uint32_t index) {
+  if (expert.gate_up != nullptr) return &expert;
+  if (taken_.empty()) {
+    log::info(
+        "experts_taken_over",
+        {{"wave", wave_number(exchange_->wave())},
+         {"reason", "their workers are away: loaded from the checkpoint as they are needed"}});
+  }
+  return taken_.find(expert, index, workers_of_node_ * kv_.byte_count());
+}
+
+void CpuDevice::give_back_experts() {
+  if (taken_.empty() || taken_in_ == exchange_->wave()) return;
+  taken_in_ = exchange_->wave();
+  const std::size_t count =
+      taken_.forget_unless([&](uint32_t expert) { return exchange_->has_expert(expert); });
+  if (count > 0) log::info("experts_given_back", {{"matrices_of", count}});
+}
+
 void CpuDevice::fill_with_zeros(const View& out) {
   for_ranges(out.row_count, out.column_count / kElementsPerNanosecond,
              [&](uint32_t begin, uint32_t end) {
@@ -177,7 +197,9 @@ void CpuDevice::run_experts(Activation activation, std::span<const ExpertWeights
     const uint32_t begin = expert_begins_[expert];
     const uint32_t count = expert_begins_[expert + 1] - begin;
     if (count == 0) continue;
-    run_expert(activation, experts[expert], std::span(expert_rows_).subspan(begin, count),
+    const auto weights = weights_of(experts[expert], static_cast<uint32_t>(expert));
+    if (!weights.ok()) return keep(weights.status());
+    run_expert(activation, **weights, std::span(expert_rows_).subspan(begin, count),
                std::span(expert_weights_).subspan(begin, count), x, out);
   }
 }

@@ -12,19 +12,21 @@ class CpuDevice::WaveWork final : public ExpertWork {
            const ExpertChoices& choices, const View& out)
       : device_(device), activation_(activation), experts_(experts), choices_(choices), out_(out) {}
 
-  void compute(uint32_t expert, const float* x, std::span<const uint32_t> rows, float* y,
-               std::span<const uint32_t> results) override {
+  [[nodiscard]] Status compute(uint32_t expert, const float* x, std::span<const uint32_t> rows,
+                               float* y, std::span<const uint32_t> results) override {
+    TRIREME_ASSIGN_OR_RETURN(const ExpertWeights* const weights,
+                             device_.weights_of(experts_[expert], expert));
     const auto row_count = static_cast<uint32_t>(rows.size());
     const View picked = device_.own_scratch(kPickedRows, row_count, columns());
     for_rows(row_count, 1, [&](uint32_t i) {
       std::copy_n(x + std::size_t{rows[i]} * columns(), columns(), row_of(picked, i));
     });
     const View result = device_.own_scratch(kExpertOut, row_count, columns());
-    device_.feed_forward(activation_, *experts_[expert].gate_up, *experts_[expert].down, picked,
-                         result);
+    device_.feed_forward(activation_, *weights->gate_up, *weights->down, picked, result);
     for_rows(row_count, 1, [&](uint32_t i) {
       std::copy_n(row_of(result, i), columns(), y + std::size_t{results[i]} * columns());
     });
+    return absl::OkStatus();
   }
 
   void combine(std::span<const uint32_t> rows, const float* y,
@@ -77,6 +79,7 @@ void CpuDevice::run_experts_of_wave(Activation activation, std::span<const Exper
                                         .rows = wave_rows_,
                                         .experts = choices.experts},
                                        work);
+  give_back_experts();
   if (status.code() != StatusCode::kAborted) return keep(status);
   fill_with_zeros(out);
 }

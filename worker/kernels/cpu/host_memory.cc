@@ -13,7 +13,6 @@ namespace {
 
 constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
-constexpr uint64_t kArenaRegionBytes = uint64_t{32} << 20;
 constexpr uint64_t kCacheLineBytes = 64;
 // Of an image: a call of the kernel for many costs less than one for each, whatever cores do
 // besides.
@@ -23,17 +22,6 @@ constexpr uint64_t kPiecesAheadMax = 32;
 struct CloseFile {
   void operator()(std::FILE* file) const { std::fclose(file); }
 };
-
-// MemAvailable of /proc/meminfo; no bound when the system does not say.
-uint64_t available_bytes() {
-  const std::unique_ptr<std::FILE, CloseFile> file(std::fopen("/proc/meminfo", "re"));
-  char line[128];
-  while (file != nullptr && std::fgets(line, sizeof(line), file.get()) != nullptr) {
-    unsigned long long kilobytes = 0;
-    if (std::sscanf(line, "MemAvailable: %llu kB", &kilobytes) == 1) return kilobytes * 1024;
-  }
-  return UINT64_MAX;
-}
 
 // Large regions start where a huge page can.
 void* map_aligned(uint64_t byte_count) {
@@ -62,6 +50,16 @@ uint64_t whole_lines(uint64_t byte_count) {
 
 }  // namespace
 
+uint64_t available_bytes() {
+  const std::unique_ptr<std::FILE, CloseFile> file(std::fopen("/proc/meminfo", "re"));
+  char line[128];
+  while (file != nullptr && std::fgets(line, sizeof(line), file.get()) != nullptr) {
+    unsigned long long kilobytes = 0;
+    if (std::sscanf(line, "MemAvailable: %llu kB", &kilobytes) == 1) return kilobytes * 1024;
+  }
+  return UINT64_MAX;
+}
+
 StatusOr<HostMemory> HostMemory::allocate(uint64_t byte_count, const char* what) {
   if (byte_count == 0) return HostMemory();
   // An untouched mapping costs nothing, so mmap alone would promise what the machine does not have.
@@ -83,7 +81,7 @@ StatusOr<std::byte*> HostArena::take(uint64_t byte_count, const char* what) {
   if (image_ != nullptr) return take_of_image(byte_count, what);
   if (regions_.empty() || regions_.back().size() - used_ < byte_count) {
     // Untouched pages of a region are not memory, so only what is asked for must be there.
-    auto region = HostMemory::allocate(std::max(byte_count, kArenaRegionBytes), what);
+    auto region = HostMemory::allocate(std::max(byte_count, region_bytes_), what);
     if (!region.ok()) region = HostMemory::allocate(byte_count, what);
     if (!region.ok()) return region.status();
     regions_.push_back(std::move(region).value());

@@ -18,6 +18,9 @@
 
 namespace trireme::worker::cpu {
 
+// What the kernel says is left, MemAvailable of /proc/meminfo; no bound where it does not say.
+[[nodiscard]] uint64_t available_bytes();
+
 class HostMemory {
  public:
   // kResourceExhausted with `what`, the size asked for and the memory that is available.
@@ -48,6 +51,8 @@ class HostMemory {
 class HostArena {
  public:
   HostArena() = default;
+  // Regions of this size, or as large as what is taken.
+  explicit HostArena(uint64_t region_bytes) : region_bytes_(region_bytes) {}
   // Both outlive the arena.
   HostArena(shm::SharedImage& image, ThreadPool& pool)
       : image_(&image), pool_(&pool), used_(shm::SharedImage::kHeaderBytes) {}
@@ -70,6 +75,7 @@ class HostArena {
   [[nodiscard]] StatusOr<std::byte*> take_of_image(uint64_t byte_count, const char* what);
   [[nodiscard]] Status take_pieces(uint64_t end, const char* what);
 
+  uint64_t region_bytes_ = uint64_t{32} << 20;
   shm::SharedImage* image_ = nullptr;
   ThreadPool* pool_ = nullptr;
   std::vector<HostMemory> regions_;

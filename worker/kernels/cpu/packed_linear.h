@@ -7,13 +7,14 @@
 #include <utility>
 
 #include "worker/device.h"
+#include "worker/kernels/cpu/host_memory.h"
 #include "worker/kernels/cpu/kernel_table.h"
 
 namespace trireme::worker::cpu {
 
 enum class MatrixForm : uint8_t { kFloat32, kBfloat16, kInt8, kInt4 };
 
-// Pointers and spans are into a HostArena that outlives the weight.
+// Pointers and spans are into a HostArena that outlives the weight, or goes with it.
 struct PackedMatrix {
   MatrixForm form = MatrixForm::kFloat32;
   uint32_t out_features = 0;
@@ -41,6 +42,8 @@ struct PackedMatrix {
 class PackedLinear final : public LinearWeight {
  public:
   explicit PackedLinear(PackedMatrix matrix) : matrix_(std::move(matrix)) {}
+  // What the matrix points into goes with it.
+  void keep(HostArena memory) { memory_ = std::move(memory); }
 
   [[nodiscard]] uint32_t out_features() const override { return matrix_.out_features; }
   [[nodiscard]] uint32_t in_features() const override { return matrix_.in_features; }
@@ -52,6 +55,7 @@ class PackedLinear final : public LinearWeight {
 
  private:
   PackedMatrix matrix_;
+  HostArena memory_;  // Empty: it lies in a model's.
 };
 
 // Of a weight that a CpuDevice made.

@@ -1,0 +1,24 @@
+#include "worker/kernels/cpu/taken_experts.h"
+
+#include <utility>
+
+#include "worker/kernels/cpu/host_memory.h"
+
+namespace trireme::worker::cpu {
+
+StatusOr<const ExpertWeights*> TakenExperts::find(const ExpertWeights& elsewhere, uint32_t expert,
+                                                  uint64_t reserve) {
+  const auto known = taken_.find(&elsewhere);
+  if (known != taken_.end()) return &known->second.weights;
+  passing_.reset();
+  auto loaded = elsewhere.load();
+  if (loaded.status().code() == StatusCode::kResourceExhausted && !taken_.empty()) {
+    taken_.clear();
+    loaded = elsewhere.load();
+  }
+  if (!loaded.ok()) return loaded.status();
+  if (available_bytes() < reserve) return &passing_.emplace(*std::move(loaded));
+  return &taken_.emplace(&elsewhere, Taken{expert, *std::move(loaded)}).first->second.weights;
+}
+
+}  // namespace trireme::worker::cpu
