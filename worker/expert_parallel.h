@@ -3,6 +3,7 @@
 #pragma once
 
 #include "common/options/serve_options.h"
+#include "common/status.h"
 #include "worker/weights/model_config.h"
 
 namespace trireme::worker {
@@ -18,6 +19,19 @@ namespace trireme::worker {
 
 [[nodiscard]] inline uint32_t place_in_wave(const ServeOptions& options, uint32_t tp_rank) {
   return options.internal.engine_rank * options.parallel.tensor_parallel_size + tp_rank;
+}
+
+// An expert is at a place once.
+[[nodiscard]] inline Status check_redundant_experts(const ServeOptions& options,
+                                                    const ModelConfig& config) {
+  const uint32_t wanted = options.parallel.expert_balancing.redundant_count;
+  if (wanted == 0 || !divides_experts(options, config)) return absl::OkStatus();
+  const uint64_t max = uint64_t{config.expert_count} * (places_of_wave(options) - 1);
+  if (wanted <= max) return absl::OkStatus();
+  return error(StatusCode::kInvalidArgument,
+               "--eplb-config: num_redundant_experts %u is more than %u: with so many each of the "
+               "model's %u experts is at all %u ranks",
+               wanted, max, config.expert_count, places_of_wave(options));
 }
 
 }  // namespace trireme::worker

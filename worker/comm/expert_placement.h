@@ -1,25 +1,63 @@
-// ExpertPlacement: which member of a wave has which experts of a layer. Pure.
+// ExpertPlacement: at which members of a wave the experts of a layer are. Pure.
 //
-// Neighbouring experts in nearly equal parts: expert e of E is at member floor(e · n / E) of n.
-// Another placement, with experts at several members, answers the same two questions.
+//   ExpertPlacement(experts, members)  neighbouring experts in nearly equal parts, each at one
+//                                      member: expert e of E is at floor(e · n / E) of n
+//   place_experts(loads, ...)          by load; the busiest are at several members
+//
+// Who has an expert computes its own rows for it. The others are dealt out to those that have it,
+// in the order of both.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <span>
+#include <vector>
 
 namespace trireme::worker {
 
-struct ExpertPlacement {
-  uint32_t expert_count = 0;
-  uint32_t member_count = 1;
+class ExpertPlacement {
+ public:
+  ExpertPlacement() = default;
+  ExpertPlacement(uint32_t expert_count, uint32_t member_count);
+  // By expert the members that have it: ascending, at least one.
+  ExpertPlacement(uint32_t member_count, std::span<const std::vector<uint32_t>> members);
 
+  [[nodiscard]] uint32_t expert_count() const { return static_cast<uint32_t>(begins_.size() - 1); }
+  [[nodiscard]] uint32_t member_count() const { return member_count_; }
+  [[nodiscard]] std::span<const uint32_t> members_of(uint32_t expert) const {
+    return std::span(members_).subspan(begins_[expert], begins_[expert + 1] - begins_[expert]);
+  }
   // Where the rows of member `source` go.
-  [[nodiscard]] constexpr uint32_t member_for(uint32_t expert, uint32_t /*source*/) const {
-    return static_cast<uint32_t>(uint64_t{expert} * member_count / expert_count);
+  [[nodiscard]] uint32_t member_for(uint32_t expert, uint32_t source) const {
+    const std::span<const uint32_t> members = members_of(expert);
+    if (members.size() == 1) return members.front();
+    const auto at = std::ranges::lower_bound(members, source);
+    if (at != members.end() && *at == source) return source;
+    const auto before = static_cast<uint32_t>(at - members.begin());
+    return members[(source - before) % members.size()];
   }
   // May `member` be sent rows for it?
-  [[nodiscard]] constexpr bool is_at(uint32_t expert, uint32_t member) const {
-    return expert < expert_count && member_for(expert, member) == member;
+  [[nodiscard]] bool is_at(uint32_t expert, uint32_t member) const {
+    return expert < expert_count() && std::ranges::binary_search(members_of(expert), member);
   }
+  friend bool operator==(const ExpertPlacement&, const ExpertPlacement&) = default;
+
+ private:
+  uint32_t member_count_ = 1;
+  std::vector<uint32_t> begins_{0};  // By expert, into the next; and the end.
+  std::vector<uint32_t> members_;
 };
+
+// As deepseek-ai/EPLB does within one group: `redundant_count` more replicas, each of the expert
+// whose replicas have the most to do then; and replicas, the heaviest first, to the member with the
+// least to do that has not that expert and has a slot left, of which all have equally many. What
+// is equal goes by index. An expert is once at a member: replicas beyond that are not made, and one
+// that finds no slot is left out.
+[[nodiscard]] ExpertPlacement place_experts(std::span<const uint64_t> loads, uint32_t member_count,
+                                            uint32_t redundant_count);
+
+// What the member with the most has to do, where replicas share equally.
+[[nodiscard]] uint64_t busiest_load(const ExpertPlacement& placement,
+                                    std::span<const uint64_t> loads);
 
 }  // namespace trireme::worker
