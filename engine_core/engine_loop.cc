@@ -102,6 +102,9 @@ void EngineLoop::publish(Instant now) {
 wire::EngineStats EngineLoop::stats() const {
   wire::EngineStats stats = scheduler_.stats();
   if (group_ != nullptr) stats.wave = group_->lockstep().wave();
+  stats.expert_rows = expert_load_.rows;
+  stats.expert_moves = expert_load_.moves;
+  stats.expert_balancedness = expert_load_.balancedness;
   stats.stall = stall_.empty() && group_ != nullptr ? group_->stall() : stall_;
   return stats;
 }
@@ -223,7 +226,10 @@ void EngineLoop::reply(FrontEndId front_end, uint64_t call_id, bool ok, const ch
 
 bool EngineLoop::take_result(Instant now) {
   const auto collected = executor_.try_collect(result_, now);
-  if (collected.ok()) return *collected;
+  if (collected.ok()) {
+    if (*collected && result_.expert_load) expert_load_ = *result_.expert_load;
+    return *collected;
+  }
   const Status health = executor_.health();
   end(health.ok() ? collected.status() : health);
   return false;

@@ -142,6 +142,7 @@ class EngineLoop {
   Instant step_look_at_ = Instant::max();
   Instant step_warning_at_ = Instant::max();
   std::string stall_;  // Empty: no step is late.
+  wire::ExpertLoad expert_load_;
   Instant look_at_signals_{};
   Instant shm_due_at_{};
   Instant shm_again_at_ = Instant::max();  // Idle, and not all was taken, or not told to all.

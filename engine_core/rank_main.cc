@@ -109,6 +109,9 @@ StatusOr<std::unique_ptr<LockstepGroup>> join_group(const ServeOptions& options,
                                  {"has_experts", capacity.has_experts},
                                  {"expert_parallel", options.parallel.expert_parallel}});
   }
+  if (options.parallel.expert_balancing.is_on && !capacity.has_experts) {
+    log::warning("experts_not_balanced", {{"note", "--enable-eplb: the model has no experts"}});
+  }
   if (!steps_together) return nullptr;
   const std::vector<int>& fds = options.internal.lockstep_fds;
   if (fds.empty()) return error(StatusCode::kInternal, "--internal-lockstep is missing");

@@ -91,13 +91,19 @@ struct EngineStats {
   uint64_t corrupted_requests = 0;
   // Since version 7 of EngineOutputs: what holds the step up, for people, where it is late.
   std::string stall;
+  // With --enable-eplb, since version 8 of EngineOutputs; of the first worker of the last stage.
+  uint64_t expert_rows = 0;   // Its experts computed; a row counts once for each of its experts.
+  uint64_t expert_moves = 0;  // Experts that came to it, over all layers.
+  // Rows of the mean worker of a wave over those of the busiest one; 0: not known.
+  float expert_balancedness = 0;
 
   static auto fields(auto& m) {
     return std::tie(m.waiting, m.running, m.kv_usage, m.step, m.wave, m.prefix_query_tokens,
                     m.prefix_hit_tokens, m.preemptions, m.prompt_tokens, m.generation_tokens,
                     m.prefill_tokens_waiting, m.drafts, m.draft_tokens, m.accepted_draft_tokens,
                     m.accepted_at_position, m.store_query_tokens, m.store_hit_tokens, m.store_bytes,
-                    m.store_lost_blocks, m.corrupted_requests, m.stall);
+                    m.store_lost_blocks, m.corrupted_requests, m.stall, m.expert_rows,
+                    m.expert_moves, m.expert_balancedness);
   }
   friend bool operator==(const EngineStats&, const EngineStats&) = default;
 };
@@ -131,7 +137,7 @@ struct ShmStats {
 
 struct EngineOutputs {
   static constexpr MessageKind kKind = MessageKind::kEngineOutputs;
-  static constexpr uint8_t kVersion = 7;
+  static constexpr uint8_t kVersion = 8;
   static constexpr uint8_t kCompat = 1;
 
   EngineId engine;

@@ -30,8 +30,8 @@ AbortRequests example(AbortRequests*) { return {{RequestKey{7}, RequestKey{1ULL 
 UtilityCall example(UtilityCall*) { return {3, UtilityMethod::kPause, "wait", 1700000000000000}; }
 UtilityReply example(UtilityReply*) { return {3, EngineId{1}, true, "null"}; }
 EngineStats stats() {
-  return {1, 2,  0.25F, StepId{9}, WaveId{1}, 10, 5,    1, 100, 50,     7,
-          3, 12, 6,     {3, 2, 1}, 20,        16, 4096, 1, 2,   "waits"};
+  return {1,  2, 0.25F,     StepId{9}, WaveId{1}, 10,   5, 1, 100,     50,  7, 3,
+          12, 6, {3, 2, 1}, 20,        16,        4096, 1, 2, "waits", 300, 4, 0.5F};
 }
 EngineOutputs example(EngineOutputs*) {
   EngineOutput output{.key = RequestKey{7}, .token_ids = {3}, .finish_reason = FinishReason::kStop};
@@ -110,7 +110,8 @@ StepResult example(StepResult*) {
           {70000},
           1,
           {8},
-          true};
+          true,
+          ExpertLoad{300, 4, 0.5F}};
 }
 WorkerReady example(WorkerReady*) {
   return {1, 43, 1000, 64, 1 << 20, 30, "", true, "tcp://10.0.0.1:5"};

@@ -6,6 +6,7 @@
 // are flat, cut by the per-row counts.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -107,6 +108,18 @@ struct PooledRow {
   friend bool operator==(const PooledRow&, const PooledRow&) = default;
 };
 
+// Where experts are placed by load: of the worker that answers. Counters only grow.
+struct ExpertLoad {
+  uint64_t rows = 0;   // Its experts computed; a row counts once for each of its experts.
+  uint64_t moves = 0;  // Experts that came to it, over all layers.
+  // Rows of the mean worker over those of the busiest one, layer by layer, in the window before the
+  // last agreement; 0: nobody knows yet.
+  float balancedness = 0;
+
+  static auto fields(auto& m) { return std::tie(m.rows, m.moves, m.balancedness); }
+  friend bool operator==(const ExpertLoad&, const ExpertLoad&) = default;
+};
+
 inline constexpr int32_t kNoToken = -1;  // The row does not sample, or it pools.
 // NaN: this sequence fails, the others go on. A step made before the engine knows may still have a
 // row for it: the worker runs that on any token, and its result is ignored.
@@ -114,7 +127,7 @@ inline constexpr int32_t kBadLogits = -2;
 
 struct StepResult {
   static constexpr MessageKind kKind = MessageKind::kStepResult;
-  static constexpr uint8_t kVersion = 6;
+  static constexpr uint8_t kVersion = 7;
   static constexpr uint8_t kCompat = 1;
 
   StepId step;
@@ -138,11 +151,12 @@ struct StepResult {
   // The wave was left while it ran: nothing came of it, and the worker keeps it until it is wanted
   // again or another comes. Since version 6.
   bool is_abandoned = false;
+  std::optional<ExpertLoad> expert_load;  // Since version 7.
 
   static auto fields(auto& m) {
     return std::tie(m.step, m.row_token, m.logprobs, m.compute_microseconds, m.error,
                     m.row_accepted, m.pooled, m.lost_slots, m.failed_load_count, m.accepted_tokens,
-                    m.is_abandoned);
+                    m.is_abandoned, m.expert_load);
   }
   friend bool operator==(const StepResult&, const StepResult&) = default;
 };

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "common/options/serve_options.h"
+#include "common/status.h"
 #include "proto/member/cluster_shape.h"
 #include "worker/comm/expert_placement.h"
 #include "worker/weights/model_config.h"
@@ -33,6 +34,19 @@ namespace trireme::worker {
           .tp_rank = tp_rank,
           .first_rank = local.first,
           .rank_count = local.count};
+}
+
+// An expert is at a place once.
+[[nodiscard]] inline Status check_redundant_experts(const ServeOptions& options,
+                                                    const ModelConfig& config) {
+  const uint32_t wanted = options.parallel.expert_balancing.redundant_count;
+  if (wanted == 0 || !divides_experts(options, config)) return absl::OkStatus();
+  const uint64_t max = uint64_t{config.expert_count} * (places_of_wave(options) - 1);
+  if (wanted <= max) return absl::OkStatus();
+  return error(StatusCode::kInvalidArgument,
+               "--eplb-config: num_redundant_experts %u is more than %u: with so many each of the "
+               "model's %u experts is at all %u ranks",
+               wanted, max, config.expert_count, places_of_wave(options));
 }
 
 }  // namespace trireme::worker

@@ -116,6 +116,10 @@ class WorkerCore final : public Worker {
     result_.compute_microseconds = static_cast<uint32_t>(spent.count());
     is_unfinished_ = false;
     if (experts() == nullptr) return std::move(result_);
+    if (const auto load = experts()->load()) {
+      result_.expert_load = wire::ExpertLoad{
+          .rows = load->rows, .moves = load->moves, .balancedness = load->balancedness};
+    }
     return result_;  // Another stage may still want the step again.
   }
 

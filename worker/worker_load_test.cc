@@ -8,6 +8,7 @@
 
 #include "common/shm/shared_image.h"
 #include "worker/comm/mesh_for_test.h"
+#include "worker/expert_parallel.h"
 #include "worker/step_for_test.h"
 #include "worker/tiny_model_for_test.h"
 #include "worker/worker_core.h"
@@ -198,6 +199,20 @@ TEST_F(WorkerLoad, experts_that_are_to_be_divided_need_a_mesh) {
       << missing;
   write_tiny_model(directory_, "LlamaForCausalLM");
   EXPECT_TRUE(load(options).ok()) << "a model without experts";
+}
+
+TEST(RedundantExperts, are_at_most_at_all_places) {
+  ServeOptions options;
+  options.parallel.expert_parallel = true;
+  options.parallel.data_parallel_size = 3;
+  options.parallel.expert_balancing = {.is_on = true, .redundant_count = 16};
+  const ModelConfig config{.expert_count = 8};
+  EXPECT_TRUE(check_redundant_experts(options, config).ok());
+  options.parallel.expert_balancing.redundant_count = 17;
+  EXPECT_EQ(check_redundant_experts(options, config).message(),
+            "--eplb-config: num_redundant_experts 17 is more than 16: with so many each of the "
+            "model's 8 experts is at all 3 ranks");
+  EXPECT_TRUE(check_redundant_experts(options, ModelConfig()).ok()) << "a model without experts";
 }
 
 TEST_F(WorkerLoad, a_wave_of_one_rank_answers_as_a_worker_alone_does) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "common/options/expert_balancing.h"
 #include "common/options/flag_value.h"
 #include "common/options/pooler.h"
 #include "common/options/speculation.h"
@@ -74,6 +75,10 @@ Status store_task(ServeOptions& o, std::string_view text) {
 
 Status store_pooler(ServeOptions& o, std::string_view text) {
   return read_pooler(text, o.model.pooler);
+}
+
+Status store_expert_balancing(ServeOptions& o, std::string_view text) {
+  return read_expert_balancing(text, o.parallel.expert_balancing);
 }
 
 Status store_spec_method(ServeOptions& o, std::string_view text) {

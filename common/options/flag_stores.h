@@ -18,6 +18,7 @@ namespace trireme::flag_store {
 [[nodiscard]] Status store_convert(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_task(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_pooler(ServeOptions& options, std::string_view text);
+[[nodiscard]] Status store_expert_balancing(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_spec_method(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_spec_tokens(ServeOptions& options, std::string_view text);
 [[nodiscard]] Status store_hybrid(ServeOptions& options, std::string_view text);

@@ -191,6 +191,14 @@ class Parser {
     options_.parallel.data_parallel_size = kDemoEngines;
   }
 
+  // Those inside of values; flags get theirs where they are stored.
+  void tell_fields_without_effect() {
+    if (!options_.parallel.expert_balancing.has_fields_without_effect) return;
+    notice(
+        "--eplb-config: use_async, communicator and log_balancedness_interval have no effect: "
+        "experts move without their weights, and with a line for each time");
+  }
+
  private:
   [[nodiscard]] bool was_given(std::string_view flag) const {
     return met_before_.contains(find_flag(flag));
@@ -253,6 +261,7 @@ StatusOr<ServeOptions> parse_serve_flags(std::span<const char* const> args,
   }
   TRIREME_RETURN_IF_ERROR(parser.check_model());
   parser.apply_demo_model();
+  parser.tell_fields_without_effect();
   TRIREME_RETURN_IF_ERROR(validate(options));
   return options;
 }

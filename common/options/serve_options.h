@@ -37,6 +37,16 @@ struct ModelOptions {
   PoolerOptions pooler;                         // --pooler-config
 };
 
+// --enable-eplb and --eplb-config: experts are placed by their load.
+struct ExpertBalancingOptions {
+  bool is_on = false;
+  uint32_t window_size = 1000;    // Forwards whose rows count.
+  uint32_t step_interval = 3000;  // Forwards from one placement to the next.
+  uint32_t redundant_count = 0;   // num_redundant_experts: of each layer, over all ranks.
+  bool logs = false;              // log_balancedness
+  bool has_fields_without_effect = false;
+};
+
 struct ParallelOptions {
   uint32_t tensor_parallel_size = 1;
   uint32_t pipeline_parallel_size = 1;
@@ -56,6 +66,7 @@ struct ParallelOptions {
   // --enable-expert-parallel: of a mixture, each expert is whole at one of all data-parallel x
   // tensor-parallel ranks, which step together; else every data-parallel rank has all of them.
   bool expert_parallel = false;
+  ExpertBalancingOptions expert_balancing;
 
   [[nodiscard]] uint32_t expert_rank_count() const {
     return expert_parallel ? data_parallel_size * tensor_parallel_size : 1;

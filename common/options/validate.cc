@@ -1,4 +1,5 @@
 // The rules that join or bound fields of ServeOptions.
+#include "common/options/expert_balancing.h"
 #include "common/options/serve_flags.h"
 #include "common/options/speculation.h"
 
@@ -170,6 +171,7 @@ Status validate(const ServeOptions& options) {
   TRIREME_RETURN_IF_ERROR(validate_nodes(options.parallel));
   TRIREME_RETURN_IF_ERROR(validate_balancing(options.parallel));
   TRIREME_RETURN_IF_ERROR(validate_experts(options.parallel));
+  TRIREME_RETURN_IF_ERROR(validate_expert_balancing(options.parallel));
   TRIREME_RETURN_IF_ERROR(validate_scheduler(options.scheduler));
   TRIREME_RETURN_IF_ERROR(
       validate_speculation(options.scheduler.speculation, options.parallel.tensor_parallel_size));

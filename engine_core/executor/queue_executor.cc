@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "common/log.h"
+#include "worker/expert_parallel.h"
 #include "worker/models/decoder_weights.h"
 #include "worker/weights/draft_config.h"
 #include "worker/weights/mapped_file.h"
@@ -98,6 +99,7 @@ StatusOr<KvCapacity> QueueExecutor::start(Bell& bell, StopSignal& stop) {
                            read_config(options_.model_directory()));
   TRIREME_ASSIGN_OR_RETURN(const uint32_t length, model_length(options_.model, config));
   TRIREME_RETURN_IF_ERROR(check_worker_count(options_.parallel, config));
+  TRIREME_RETURN_IF_ERROR(worker::check_redundant_experts(options_, config));
   const StatusOr<uint32_t> draft_length = draft_model_length(options_, config);
   if (!draft_length.ok()) return annotate(draft_length.status(), "--speculative-config");
   TRIREME_RETURN_IF_ERROR(make_queues());

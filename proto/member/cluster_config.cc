@@ -16,6 +16,12 @@ std::string runner_name(Runner runner) {
   return "unknown";
 }
 
+std::string balancing_text(const ExpertBalancingOptions& balancing) {
+  if (!balancing.is_on) return "none";
+  return absl::StrFormat("window_size %u, step_interval %u, num_redundant_experts %u",
+                         balancing.window_size, balancing.step_interval, balancing.redundant_count);
+}
+
 }  // namespace
 
 std::vector<wire::ConfigEntry> cluster_config(const ServeOptions& options) {
@@ -33,6 +39,7 @@ std::vector<wire::ConfigEntry> cluster_config(const ServeOptions& options) {
       {"dtype", model.dtype},
       {"quantization", model.quantization.empty() ? "none" : model.quantization},
       {"enable-expert-parallel", parallel.expert_parallel ? "true" : "false"},
+      {"eplb-config", balancing_text(parallel.expert_balancing)},
       {"max-model-len", tokens_max == 0 ? "auto" : std::to_string(tokens_max)},
       {"block-size", std::to_string(scheduler.block_tokens)},
       {"kv-cache-dtype", options.worker.kv_cache_dtype},

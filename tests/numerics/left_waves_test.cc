@@ -27,6 +27,25 @@ TEST_P(LeftWaves, change_nothing_wherever_they_are_left) {
   EXPECT_GT(steps_again, 0U);
 }
 
+TEST_P(LeftWaves, change_nothing_where_experts_move) {
+  RanksInStep alone(GetParam(), kAllInOne);
+  uint32_t steps_again = 0;
+  uint64_t moves = 0;
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    RanksInStep group(
+        GetParam(),
+        {.dp = 3,
+         .balancing = BalancerConfig{.window_size = 3, .step_interval = 1, .redundant_count = 2}});
+    Ranks it(100 * seed, {2, 0, 1});
+    group.run_all(it.ranks, seed);
+    it.expect_as_alone(alone);
+    steps_again += group.steps_again;
+    moves += group.moves();
+  }
+  EXPECT_GT(steps_again, 0U);
+  EXPECT_GT(moves, 0U);
+}
+
 TEST(LeftWavesOfStages, that_leave_at_different_forwards_tell_the_same) {
   RanksInStep alone("qwen3_moe", kAllInOne);
   uint32_t steps_again = 0;

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <thread>
@@ -125,6 +126,7 @@ struct RanksShape {
   uint32_t tp = 1;
   uint32_t pp = 1;
   bool divides_experts = true;
+  std::optional<BalancerConfig> balancing;  // Of how many layers and experts, the model says.
   std::string dtype = "auto";
   uint32_t node_ranks = 64;  // Ranks of a node: experts of the others are not in its memory.
 };
@@ -187,6 +189,13 @@ class RanksInStep {
       }
       run_step(ranks);
     }
+  }
+
+  // Experts that came to some worker.
+  [[nodiscard]] uint64_t moves() const {
+    uint64_t sum = 0;
+    for (const auto& [worker, count] : moves_) sum += count;
+    return sum;
   }
 
   uint32_t steps_again = 0;
@@ -267,8 +276,10 @@ class RanksInStep {
 
   void take(uint32_t rank, const OfRank& results, RankForTest& to) {
     bool is_abandoned = false;
-    for (const auto& result : results) {
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      const auto& result = results[i];
       ASSERT_TRUE(result.ok()) << result.status();
+      if (result->expert_load) moves_[{rank, i}] = result->expert_load->moves;
       EXPECT_EQ(result->step, StepId{number_});
       is_abandoned = is_abandoned || result->is_abandoned;
     }
@@ -328,6 +339,12 @@ class RanksInStep {
         *parts.links.tensor_parallel, *foundation->pool, {});
     EXPECT_TRUE(model.ok()) << model.status();
     parts.model = std::move(model).value();
+    if (shape_.balancing) {
+      BalancerConfig balancing = *shape_.balancing;
+      balancing.layer_count = parts.model->mixture_layer_count();
+      balancing.expert_count = directory_.config().expert_count;
+      parts.links.experts->balance(balancing);
+    }
     parts.foundation = std::move(foundation);
     parts.logits_rows_max = 4;
     auto worker = make_worker(std::move(parts));
@@ -348,7 +365,8 @@ class RanksInStep {
   std::vector<MeshForTest> meshes_;  // By stage.
   std::vector<std::vector<std::unique_ptr<Worker>>> workers_;
   std::vector<uint32_t> members_;
-  std::set<uint32_t> again_;  // Ranks whose step was abandoned.
+  std::set<uint32_t> again_;                                    // Ranks whose step was abandoned.
+  std::map<std::pair<uint32_t, std::size_t>, uint64_t> moves_;  // By rank and worker.
   WaveId wave_{};
   uint32_t number_ = 0;
   bool must_join_ = true;

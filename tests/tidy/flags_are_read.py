@@ -39,7 +39,7 @@ def function_text(table: str, name: str) -> str:
 
 def stored_text(table: str, storer: str) -> str:
     """With the functions of the table that it calls."""
-    text = re.sub(r"STORE\((\w+)\.(\w+)\)", r"o.\1.\2", storer)
+    text = re.sub(r"STORE\((\w+)\.(\w+)(?:\.\w+)?\)", r"o.\1.\2", storer)
     for name in re.findall(r"\b((?:store|choose)_\w+)", storer):
         text += function_text(table, name) + "".join(
             function_text(table, called) for called in re.findall(r"\b(choose_\w+)\(", function_text(table, name))

@@ -103,12 +103,18 @@ inline ExpertRows rows_of(const Rows& rows) {
           .experts = rows.experts};
 }
 
-// How many rounds it took.
-inline uint32_t run_and_check(ExpertExchange& exchange, const Rows& rows) {
+// What it computed, and in how many rounds.
+inline PlainWork run_anywhere(ExpertExchange& exchange, const Rows& rows) {
   PlainWork work(rows);
   const Status status = exchange.run(rows.shape_, rows_of(rows), work);
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_EQ(work.sums, rows.expected());
+  return work;
+}
+
+// How many rounds it took.
+inline uint32_t run_and_check(ExpertExchange& exchange, const Rows& rows) {
+  const PlainWork work = run_anywhere(exchange, rows);
   for (const uint32_t expert : work.experts_run) EXPECT_TRUE(exchange.has_expert(expert));
   return work.rounds;
 }

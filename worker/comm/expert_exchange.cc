@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/log.h"
 
 namespace trireme::worker {
 
@@ -14,6 +15,10 @@ Status ExpertExchange::join(WaveId wave, std::span<const uint32_t> members,
   members_.assign(members.begin(), members.end());
   exchange_ = 0;
   shape_ = {};
+  if (balancer_) {
+    const uint32_t expert_count = balancer_->config().expert_count;
+    balancer_->join(ExpertPlacement::at_home(expert_count, members_, place_count_), links_->rank());
+  }
   begin_forward(false);
   return absl::OkStatus();
 }
@@ -22,6 +27,7 @@ void ExpertExchange::begin_forward(bool has_more) {
   has_more_ = has_more;
   others_have_more_ = false;
   is_abandoned_ = false;
+  layer_ = 0;
 }
 
 Status ExpertExchange::run(const ExpertShape& shape, const ExpertRows& own, ExpertWork& work) {
@@ -29,10 +35,57 @@ Status ExpertExchange::run(const ExpertShape& shape, const ExpertRows& own, Expe
   if (is_abandoned_) return error(StatusCode::kAborted, "wave %u was left", wave_.value);
   const WorkerPhase before = life_.phase();
   prepare(shape);
-  Status status = run_rounds(own, work);
+  Status status = begin_layer(shape, own);
+  if (status.ok()) status = run_rounds(own, work);
+  ++layer_;
   is_abandoned_ = status.code() == StatusCode::kAborted;
   life_.enter(before);
   return status;
+}
+
+Status ExpertExchange::begin_layer(const ExpertShape& shape, const ExpertRows& own) {
+  if (!balancer_) return absl::OkStatus();
+  const BalancerConfig& config = balancer_->config();
+  TRIREME_CHECK(layer_ < config.layer_count && shape.expert_count == config.expert_count,
+                "the model said how many layers of how many experts it has");
+  if (layer_ == 0 && balancer_->begin_forward()) TRIREME_RETURN_IF_ERROR(exchange_loads());
+  for (const uint32_t row : own.rows) {
+    for (const uint32_t expert : experts_of(own, row)) balancer_->count_routed(layer_, expert);
+  }
+  placement_ = &balancer_->placement(layer_);
+  return absl::OkStatus();
+}
+
+std::span<uint32_t> ExpertExchange::table_of(uint32_t member) {
+  return std::span(tables_).subspan(member * balancer_->table_size(), balancer_->table_size());
+}
+
+Status ExpertExchange::exchange_loads() {
+  const BalancerConfig& config = balancer_->config();
+  life_.enter(WorkerPhase::kDispatching);
+  tables_.resize(size() * balancer_->table_size());
+  const std::span<uint32_t> own = table_of(links_->rank());
+  balancer_->write_table(own);
+  ++exchange_;
+  for (uint32_t member = 0; member < size(); ++member) {
+    Peer& peer = peers_[member];
+    peer = {};
+    peer.out.exchange = exchange_;
+    peer.out.load_layers = config.layer_count;
+    peer.out.load_experts = config.expert_count;
+    outgoing_[member].pieces = {std::as_bytes(std::span(&peer.out, 1)), std::as_bytes(own), {}};
+  }
+  incoming_ = Incoming::kLoads;
+  TRIREME_RETURN_IF_ERROR(links_->transfer(outgoing_, *this));
+  const uint64_t moves = balancer_->load().moves;
+  balancer_->rebalance(tables_);
+  if (!config.logs || links_->rank() != 0) return absl::OkStatus();
+  const ExpertLoad& load = balancer_->load();
+  log::info("experts_balanced", {{"wave", wave_.value},
+                                 {"members", size()},
+                                 {"balancedness", static_cast<double>(load.balancedness)},
+                                 {"experts_that_came_here", load.moves - moves}});
+  return absl::OkStatus();
 }
 
 Status ExpertExchange::run_rounds(const ExpertRows& own, ExpertWork& work) {
@@ -47,6 +100,7 @@ Status ExpertExchange::run_rounds(const ExpertRows& own, ExpertWork& work) {
     for (const Peer& peer : peers_) rows_most = std::max(rows_most, peer.in.rows_of_layer);
     life_.enter(WorkerPhase::kComputingExperts);
     TRIREME_RETURN_IF_ERROR(sort_by_expert());
+    if (balancer_) balancer_->count_computed(layer_, expert_begins_.back());
     TRIREME_RETURN_IF_ERROR(compute(work));
     life_.enter(WorkerPhase::kCombining);
     TRIREME_RETURN_IF_ERROR(send_back());
@@ -58,7 +112,7 @@ Status ExpertExchange::run_rounds(const ExpertRows& own, ExpertWork& work) {
 void ExpertExchange::prepare(const ExpertShape& shape) {
   if (shape == shape_) return;
   shape_ = shape;
-  placement_ = ExpertPlacement(shape.expert_count, members_, place_count_);
+  parts_ = ExpertPlacement::at_home(shape.expert_count, members_, place_count_);
   rows_max_ = rows_per_round(shape, size());
   const std::size_t entries_max = std::size_t{rows_max_} * shape.experts_per_token;
   peers_.assign(size(), {});
@@ -109,7 +163,7 @@ void ExpertExchange::plan(const ExpertRows& own, std::span<const uint32_t> rows)
 void ExpertExchange::count(const ExpertRows& own, std::span<const uint32_t> rows) {
   for (uint32_t i = 0; i < rows.size(); ++i) {
     for (const uint32_t expert : experts_of(own, rows[i])) {
-      Peer& peer = peers_[placement_.member_for(expert, links_->rank())];
+      Peer& peer = peers_[placement_->member_for(expert, links_->rank())];
       ++peer.out.entry_count;
       if (std::exchange(peer.last_row, i + 1) != i + 1) ++peer.out.row_count;
     }
@@ -137,7 +191,7 @@ void ExpertExchange::copy_rows(const ExpertRows& own, std::span<const uint32_t> 
   for (uint32_t i = 0; i < rows.size(); ++i) {
     const float* from = own.values + std::size_t{rows[i]} * own.row_stride;
     for (const uint32_t expert : experts_of(own, rows[i])) {
-      const uint32_t member = placement_.member_for(expert, self);
+      const uint32_t member = placement_->member_for(expert, self);
       Peer& peer = peers_[member];
       if (std::exchange(peer.last_row, i + 1) != i + 1) {
         float* to = member == self ? rows_from(self)
@@ -160,25 +214,26 @@ Status ExpertExchange::dispatch() {
         std::as_bytes(std::span(rows, std::size_t{peer.out.row_count} * shape_.hidden_size)),
         std::as_bytes(std::span(own_entries_).subspan(peer.entry_begin, peer.out.entry_count))};
   }
-  is_combining_ = false;
+  incoming_ = Incoming::kRows;
   return links_->transfer(outgoing_, *this);
 }
 
 StatusOr<std::span<std::byte>> ExpertExchange::next_piece(uint32_t member) {
   Peer& peer = peers_[member];
   const uint32_t piece = peer.pieces_taken++;
-  if (is_combining_) {
+  if (incoming_ == Incoming::kResults) {
     if (piece > 0) return std::span<std::byte>();
     return outputs_at(peer.entry_begin, peer.out.entry_count);
   }
   if (piece == 0) return std::as_writable_bytes(std::span(&peer.in, 1));
   if (piece == 1) {
     TRIREME_RETURN_IF_ERROR(check(member, peer.in));
+    if (incoming_ == Incoming::kLoads) return std::as_writable_bytes(table_of(member));
     others_have_more_ = others_have_more_ || peer.in.has_more != 0;
     return std::as_writable_bytes(
         std::span(rows_from(member), std::size_t{peer.in.row_count} * shape_.hidden_size));
   }
-  if (piece > 2) return std::span<std::byte>();
+  if (piece > 2 || incoming_ == Incoming::kLoads) return std::span<std::byte>();
   const std::size_t entries_max = std::size_t{rows_max_} * shape_.experts_per_token;
   return std::as_writable_bytes(
       std::span(incoming_entries_).subspan(member * entries_max, peer.in.entry_count));
@@ -190,6 +245,14 @@ Status ExpertExchange::check(uint32_t member, const Header& in) const {
                  "wave %u: member %u is at its exchange %u, place %u at %u: they do not run the "
                  "same layers",
                  wave_.value, member, in.exchange, place(), exchange_);
+  }
+  const Header& own = peers_[member].out;
+  if (in.load_layers != own.load_layers || in.load_experts != own.load_experts) {
+    return error(StatusCode::kDataLoss,
+                 "wave %u: member %u counts the load of %u layers of %u experts, place %u of %u "
+                 "layers of %u: they are not of one model, or of one --eplb-config",
+                 wave_.value, member, in.load_layers, in.load_experts, place(), own.load_layers,
+                 own.load_experts);
   }
   const bool is_possible = in.row_count <= rows_max_ && in.entry_count >= in.row_count &&
                            in.entry_count <= uint64_t{in.row_count} * shape_.experts_per_token;
@@ -205,7 +268,7 @@ Status ExpertExchange::sort_by_expert() {
   for (uint32_t member = 0; member < size(); ++member) {
     const uint32_t rows = member == self ? peers_[self].out.row_count : peers_[member].in.row_count;
     for (const Entry& entry : entries_from(member)) {
-      if (entry.row >= rows || !placement_.is_at(entry.expert, self)) {
+      if (entry.row >= rows || !placement_->is_at(entry.expert, self)) {
         return error(StatusCode::kDataLoss, "wave %u: member %u wants expert %u for row %u of %u",
                      wave_.value, member, entry.expert, entry.row, rows);
       }
@@ -248,7 +311,7 @@ Status ExpertExchange::send_back() {
     peer.pieces_taken = 0;
     outgoing_[member].pieces = {outputs_at(peer.result_begin, peer.in.entry_count), {}, {}};
   }
-  is_combining_ = true;
+  incoming_ = Incoming::kResults;
   return links_->transfer(outgoing_, *this);
 }
 

@@ -12,22 +12,28 @@
 //
 // What an expert makes of a row does not depend on other rows, and whoever sent it adds in the
 // order of the experts, so a row's bits are those of one member that has all experts, in any
-// company.
+// company, wherever experts are.
+//
+// Experts are at home (expert_placement.h), or by load (balance(), expert_balancer.h): then some
+// forwards begin with one exchange more, of what each member has counted.
 //
 // Bounds: rows_per_round() rows of each member at once; a layer with more takes several rounds, as
 // many as the member with the most rows needs. Buffers grow to the largest round seen, so a running
 // model allocates nothing.
 //
 // kAborted: the wave was left; is_abandoned() says so from then on, and run() fails at once until
-// begin_forward(). kDataLoss: a member that is elsewhere in the model, or sends what cannot be.
+// begin_forward(). kDataLoss: a member that is elsewhere in the model, counts the load of other
+// experts, or sends what cannot be.
 // Other errors are those of the links. Threads: one.
 #pragma once
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "worker/comm/expert_balancer.h"
 #include "worker/comm/expert_links.h"
 #include "worker/comm/expert_placement.h"
 #include "worker/float_buffer.h"
@@ -92,6 +98,14 @@ class ExpertExchange final : private IncomingPieces {
   ExpertExchange(std::unique_ptr<ExpertLinks> links, uint32_t place_count, LifeSigns life)
       : links_(std::move(links)), place_count_(place_count), life_(life) {}
 
+  // Before the first wave: experts go where the load is. All members say the same, and every
+  // forward has `layer_count` layers, all of them with as many experts.
+  void balance(const BalancerConfig& config) { balancer_.emplace(config); }
+  // None: experts stay where they are.
+  [[nodiscard]] std::optional<ExpertLoad> load() const {
+    return balancer_ ? std::optional(balancer_->load()) : std::nullopt;
+  }
+
   // Errors: those of the links.
   [[nodiscard]] Status join(WaveId wave, std::span<const uint32_t> members,
                             std::span<const std::string> addresses = {});
@@ -104,7 +118,7 @@ class ExpertExchange final : private IncomingPieces {
 
   // Does this member compute it, in the layer that ran last?
   [[nodiscard]] bool has_expert(uint32_t expert) const {
-    return size() == 1 || placement_.is_at(expert, links_->rank());
+    return size() == 1 || placement_->is_at(expert, links_->rank());
   }
 
   // `has_more`: this member has another forward in this step.
@@ -122,7 +136,11 @@ class ExpertExchange final : private IncomingPieces {
     uint32_t row_count = 0;      // Of this round, to this member.
     uint32_t entry_count = 0;
     uint32_t has_more = 0;
+    // A table of loads comes, and no rows; 0: rows do.
+    uint32_t load_layers = 0;
+    uint32_t load_experts = 0;
   };
+  enum class Incoming : uint8_t { kRows, kResults, kLoads };
   struct Entry {
     uint32_t row = 0;
     uint32_t expert = 0;
@@ -140,6 +158,9 @@ class ExpertExchange final : private IncomingPieces {
 
   [[nodiscard]] StatusOr<std::span<std::byte>> next_piece(uint32_t member) override;
   [[nodiscard]] Status check(uint32_t member, const Header& in) const;
+  [[nodiscard]] Status begin_layer(const ExpertShape& shape, const ExpertRows& own);
+  [[nodiscard]] Status exchange_loads();
+  [[nodiscard]] std::span<uint32_t> table_of(uint32_t member);
   [[nodiscard]] Status run_rounds(const ExpertRows& own, ExpertWork& work);
   void prepare(const ExpertShape& shape);
   void plan(const ExpertRows& own, std::span<const uint32_t> rows);
@@ -164,11 +185,16 @@ class ExpertExchange final : private IncomingPieces {
   bool has_more_ = false;
   bool others_have_more_ = false;
   bool is_abandoned_ = false;
-  bool is_combining_ = false;  // What the pieces that come are.
+  Incoming incoming_ = Incoming::kRows;  // What the pieces that come are.
+
+  std::optional<ExpertBalancer> balancer_;
+  uint32_t layer_ = 0;            // Of the forward, of those with experts.
+  std::vector<uint32_t> tables_;  // [member]: loads, as they were exchanged.
 
   ExpertShape shape_;
-  ExpertPlacement placement_;
-  uint32_t rows_max_ = 0;  // Of each member in a round.
+  ExpertPlacement parts_;
+  const ExpertPlacement* placement_ = &parts_;  // Of the layer.
+  uint32_t rows_max_ = 0;                       // Of each member in a round.
   std::vector<Peer> peers_;
   std::vector<OutgoingPieces> outgoing_;
   std::vector<Entry> own_entries_;       // Of the round: to the others by member, then to itself.

@@ -1,12 +1,13 @@
 // Goal: what comes out of an exchange is what one member with all experts makes, bit by bit,
-// whatever the others have and in however many rounds. Method: experts that are a line of
-// arithmetic, random choices, against a plain loop; places are threads over one mesh.
+// whatever the others have, in however many rounds, and wherever experts move. Method: experts that
+// are a line of arithmetic, random choices, against a plain loop; places are threads over one mesh.
 #include "worker/comm/expert_exchange.h"
 
 #include <gtest/gtest.h>
 
 #include <array>
-#include <numeric>
+#include <atomic>
+#include <latch>
 
 #include "common/random.h"
 #include "worker/comm/exchange_for_test.h"
@@ -14,66 +15,6 @@
 
 namespace trireme::worker {
 namespace {
-
-TEST(ExpertPlacement, parts_are_neighbours_and_nearly_equal) {
-  for (const uint32_t experts : {1U, 7U, 8U, 60U, 256U}) {
-    for (const uint32_t members : {1U, 2U, 3U, 8U, 13U}) {
-      std::vector<uint32_t> all(members);
-      std::iota(all.begin(), all.end(), 0U);
-      const ExpertPlacement placement(experts, all, members);
-      std::vector<uint32_t> counts(members);
-      uint32_t last = 0;
-      for (uint32_t expert = 0; expert < experts; ++expert) {
-        const uint32_t member = placement.member_for(expert, 0);
-        ASSERT_LT(member, members);
-        EXPECT_GE(member, last);
-        EXPECT_TRUE(placement.is_at(expert, member));
-        last = member;
-        ++counts[member];
-      }
-      const auto [least, most] = std::ranges::minmax(counts);
-      EXPECT_LE(most - least, 1U) << experts << " over " << members;
-      EXPECT_FALSE(placement.is_at(experts, members - 1));
-    }
-  }
-}
-
-TEST(ExpertPlacement, the_loss_of_a_place_moves_its_own_experts_alone_in_equal_parts) {
-  const std::vector<uint32_t> all = {0, 1, 2, 3};
-  const std::vector<uint32_t> left = {0, 1, 3};
-  const ExpertPlacement before(64, all, 4);
-  const ExpertPlacement after(64, left, 4);
-  std::vector<uint32_t> taken_over(3);
-  for (uint32_t expert = 0; expert < 64; ++expert) {
-    const uint32_t now = after.member_for(expert, 0);
-    if (before.member_for(expert, 0) == 2) {
-      ++taken_over[now];
-    } else {
-      EXPECT_EQ(left[now], all[before.member_for(expert, 0)]);
-    }
-  }
-  EXPECT_EQ(taken_over, (std::vector<uint32_t>{6, 5, 5}));
-}
-
-TEST(ExpertHome, the_nodes_of_a_cluster_have_every_expert_once_for_each_place_in_the_model) {
-  constexpr uint32_t kTp = 2;
-  constexpr uint32_t kRanks = 4;
-  for (uint32_t expert = 0; expert < 30; ++expert) {
-    uint32_t holders = 0;
-    for (const uint32_t first : {0U, 1U, 2U}) {  // Nodes of one, one and two ranks.
-      for (uint32_t tp_rank = 0; tp_rank < kTp; ++tp_rank) {
-        const ExpertHome home{.place_count = kTp * kRanks,
-                              .tp_size = kTp,
-                              .tp_rank = tp_rank,
-                              .first_rank = first,
-                              .rank_count = first == 2 ? 2U : 1U};
-        holders += home.has(expert, 30) ? 1 : 0;
-      }
-    }
-    EXPECT_EQ(holders, 1U) << expert;
-  }
-  EXPECT_TRUE(ExpertHome().has(29, 30)) << "who divides with nobody has all";
-}
 
 TEST(ExpertExchange, random_rows_become_what_one_member_makes_of_them) {
   for (const uint32_t places : {2U, 3U, 4U}) {
@@ -235,6 +176,128 @@ TEST(ExpertExchange, a_member_that_is_elsewhere_in_the_model_is_an_error) {
             std::string::npos)
       << status;
   EXPECT_FALSE(exchange.is_abandoned());
+}
+
+constexpr BalancerConfig kBalancing{.layer_count = 2,
+                                    .expert_count = 9,
+                                    .window_size = 4,
+                                    .step_interval = 3,
+                                    .redundant_count = 4};
+
+// Experts 0 and 1 get most of them.
+Rows skewed_rows(const ExpertShape& shape, uint32_t count, uint64_t seed) {
+  Rows rows(shape, count, seed);
+  for (uint32_t row = 0; row < count; ++row) {
+    if (row % 4 == 0) continue;
+    for (uint32_t k = 0; k < shape.experts_per_token; ++k) {
+      rows.experts[row * shape.experts_per_token + k] = k;
+    }
+  }
+  return rows;
+}
+
+void run_skewed_forward(ExpertExchange& exchange, uint64_t seed) {
+  const ExpertShape shape{.hidden_size = 8, .expert_count = 9, .experts_per_token = 2};
+  exchange.begin_forward(false);
+  for (uint64_t layer = 0; layer < kBalancing.layer_count; ++layer) {
+    Random random(mix64(seed * 2 + layer) ^ exchange.place());
+    run_anywhere(exchange,
+                 skewed_rows(shape, 20 + static_cast<uint32_t>(random.below(20)), random.next()));
+  }
+}
+
+TEST(BalancedExchange, rows_become_what_one_member_makes_of_them_wherever_experts_move) {
+  for (const uint32_t places : {2U, 3U, 4U}) {
+    const MeshForTest mesh(places, 1024);
+    std::atomic<uint64_t> moves{0};
+    std::atomic<uint64_t> busiest_at_first{0};
+    std::atomic<uint64_t> busiest_at_last{0};
+    const auto keep_most = [](std::atomic<uint64_t>& most, uint64_t rows) {
+      uint64_t known = most;
+      while (known < rows && !most.compare_exchange_weak(known, rows)) {
+      }
+    };
+    run_in_wave(mesh, places, kBalancing, [&](ExpertExchange& exchange) {
+      constexpr uint64_t kForwards = 30;
+      uint64_t rows_before = 0;
+      for (uint64_t forward = 0; forward < kForwards; ++forward) {
+        run_skewed_forward(exchange, forward);
+        if (forward == 2) keep_most(busiest_at_first, exchange.load()->rows);
+        if (forward == kForwards - 4) rows_before = exchange.load()->rows;
+      }
+      keep_most(busiest_at_last, exchange.load()->rows - rows_before);
+      moves += exchange.load()->moves;
+      EXPECT_GT(exchange.load()->balancedness, 0.5F);
+    });
+    EXPECT_GE(moves.load(), 2U) << "in each layer one of the busy experts";
+    EXPECT_LT(5 * busiest_at_last.load(), 4 * busiest_at_first.load()) << places;
+  }
+}
+
+TEST(BalancedExchange, a_wave_that_was_left_begins_with_an_agreement_of_who_is_there) {
+  const MeshForTest mesh(3);
+  std::vector<std::unique_ptr<ExpertExchange>> exchanges;
+  for (uint32_t place = 0; place < 3; ++place) {
+    exchanges.push_back(mesh.exchange(place));
+    exchanges.back()->balance(kBalancing);
+  }
+  const auto run_wave = [&](uint64_t wave, const std::vector<uint32_t>& members, uint64_t count) {
+    std::vector<std::jthread> threads;
+    for (const uint32_t place : members) {
+      threads.emplace_back([&, place] {
+        ASSERT_TRUE(exchanges[place]->join(WaveId{wave}, members).ok());
+        for (uint64_t forward = 0; forward < count; ++forward) {
+          run_skewed_forward(*exchanges[place], wave * 100 + forward);
+        }
+      });
+    }
+  };
+  run_wave(1, {0, 1, 2}, 5);
+  // Place 0 alone finds out that the next one was left, while it waits for tables.
+  ASSERT_TRUE(exchanges[0]->join(WaveId{2}, std::vector<uint32_t>{0, 1, 2}).ok());
+  mesh.abandon(0, 1, WaveId{3});
+  const Rows rows({.hidden_size = 8, .expert_count = 9, .experts_per_token = 2}, 5, 1);
+  PlainWork work(rows);
+  exchanges[0]->begin_forward(false);
+  EXPECT_EQ(exchanges[0]->run(rows.shape_, rows_of(rows), work).code(), StatusCode::kAborted);
+  EXPECT_TRUE(exchanges[0]->is_abandoned());
+  run_wave(3, {0, 2}, 4);
+  exchanges[1] = mesh.exchange(1);  // A new process.
+  exchanges[1]->balance(kBalancing);
+  run_wave(4, {0, 1, 2}, 7);
+}
+
+TEST(BalancedExchange, members_that_count_other_experts_or_at_other_times_find_out) {
+  BalancerConfig more_layers = kBalancing;
+  more_layers.layer_count = 3;
+  BalancerConfig sooner = kBalancing;
+  sooner.step_interval = 2;
+  for (const BalancerConfig& other : {more_layers, sooner}) {
+    const MeshForTest mesh(2);
+    const std::vector<uint32_t> members = {0, 1};
+    std::latch are_there(2);
+    std::vector<std::jthread> threads;
+    for (const uint32_t place : members) {
+      threads.emplace_back([&, place] {
+        const auto exchange = mesh.exchange(place);
+        exchange->balance(place == 0 ? kBalancing : other);
+        EXPECT_TRUE(exchange->join(WaveId{1}, members).ok());
+        are_there.arrive_and_wait();
+        Status status;
+        for (int i = 0; i < 3 && status.ok(); ++i) {
+          exchange->begin_forward(false);
+          const Rows rows({.hidden_size = 8, .expert_count = 9, .experts_per_token = 2}, 5, 1);
+          PlainWork work(rows);
+          for (int layer = 0; layer < 2 && status.ok(); ++layer) {
+            status = exchange->run(rows.shape_, rows_of(rows), work);
+          }
+        }
+        EXPECT_EQ(status.code(), StatusCode::kDataLoss);
+        EXPECT_NE(std::string(status.message()).find("counts the load of"), std::string::npos)
+            << status;
+      });
+    }
+  }
 }
 
 }  // namespace

@@ -1,10 +1,13 @@
-// ExpertPlacement: which member of a wave has which experts of a layer. Pure.
+// ExpertPlacement: at which members of a wave the experts of a layer are. Pure.
 //
-// Every expert has a home among the places that there can be: neighbouring experts in nearly equal
-// parts, expert e of E at place floor(e · places / E). While its home is a member it is there;
-// experts without one are dealt out to the members in turn. So the loss of a place moves no expert
-// but its own.
-// Another placement, with experts at several members, answers the same two questions.
+//   at_home(...)               each at its home, one of the places that there can be: neighbouring
+//                              experts in nearly equal parts, expert e of E at place
+//                              floor(e · places / E). Those whose home is no member are dealt out
+//                              in turn: the loss of a place moves no expert but its own
+//   place_experts(loads, ...)  by load; the busiest are at several members
+//
+// Who has an expert computes its own rows for it. The others are dealt out to those that have it,
+// in the order of both.
 #pragma once
 
 #include <algorithm>
@@ -22,30 +25,52 @@ namespace trireme::worker {
 class ExpertPlacement {
  public:
   ExpertPlacement() = default;
-  // `members`: places, ascending, of `place_count`.
-  ExpertPlacement(uint32_t expert_count, std::span<const uint32_t> members, uint32_t place_count) {
-    uint32_t next = 0;
-    for (uint32_t expert = 0; expert < expert_count; ++expert) {
-      const uint32_t home = home_of_expert(expert, expert_count, place_count);
-      const auto at = std::ranges::lower_bound(members, home);
-      const bool is_home = at != members.end() && *at == home;
-      const auto count = static_cast<uint32_t>(members.size());
-      member_of_.push_back(is_home ? static_cast<uint32_t>(at - members.begin()) : next++ % count);
-    }
-  }
+  // `members`: places, ascending, at least one, of `place_count`.
+  [[nodiscard]] static ExpertPlacement at_home(uint32_t expert_count,
+                                               std::span<const uint32_t> members,
+                                               uint32_t place_count);
+  // At home, every place being a member.
+  ExpertPlacement(uint32_t expert_count, uint32_t member_count);
+  // By expert the members that have it: ascending, at least one.
+  ExpertPlacement(uint32_t member_count, std::span<const std::vector<uint32_t>> members);
 
+  [[nodiscard]] uint32_t expert_count() const { return static_cast<uint32_t>(begins_.size() - 1); }
+  [[nodiscard]] uint32_t member_count() const { return member_count_; }
+  [[nodiscard]] std::span<const uint32_t> members_of(uint32_t expert) const {
+    return std::span(members_).subspan(begins_[expert], begins_[expert + 1] - begins_[expert]);
+  }
   // Where the rows of member `source` go.
-  [[nodiscard]] uint32_t member_for(uint32_t expert, uint32_t /*source*/) const {
-    return member_of_[expert];
+  [[nodiscard]] uint32_t member_for(uint32_t expert, uint32_t source) const {
+    const std::span<const uint32_t> members = members_of(expert);
+    if (members.size() == 1) return members.front();
+    const auto at = std::ranges::lower_bound(members, source);
+    if (at != members.end() && *at == source) return source;
+    const auto before = static_cast<uint32_t>(at - members.begin());
+    return members[(source - before) % members.size()];
   }
   // May `member` be sent rows for it?
   [[nodiscard]] bool is_at(uint32_t expert, uint32_t member) const {
-    return expert < member_of_.size() && member_of_[expert] == member;
+    return expert < expert_count() && std::ranges::binary_search(members_of(expert), member);
   }
+  friend bool operator==(const ExpertPlacement&, const ExpertPlacement&) = default;
 
  private:
-  std::vector<uint32_t> member_of_;
+  uint32_t member_count_ = 1;
+  std::vector<uint32_t> begins_{0};  // By expert, into the next; and the end.
+  std::vector<uint32_t> members_;
 };
+
+// As deepseek-ai/EPLB does within one group: `redundant_count` more replicas, each of the expert
+// whose replicas have the most to do then; and replicas, the heaviest first, to the member with the
+// least to do that has not that expert and has a slot left, of which all have equally many. What
+// is equal goes by index. An expert is once at a member: replicas beyond that are not made, and one
+// that finds no slot is left out.
+[[nodiscard]] ExpertPlacement place_experts(std::span<const uint64_t> loads, uint32_t member_count,
+                                            uint32_t redundant_count);
+
+// What the member with the most has to do, where replicas share equally.
+[[nodiscard]] uint64_t busiest_load(const ExpertPlacement& placement,
+                                    std::span<const uint64_t> loads);
 
 // What a worker has in memory from the start: the experts whose home is its own place, or that of
 // the worker of another rank of this node that shares its weights: of the same place in the model.

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -44,6 +45,7 @@ class MeshForTest {
 
 // A thread for each of the places [0, count), all in wave 1 with each other.
 inline void run_in_wave(const MeshForTest& mesh, uint32_t count,
+                        const std::optional<BalancerConfig>& balancing,
                         const std::function<void(ExpertExchange&)>& body) {
   std::vector<uint32_t> members(count);
   std::iota(members.begin(), members.end(), 0U);
@@ -51,10 +53,15 @@ inline void run_in_wave(const MeshForTest& mesh, uint32_t count,
   for (const uint32_t place : members) {
     threads.emplace_back([&, place] {
       const auto exchange = mesh.exchange(place);
+      if (balancing) exchange->balance(*balancing);
       ASSERT_TRUE(exchange->join(WaveId{1}, members).ok());
       body(*exchange);
     });
   }
+}
+inline void run_in_wave(const MeshForTest& mesh, uint32_t count,
+                        const std::function<void(ExpertExchange&)>& body) {
+  run_in_wave(mesh, count, std::nullopt, body);
 }
 
 }  // namespace trireme::worker

@@ -34,6 +34,10 @@ class DecoderModel final : public Model {
   [[nodiscard]] Status forward(const ForwardBatch& batch, std::span<const float> hidden_in,
                                std::span<float> hidden_out, std::span<float> logits) override;
   [[nodiscard]] Status run_experts_for_others() override;
+  [[nodiscard]] uint32_t mixture_layer_count() const override {
+    return static_cast<uint32_t>(std::ranges::count_if(
+        weights_.layers, [](const DecoderLayer& layer) { return !layer.experts.empty(); }));
+  }
 
  private:
   struct Ropes {

@@ -72,6 +72,8 @@ class Model {
   // A forward without tokens: computes its experts for the other members of its wave, and nothing
   // where experts are not divided.
   [[nodiscard]] virtual Status run_experts_for_others() { return absl::OkStatus(); }
+  // Layers of this stage that have experts.
+  [[nodiscard]] virtual uint32_t mixture_layer_count() const { return 0; }
 
  protected:
   Model() = default;

@@ -154,9 +154,9 @@ class CpuDevice final : public Device {
                   const View& out);
 
   // Those of a worker that is away too.
-  [[nodiscard]] StatusOr<const ExpertWeights*> weights_of(const ExpertWeights& expert,
-                                                          uint32_t index);
-  void give_back_experts();
+  [[nodiscard]] StatusOr<const ExpertWeights*> weights_of(const ExpertWeights& expert);
+  // Of a layer those that are at their homes again.
+  void give_back_experts(std::span<const ExpertWeights> layer);
   [[nodiscard]] StatusOr<std::unique_ptr<PackedLinear>> pack(const LinearSource& source,
                                                              HostArena& memory);
 
@@ -227,7 +227,6 @@ class CpuDevice final : public Device {
   std::vector<float> expert_weights_;
   std::vector<uint32_t> wave_rows_;  // Those that this rank sends.
   TakenExperts taken_;
-  WaveId taken_in_;                  // The wave that was looked through for experts to give back.
   std::vector<float> row_sums_;      // Of wide_rms_norm.
   std::vector<float> position_row_;  // Of add_positions.
 

@@ -158,7 +158,7 @@ void CpuDevice::run_expert(Activation activation, const ExpertWeights& expert,
              });
 }
 
-StatusOr<const ExpertWeights*> CpuDevice::weights_of(const ExpertWeights& expert, uint32_t index) {
+StatusOr<const ExpertWeights*> CpuDevice::weights_of(const ExpertWeights& expert) {
   if (expert.gate_up != nullptr) return &expert;
   if (taken_.empty()) {
     log::info(
@@ -166,15 +166,13 @@ StatusOr<const ExpertWeights*> CpuDevice::weights_of(const ExpertWeights& expert
         {{"wave", wave_number(exchange_->wave())},
          {"reason", "their workers are away: loaded from the checkpoint as they are needed"}});
   }
-  return taken_.find(expert, index, workers_of_node_ * kv_.byte_count());
+  return taken_.find(expert, workers_of_node_ * kv_.byte_count());
 }
 
-void CpuDevice::give_back_experts() {
-  if (taken_.empty() || taken_in_ == exchange_->wave()) return;
-  taken_in_ = exchange_->wave();
-  const std::size_t count =
-      taken_.forget_unless([&](uint32_t expert) { return exchange_->has_expert(expert); });
-  if (count > 0) log::info("experts_given_back", {{"matrices_of", count}});
+void CpuDevice::give_back_experts(std::span<const ExpertWeights> layer) {
+  if (taken_.empty()) return;
+  const auto is_here = [&](uint32_t expert) { return exchange_->has_expert(expert); };
+  if (taken_.forget_unless(layer, is_here) && taken_.empty()) log::info("experts_given_back", {});
 }
 
 void CpuDevice::fill_with_zeros(const View& out) {
@@ -197,7 +195,7 @@ void CpuDevice::run_experts(Activation activation, std::span<const ExpertWeights
     const uint32_t begin = expert_begins_[expert];
     const uint32_t count = expert_begins_[expert + 1] - begin;
     if (count == 0) continue;
-    const auto weights = weights_of(experts[expert], static_cast<uint32_t>(expert));
+    const auto weights = weights_of(experts[expert]);
     if (!weights.ok()) return keep(weights.status());
     run_expert(activation, **weights, std::span(expert_rows_).subspan(begin, count),
                std::span(expert_weights_).subspan(begin, count), x, out);

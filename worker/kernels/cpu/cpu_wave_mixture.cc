@@ -15,7 +15,7 @@ class CpuDevice::WaveWork final : public ExpertWork {
   [[nodiscard]] Status compute(uint32_t expert, const float* x, std::span<const uint32_t> rows,
                                float* y, std::span<const uint32_t> results) override {
     TRIREME_ASSIGN_OR_RETURN(const ExpertWeights* const weights,
-                             device_.weights_of(experts_[expert], expert));
+                             device_.weights_of(experts_[expert]));
     const auto row_count = static_cast<uint32_t>(rows.size());
     const View picked = device_.own_scratch(kPickedRows, row_count, columns());
     for_rows(row_count, 1, [&](uint32_t i) {
@@ -79,7 +79,7 @@ void CpuDevice::run_experts_of_wave(Activation activation, std::span<const Exper
                                         .rows = wave_rows_,
                                         .experts = choices.experts},
                                        work);
-  give_back_experts();
+  give_back_experts(experts);
   if (status.code() != StatusCode::kAborted) return keep(status);
   fill_with_zeros(out);
 }

@@ -6,10 +6,10 @@
 
 namespace trireme::worker::cpu {
 
-StatusOr<const ExpertWeights*> TakenExperts::find(const ExpertWeights& elsewhere, uint32_t expert,
+StatusOr<const ExpertWeights*> TakenExperts::find(const ExpertWeights& elsewhere,
                                                   uint64_t reserve) {
   const auto known = taken_.find(&elsewhere);
-  if (known != taken_.end()) return &known->second.weights;
+  if (known != taken_.end()) return &known->second;
   passing_.reset();
   auto loaded = elsewhere.load();
   if (loaded.status().code() == StatusCode::kResourceExhausted && !taken_.empty()) {
@@ -18,7 +18,7 @@ StatusOr<const ExpertWeights*> TakenExperts::find(const ExpertWeights& elsewhere
   }
   if (!loaded.ok()) return loaded.status();
   if (available_bytes() < reserve) return &passing_.emplace(*std::move(loaded));
-  return &taken_.emplace(&elsewhere, Taken{expert, *std::move(loaded)}).first->second.weights;
+  return &taken_.emplace(&elsewhere, *std::move(loaded)).first->second;
 }
 
 }  // namespace trireme::worker::cpu

@@ -3,8 +3,10 @@
 // that a small machine is slow for a while and not out of memory. Threads: one.
 #pragma once
 
+#include <iterator>
+#include <map>
 #include <optional>
-#include <unordered_map>
+#include <span>
 
 #include "worker/device.h"
 
@@ -16,23 +18,24 @@ class TakenExperts {
 
   // What `elsewhere` loads; valid until the next call. `reserve`: bytes of memory that others have
   // been promised. Errors: those of loading; kResourceExhausted: there is not even room for one.
-  [[nodiscard]] StatusOr<const ExpertWeights*> find(const ExpertWeights& elsewhere, uint32_t expert,
+  [[nodiscard]] StatusOr<const ExpertWeights*> find(const ExpertWeights& elsewhere,
                                                     uint64_t reserve);
 
-  // Of all layers; how many that were.
+  // Of a layer; true: one was forgotten.
   template <typename IsWanted>
-  std::size_t forget_unless(const IsWanted& is_wanted) {
-    passing_.reset();
-    return std::erase_if(taken_, [&](const auto& one) { return !is_wanted(one.second.expert); });
+  bool forget_unless(std::span<const ExpertWeights> layer, const IsWanted& is_wanted) {
+    const std::size_t before = taken_.size();
+    const auto end = taken_.lower_bound(layer.data() + layer.size());
+    for (auto at = taken_.lower_bound(layer.data()); at != end;) {
+      const auto expert = static_cast<uint32_t>(at->first - layer.data());
+      at = is_wanted(expert) ? std::next(at) : taken_.erase(at);
+    }
+    return taken_.size() < before;
   }
 
  private:
-  struct Taken {
-    uint32_t expert = 0;
-    ExpertWeights weights;
-  };
-  std::unordered_map<const ExpertWeights*, Taken> taken_;  // By what says how to load it.
-  std::optional<ExpertWeights> passing_;  // The last one that there was no room for.
+  std::map<const ExpertWeights*, ExpertWeights> taken_;  // By what says how to load it.
+  std::optional<ExpertWeights> passing_;                 // The last one that there was no room for.
 };
 
 }  // namespace trireme::worker::cpu

@@ -1,0 +1,65 @@
+"""Experts that move to where the load is (--enable-eplb): not a bit changes, /metrics shows what moved, and who is lost meanwhile costs nothing."""
+
+import json
+import os
+import signal
+
+import pytest
+from cluster import metric_by_engine, wait_for
+from expert_parallel_test import PROMPTS, Asker, answer, answers_at_once, expected, start, worker_of  # noqa: F401
+
+RANKS = 3
+
+
+def balancing(interval: int, redundant: int) -> tuple:
+    config = {"window_size": 2 * interval, "step_interval": interval, "num_redundant_experts": redundant, "log_balancedness": True}
+    return ("--enable-eplb", "--eplb-config", json.dumps(config))
+
+
+def log_lines(cluster, event: str) -> list[dict]:
+    lines = [line for line in cluster.log_text().splitlines() if line.startswith('{"t"')]
+    return [line for line in map(json.loads, lines) if line["event"] == event]
+
+
+@pytest.mark.parametrize("data,tensor,redundant", [(4, 1, 0), (3, 1, 5), (2, 2, 8), (1, 2, 4)])
+def test_ranks_whose_experts_move_answer_as_one(expected, data, tensor, redundant):  # noqa: F811
+    with start(data, tensor, *balancing(4, redundant)) as cluster:
+        cluster.wait_ready()
+        cluster.wait_engines(data)
+        for _ in range(2):
+            for (rank, prompt), got in answers_at_once(cluster, data).items():
+                if tensor == 1:
+                    assert got == expected[prompt], (rank, prompt)
+                else:
+                    assert got[0] == expected[prompt][0], (rank, prompt)
+        moves = metric_by_engine(cluster, "trireme:expert_moves_total")
+        rows = metric_by_engine(cluster, "trireme:expert_rows_total")
+        assert len(moves) == data and sum(moves.values()) > 0
+        assert min(rows.values()) > 0
+        assert all(0 < value <= 1 for value in metric_by_engine(cluster, "trireme:expert_load_balancedness").values())
+        lines = log_lines(cluster, "experts_balanced")
+        assert len(lines) > 3 and max(line["members"] for line in lines) == data * tensor
+
+
+@pytest.mark.parametrize("kind", ["worker killed", "rank killed"])
+def test_a_rank_that_is_lost_while_experts_move_costs_no_bit(expected, kind):  # noqa: F811
+    with start(RANKS, 1, *balancing(1, 4)) as cluster:
+        cluster.wait_ready()
+        cluster.wait_engines(RANKS)
+        askers = [Asker(cluster, rank, expected) for rank in (0, 2)]
+        wait_for("answers", lambda: min(asker.count for asker in askers) >= 3)
+        os.kill(worker_of(cluster, 1) if kind == "worker killed" else cluster.find("rank 1").pid, signal.SIGKILL)
+        before = [asker.count for asker in askers]
+        wait_for("the others go on", lambda: all(a.count >= n + 6 for a, n in zip(askers, before)), 20)
+        wait_for("rank 1 serves again", lambda: answer(cluster, PROMPTS[0], 1) == expected[PROMPTS[0]], 30)
+        for asker in askers:
+            asker.stop()
+            assert asker.wrong == []
+        for (rank, prompt), got in answers_at_once(cluster, RANKS).items():
+            assert got == expected[prompt], (rank, prompt)
+        assert sum(metric_by_engine(cluster, "trireme:expert_moves_total").values()) > 0
+
+
+def test_more_redundant_experts_than_there_is_room_for_are_refused_with_the_number():
+    with start(2, 1, *balancing(1, 9)) as cluster:
+        wait_for("it says so", lambda: "num_redundant_experts 9 is more than 8" in cluster.log_text())
