@@ -81,7 +81,7 @@ Status ExpertExchange::exchange_loads() {
   balancer_->rebalance(tables_);
   if (!config.logs || links_->rank() != 0) return absl::OkStatus();
   const ExpertLoad& load = balancer_->load();
-  log::info("experts_balanced", {{"wave", wave_.value},
+  log::info("experts_balanced", {{"wave", wave_number(wave_)},
                                  {"members", size()},
                                  {"balancedness", static_cast<double>(load.balancedness)},
                                  {"experts_that_came_here", load.moves - moves}});
