@@ -242,13 +242,11 @@ WorkerParts::OpenStore store_opener(const SchedulerOptions& options, uint32_t lo
 
 Status tell_kernels(const std::string& wanted) {
   TRIREME_ASSIGN_OR_RETURN(const cpu::KernelTable* const kernels, cpu::find_kernels(wanted));
-  if (kernels != &cpu::plain_kernels()) {
+  const std::string_view notice = cpu::notice_of(*kernels);
+  if (notice.empty()) {
     log::info("cpu_kernels", {{"set", kernels->name}});
   } else {
-    log::warning("cpu_kernels", {{"set", kernels->name},
-                                 {"note",
-                                  "no AVX2, or --cpu-kernels plain: the same model, but "
-                                  "many times slower than with vector instructions"}});
+    log::warning("cpu_kernels", {{"set", kernels->name}, {"note", notice}});
   }
   return absl::OkStatus();
 }

@@ -1,10 +1,12 @@
 // Goal: checkpoints of every quantised format mean what their descriptions say, on one rank and cut
-// over two; and what is quantised on load keeps the rules that hold for all weights. Method: the
-// tiny models of make_quantized.py, whose logits were computed from the numbers their codes mean.
+// over two; and one whose files do not fit together is refused by the tensor. Method: the tiny
+// models of make_quantized.py, whose logits were computed from the numbers their codes mean.
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <thread>
 
+#include "tests/numerics/checkpoint_for_test.h"
 #include "tests/numerics/model_for_test.h"
 #include "tests/numerics/thread_collective_for_test.h"
 
@@ -106,62 +108,76 @@ TEST_P(Quantized, a_flag_that_is_not_the_checkpoint_s_method_is_refused_with_bot
   }
 }
 
-TEST(QuantizedOnLoad, logits_stay_near_and_bits_do_not_depend_on_chunks) {
-  const ModelDirectory directory = open_golden("llama");
-  SoloCollective solo;
-  ThreadPool pool(2);
-  const std::vector<int32_t> tokens = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8};
-  const auto run = [&](const std::string& quantization, uint32_t chunk) {
-    auto model =
-        load_model(directory, WorkerPlace{}, {.quantization = quantization}, solo, pool, {});
-    EXPECT_TRUE(model.ok()) << model.status();
-    EXPECT_TRUE((*model)->allocate_kv(kBlocks).ok());
-    return run_sequence(**model, tokens, chunk);
-  };
-  const auto exact = run("", 7);
-  const float largest =
-      std::abs(*std::ranges::max_element(exact, {}, [](float value) { return std::abs(value); }));
-  for (const auto& [quantization, tolerance] : {std::pair{"int8", 0.045F}, {"int4", 0.6F}}) {
-    const auto all = run(quantization, 19);
-    EXPECT_LT(largest_difference(all, exact), tolerance * largest) << quantization;
-    EXPECT_EQ(run(quantization, 1), all);
-    EXPECT_EQ(run(quantization, 7), all);
-  }
-}
+// What a checkpoint whose files do not fit together says: of one layer that is not square.
+constexpr std::string_view kLayer = "model.layers.0.mlp.down_proj.";
 
-TEST(QuantizedOnLoad, methods_of_checkpoints_are_refused_where_nothing_is_quantised) {
-  const ModelDirectory directory = open_golden("llama");
-  SoloCollective solo;
-  ThreadPool pool(1);
-  const Status status =
-      load_model(directory, WorkerPlace{}, {.quantization = "gptq"}, solo, pool, {}).status();
-  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
-  EXPECT_NE(std::string(status.message()).find("--quantization gptq"), std::string::npos);
-}
+class BadQuantized : public Quantized {
+ protected:
+  using Change = std::function<void(const TensorView& tensor, CheckpointForTest& checkpoint)>;
 
-// Columns of these small models are padded to whole blocks when they are packed: up to a half.
-TEST(QuantizedOnLoad, bytes_to_load_are_about_what_is_loaded) {
-  SoloCollective solo;
-  ThreadPool pool(1);
-  for (const std::string name : {"llama", "llama_tied", "gemma", "mixtral"}) {
-    const ModelDirectory directory = open_golden(name);
-    for (const std::string dtype : {"auto", "bfloat16", "float16", "float32"}) {
-      for (const std::string quantization : {"", "int8", "int4"}) {
-        SCOPED_TRACE(name + " " + dtype + " " + quantization);
-        const LoadOptions options{.dtype = dtype, .quantization = quantization};
-        auto model = load_model(directory, WorkerPlace{}, options, solo, pool, {});
-        ASSERT_TRUE(model.ok()) << model.status();
-        const auto taken = static_cast<double>((*model)->weight_bytes());
-        const auto guess = weight_bytes_to_load(directory, dtype, quantization);
-        ASSERT_TRUE(guess.ok()) << guess.status();
-        EXPECT_GT(static_cast<double>(*guess), taken * 0.6);
-        EXPECT_LT(static_cast<double>(*guess), taken * 1.1);
-        const auto twice = weight_bytes_to_load(directory, dtype, quantization, 2);
-        ASSERT_TRUE(twice.ok()) << twice.status();
-        EXPECT_EQ(*twice > *guess, name == "mixtral") << "experts are counted for each copy";
+  // The checkpoint with the tensors of kLayer as `change` has them.
+  [[nodiscard]] std::string refusal(const std::string& config, const Change& change) {
+    CheckpointForTest checkpoint;
+    for (const TensorView& tensor : directory_->weights().tensors()) {
+      if (tensor.name.starts_with(kLayer)) {
+        change(tensor, checkpoint);
+      } else {
+        checkpoint.add_copy(tensor);
       }
     }
+    const ModelDirectory changed = checkpoint.open(config);
+    return std::string(load_model(changed, WorkerPlace{}, {}, solo_, pool_, {}).status().message());
   }
+  [[nodiscard]] std::string config() const { return text_of(kFolder / GetParam() / "config.json"); }
+  [[nodiscard]] static bool is_scale(const TensorView& tensor) {
+    return tensor.name.find("scale") != std::string_view::npos;
+  }
+  static void expect_words(const std::string& message, const std::vector<std::string>& words) {
+    for (const std::string& word : words) {
+      EXPECT_NE(message.find(word), std::string::npos) << "'" << word << "' is not in " << message;
+    }
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(All, BadQuantized, testing::ValuesIn(golden_names(kFolder)),
+                         [](const auto& test) { return test.param; });
+
+TEST_P(BadQuantized, scales_that_are_missing_are_named) {
+  const std::string message = refusal(config(), [](const TensorView& tensor, auto& checkpoint) {
+    if (!is_scale(tensor)) checkpoint.add_copy(tensor);
+  });
+  expect_words(message, {"tensor \"" + std::string(kLayer), "scale", "is missing in the weights"});
+}
+
+TEST_P(BadQuantized, codes_of_another_shape_are_named_with_both) {
+  std::string name;
+  std::string stored;
+  std::string wanted;
+  const auto text_of_shape = [](int64_t rows, int64_t columns) {
+    return absl::StrFormat("[%d, %d]", rows, columns);
+  };
+  const std::string message = refusal(config(), [&](const TensorView& tensor, auto& checkpoint) {
+    const bool are_codes = tensor.name.ends_with("weight") || tensor.name.ends_with("_packed");
+    if (!are_codes) return checkpoint.add_copy(tensor);
+    name = tensor.name;
+    wanted = text_of_shape(tensor.shape[0], tensor.shape[1]);
+    stored = text_of_shape(tensor.shape[1], tensor.shape[0]);
+    checkpoint.add(tensor.name, name_of(tensor.dtype), {tensor.shape[1], tensor.shape[0]},
+                   {reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size()});
+  });
+  expect_words(message,
+               {"tensor \"" + name + "\" has shape " + stored, "config.json makes it " + wanted});
+}
+
+TEST_P(BadQuantized, groups_of_another_size_are_named_with_both_shapes) {
+  const std::string own = config();
+  std::string other = own;
+  replace_all(other, "\"group_size\": 32", "\"group_size\": 16");
+  replace_all(other, " 48\n", " 32\n");  // weight_block_size
+  if (other == own) GTEST_SKIP() << "one group a row";
+  const std::string message = refusal(
+      other, [](const TensorView& tensor, auto& checkpoint) { checkpoint.add_copy(tensor); });
+  expect_words(message, {"tensor \"model.layers.0.", "\" has shape [", "config.json makes it ["});
 }
 
 }  // namespace

@@ -6,103 +6,30 @@
 // tokens, of logprobs to the bit, and of the reason to end.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-
 #include "common/random.h"
-#include "engine_core/scheduler.h"
+#include "tests/numerics/engine_for_test.h"
 #include "worker/hash_model_for_test.h"
-#include "worker/worker_core.h"
 
 namespace trireme {
 namespace {
 
-constexpr engine::FrontEndId kFront{0};
 constexpr uint32_t kModelTokens = 64;
-
-struct Answer {
-  std::vector<int32_t> tokens;
-  std::vector<wire::TokenLogprobs> logprobs;
-  std::vector<wire::TokenLogprobs> prompt_logprobs;
-  wire::FinishReason reason = wire::FinishReason::kNone;
-  std::optional<int32_t> stop_token;
-};
-
 constexpr uint32_t kChoices = 3;
 
-// A scheduler and its worker; with a salt it has a draft model, of the main model's salt 0 or not.
-class Engine {
- public:
-  explicit Engine(const engine::SchedulerConfig& config,
-                  std::optional<uint64_t> draft_salt = std::nullopt)
-      : scheduler_(config) {
-    worker::WorkerParts parts;
-    parts.links.tensor_parallel = std::make_unique<worker::SoloCollective>();
-    parts.model = std::make_unique<worker::HashModel>(true, true, kChoices);
-    if (draft_salt) {
-      parts.draft.emplace();
-      parts.draft->model = std::make_unique<worker::HashModel>(true, true, kChoices, *draft_salt);
-      parts.draft->tokens_max = config.draft_model_tokens_max;
-    }
-    parts.logits_rows_max = 4;
-    parts.open_store = [](uint32_t slot_count, uint64_t slot_bytes, uint64_t) {
-      return worker::open_kv_store({.slot_count = slot_count,
-                                    .slot_bytes = slot_bytes,
-                                    .memory_available = uint64_t{1} << 30});
-    };
-    worker_ = worker::make_worker(std::move(parts));
-    EXPECT_TRUE(worker_->allocate_kv(config.kv.block_count).ok());
-    if (config.kv.store_slot_count == 0) return;
-    EXPECT_TRUE(worker_->open_store(config.kv.store_slot_count).ok());
+// With a salt it has a draft model, of the main model's salt 0 or not.
+EngineForTest make_engine(const engine::SchedulerConfig& config,
+                          std::optional<uint64_t> draft_salt = std::nullopt) {
+  worker::WorkerParts parts;
+  parts.links.tensor_parallel = std::make_unique<worker::SoloCollective>();
+  parts.model = std::make_unique<worker::HashModel>(true, true, kChoices);
+  if (draft_salt) {
+    parts.draft.emplace();
+    parts.draft->model = std::make_unique<worker::HashModel>(true, true, kChoices, *draft_salt);
+    parts.draft->tokens_max = config.draft_model_tokens_max;
   }
-
-  void add(const wire::AddRequest& request) {
-    answers_.resize(std::max<std::size_t>(answers_.size(), request.key.value + 1));
-    scheduler_.add(kFront, request, Instant{}, outputs_);
-  }
-
-  void step() {
-    const wire::StepInput* input = scheduler_.schedule(Instant{});
-    if (input == nullptr) return;
-    StatusOr<wire::StepResult> result = worker_->execute(*input);
-    ASSERT_TRUE(result.ok()) << result.status();
-    const Status status = scheduler_.on_result(*result, Instant{}, outputs_);
-    ASSERT_TRUE(status.ok()) << status;
-    std::vector<wire::EngineOutput> outputs;
-    outputs_.take(kFront, outputs);
-    for (wire::EngineOutput& output : outputs) take(output);
-  }
-
-  void run() {
-    for (int i = 0; scheduler_.has_requests() && i < 100'000; ++i) {
-      step();
-      if (testing::Test::HasFatalFailure()) return;
-    }
-    ASSERT_FALSE(scheduler_.has_requests());
-    scheduler_.check_invariants();
-  }
-
-  [[nodiscard]] const std::vector<Answer>& answers() const { return answers_; }
-  [[nodiscard]] wire::EngineStats stats() const { return scheduler_.stats(); }
-
- private:
-  void take(wire::EngineOutput& output) {
-    Answer& answer = answers_[output.key.value];
-    const auto append = [](auto& to, const auto& from) {
-      to.insert(to.end(), from.begin(), from.end());
-    };
-    ASSERT_EQ(answer.reason, wire::FinishReason::kNone) << "an output after the end";
-    append(answer.tokens, output.token_ids);
-    append(answer.logprobs, output.logprobs);
-    append(answer.prompt_logprobs, output.prompt_logprobs);
-    answer.reason = output.finish_reason;
-    answer.stop_token = output.stop_token_id;
-  }
-
-  engine::Scheduler scheduler_;
-  std::unique_ptr<worker::Worker> worker_;
-  engine::StepOutputs outputs_;
-  std::vector<Answer> answers_;  // By key.
-};
+  parts.logits_rows_max = 4;
+  return {config, std::move(parts)};
+}
 
 engine::SchedulerConfig alone() {
   engine::SchedulerConfig config;
@@ -167,21 +94,11 @@ wire::AddRequest random_request(Random& random, uint64_t key) {
 }
 
 Answer answer_alone(wire::AddRequest request) {
-  Engine engine(alone());
+  EngineForTest engine = make_engine(alone());
   request.key = RequestKey{0};
   engine.add(request);
   engine.run();
   return engine.answers().at(0);
-}
-
-void expect_equal(const Answer& got, const Answer& wanted) {
-  ASSERT_EQ(got.tokens, wanted.tokens);
-  ASSERT_EQ(got.reason, wanted.reason);
-  ASSERT_EQ(got.stop_token, wanted.stop_token);
-  ASSERT_EQ(got.logprobs.size(), wanted.logprobs.size());
-  ASSERT_TRUE(got.logprobs == wanted.logprobs);
-  ASSERT_EQ(got.prompt_logprobs.size(), wanted.prompt_logprobs.size());
-  ASSERT_TRUE(got.prompt_logprobs == wanted.prompt_logprobs);
 }
 
 struct Totals {
@@ -202,7 +119,7 @@ void run_seed(uint64_t seed, std::optional<uint64_t> draft_salt, Totals& totals)
   if (draft_salt && config.kv.prefix_caching && random.below(2) == 0) {
     config.kv.store_slot_count = 1 + static_cast<uint32_t>(random.below(60));
   }
-  Engine engine(config, draft_salt);
+  EngineForTest engine = make_engine(config, draft_salt);
   std::vector<wire::AddRequest> requests;
   for (uint64_t key = 0; key < 12; ++key) {
     requests.push_back(random_request(random, key));

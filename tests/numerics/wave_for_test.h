@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "tests/numerics/model_for_test.h"
+#include "tests/numerics/store_for_test.h"
 #include "worker/comm/mesh_for_test.h"
 #include "worker/comm/shm_collective.h"
 #include "worker/comm/shm_pipe.h"
@@ -129,12 +130,18 @@ struct RanksShape {
   std::optional<BalancerConfig> balancing;  // Of how many layers and experts, the model says.
   std::string dtype = "auto";
   uint32_t node_ranks = 64;  // Ranks of a node: experts of the others are not in its memory.
+  std::string draft = {};    // The golden model that guesses on the first stage; empty: none.
+  uint32_t block_count = 24;
+  uint32_t store_slot_count = 0;  // Of the store behind each worker's KV memory; 0: none.
 };
 
+// A Rank is an engine as RankForTest is one: it makes steps (next_step) and takes in what came of
+// them (take) until it is_done.
 class RanksInStep {
  public:
   RanksInStep(const std::string& name, const RanksShape& shape)
-      : shape_(shape), directory_(open_golden(name)) {
+      : shape_(shape), directory_(open_golden(name)), kept_(shape.dp) {
+    if (!shape.draft.empty()) draft_.emplace(open_golden(shape.draft));
     for (uint32_t stage = 0; stage < shape.pp; ++stage) meshes_.emplace_back(places(), 1024);
     for (uint32_t rank = 0; rank < shape.dp; ++rank) {
       members_.push_back(rank);
@@ -157,12 +164,13 @@ class RanksInStep {
   void leave_after(int64_t transfers) { transfers_left_ = transfers; }
 
   // A step of each member. Not a rank that does not know yet what came of it.
-  void run_step(std::vector<RankForTest>& ranks) {
+  template <typename Rank>
+  void run_step(std::vector<Rank>& ranks) {
     if (must_join_) join_next_wave();
     std::vector<wire::StepInput> steps(shape_.dp);
     for (const uint32_t rank : members_) {
       if (!again_.contains(rank)) {
-        steps[rank] = ranks[rank].next_step(number_);
+        steps[rank] = kept_[rank] = ranks[rank].next_step(number_);
       } else {
         steps[rank].kind = wire::StepKind::kAgain;
         steps[rank].step = StepId{number_ + 1};
@@ -180,9 +188,10 @@ class RanksInStep {
   }
 
   // Until all are through; the seed says where waves are left.
-  void run_all(std::vector<RankForTest>& ranks, std::optional<uint64_t> seed = std::nullopt) {
+  template <typename Rank>
+  void run_all(std::vector<Rank>& ranks, std::optional<uint64_t> seed = std::nullopt) {
     Random random(seed.value_or(0));
-    const auto is_done = [](const RankForTest& rank) { return rank.is_done(); };
+    const auto is_done = [](const Rank& rank) { return rank.is_done(); };
     while (!std::ranges::all_of(ranks, is_done) && !::testing::Test::HasFailure()) {
       if (seed && random.below(2) == 0) {
         leave_after(static_cast<int64_t>(random.below(4 * places() * shape_.pp)));
@@ -199,6 +208,8 @@ class RanksInStep {
   }
 
   uint32_t steps_again = 0;
+  uint32_t steps_again_with_drafts = 0;
+  uint32_t steps_again_with_moves = 0;  // Of blocks, between KV memory and the store.
 
  private:
   // Links that leave the wave when their turn has come, of their stage at first, as engines go from
@@ -274,7 +285,8 @@ class RanksInStep {
     return results;
   }
 
-  void take(uint32_t rank, const OfRank& results, RankForTest& to) {
+  template <typename Rank>
+  void take(uint32_t rank, const OfRank& results, Rank& to) {
     bool is_abandoned = false;
     for (std::size_t i = 0; i < results.size(); ++i) {
       const auto& result = results[i];
@@ -285,7 +297,7 @@ class RanksInStep {
     }
     if (is_abandoned) {
       again_.insert(rank);
-      ++steps_again;
+      count_again(kept_[rank]);
       return;
     }
     const std::size_t reporting = std::size_t{shape_.tp} * (shape_.pp - 1);
@@ -293,6 +305,12 @@ class RanksInStep {
       EXPECT_EQ(results[i]->row_token, results[reporting]->row_token) << "ranks of a stage agree";
     }
     to.take(*results[reporting]);
+  }
+
+  void count_again(const wire::StepInput& step) {
+    ++steps_again;
+    steps_again_with_drafts += step.row_draft_count.empty() ? 0 : 1;
+    steps_again_with_moves += step.save_blocks.empty() && step.load_blocks.empty() ? 0 : 1;
   }
 
   void add_workers(uint32_t rank) {
@@ -333,22 +351,35 @@ class RanksInStep {
               .rank_count = shape_.node_ranks};
     }
     auto foundation = std::make_shared<Foundation>();
-    auto model = load_model(
-        directory_, parts.place,
-        {.dtype = shape_.dtype, .experts = parts.links.experts.get(), .expert_home = home},
-        *parts.links.tensor_parallel, *foundation->pool, {});
-    EXPECT_TRUE(model.ok()) << model.status();
-    parts.model = std::move(model).value();
+    Collective& collective = *parts.links.tensor_parallel;
+    const auto load = [&](const ModelDirectory& directory, const WorkerPlace& place,
+                          ExpertExchange* experts, const ExpertHome& expert_home) {
+      auto model = load_model(
+          directory, place, {.dtype = shape_.dtype, .experts = experts, .expert_home = expert_home},
+          collective, *foundation->pool, {});
+      EXPECT_TRUE(model.ok()) << model.status();
+      return std::move(model).value();
+    };
+    parts.model = load(directory_, parts.place, parts.links.experts.get(), home);
     if (shape_.balancing) {
       BalancerConfig balancing = *shape_.balancing;
       balancing.layer_count = parts.model->mixture_layer_count();
       balancing.expert_count = directory_.config().expert_count;
       parts.links.experts->balance(balancing);
     }
+    if (draft_) {
+      parts.draft.emplace();
+      parts.draft->tokens_max = kDraftTokensMax;
+      const WorkerPlace alike{.tp_rank = parts.place.tp_rank, .tp_size = parts.place.tp_size};
+      if (parts.place.pp_rank == 0) parts.draft->model = load(*draft_, alike, nullptr, {});
+    }
     parts.foundation = std::move(foundation);
     parts.logits_rows_max = 4;
+    if (shape_.store_slot_count > 0) parts.open_store = open_store_for_test;
     auto worker = make_worker(std::move(parts));
-    EXPECT_TRUE(worker->allocate_kv(kBlocks).ok());
+    EXPECT_TRUE(worker->allocate_kv(shape_.block_count).ok());
+    if (shape_.store_slot_count == 0) return worker;
+    EXPECT_TRUE(worker->open_store(shape_.store_slot_count).ok());
     return worker;
   }
 
@@ -358,15 +389,17 @@ class RanksInStep {
   }
 
   static constexpr Duration kLimit = std::chrono::seconds(50);
-  static constexpr uint32_t kBlocks = 24;
+  static constexpr uint32_t kDraftTokensMax = 64;
 
   const RanksShape shape_;
   const ModelDirectory directory_;
+  std::optional<ModelDirectory> draft_;
   std::vector<MeshForTest> meshes_;  // By stage.
   std::vector<std::vector<std::unique_ptr<Worker>>> workers_;
   std::vector<uint32_t> members_;
   std::set<uint32_t> again_;                                    // Ranks whose step was abandoned.
   std::map<std::pair<uint32_t, std::size_t>, uint64_t> moves_;  // By rank and worker.
+  std::vector<wire::StepInput> kept_;  // By rank: the latest step that was not kAgain.
   WaveId wave_{};
   uint32_t number_ = 0;
   bool must_join_ = true;

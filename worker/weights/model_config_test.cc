@@ -341,7 +341,52 @@ TEST(ModelConfig, quantization_that_cannot_run_is_refused_by_field_and_value) {
                          R"("transform_config":{"config_groups":{"R1":{}}}})"),
             in + R"(transform_config {"config_groups":{"R1":{}}} is not supported; supported are )"
                  "none");
+  EXPECT_EQ(refusal(at + R"({"quant_method":"awq","bits":8})"),
+            in + "bits 8 is not supported; supported are 4");
+  EXPECT_EQ(refusal(at + R"({"quant_method":"gptq","bits":4,"checkpoint_format":"marlin"})"),
+            in + "checkpoint_format marlin is not supported; supported are gptq and gptq_v2");
+  EXPECT_EQ(refusal(at + R"({"quant_method":"fp8","fmt":"e5m2"})"),
+            in + "fmt e5m2 is not supported; supported are e4m3");
+  EXPECT_EQ(refusal(at + R"({"quant_method":"fp8","weight_block_size":[128]})"),
+            in + "weight_block_size of 1 numbers is not supported; supported are two, each above "
+                 "0");
   EXPECT_EQ(refusal(at + "[]"), "config.json: quantization_config is not an object");
+}
+
+TEST(ModelConfig, schemes_of_compressed_tensors_that_cannot_run_are_refused_by_what_they_are) {
+  const auto groups = [](const std::string& text) {
+    const std::string message =
+        refusal(R"("quantization_config":{"quant_method":"compressed-tensors",)"
+                R"("format":"pack-quantized","config_groups":{)" +
+                text + "}}");
+    const std::string in = "config.json: quantization_config: ";
+    EXPECT_EQ(message.find(in), 0U) << message;
+    return message.substr(in.size());
+  };
+  const auto weights = [&](const std::string& text) {
+    const std::string message = groups(R"("g":{"weights":{)" + text + "}}");
+    const std::string in = "config_groups: g: weights: ";
+    EXPECT_EQ(message.find(in), 0U) << message;
+    return message.substr(in.size());
+  };
+  const std::string supported =
+      " is not supported; supported are float of 8 bits, int of 8 bits (symmetric, strategy "
+      "channel), int of 4 bits (pack-quantized)";
+  EXPECT_EQ(weights(R"("num_bits":4,"strategy":"tensor")"),
+            "scheme weights of type int with 4 bits, strategy tensor" + supported);
+  EXPECT_EQ(weights(R"("num_bits":8,"symmetric":false)"),
+            "scheme weights of type int with 8 bits, strategy channel, asymmetric" + supported);
+  EXPECT_EQ(weights(R"("num_bits":4,"type":"float")"),
+            "scheme weights of type float with 4 bits, strategy channel" + supported);
+  EXPECT_EQ(weights(R"("num_bits":4,"strategy":"group","group_size":4)"),
+            "group_size is 4, not -1 or a count in [8, 1.04858e+06]");
+  EXPECT_EQ(weights(R"("num_bits":4,"actorder":"sideways")"),
+            "actorder sideways is not supported; supported are group, weight, dynamic, static");
+  EXPECT_EQ(groups(""),
+            "config_groups without a group is not supported; supported are one or more");
+  EXPECT_EQ(groups(R"("a":{"weights":{"num_bits":4}},"b":{"weights":{"num_bits":8}})"),
+            "config_groups with different weights is not supported; supported are those that "
+            "agree");
 }
 
 TEST(ModelConfig, wrong_values_are_refused_by_field_and_value) {

@@ -24,7 +24,7 @@ struct Tensor {
 
 class QuantizedFormats : public testing::Test {
  protected:
-  // What opening a layer of 16 rows and 32 columns says.
+  // What opening a layer of rows_ rows and 32 columns says.
   [[nodiscard]] std::string refusal(const QuantizationConfig& config,
                                     const std::vector<Tensor>& tensors,
                                     const std::string& layer = "a") {
@@ -50,7 +50,7 @@ class QuantizedFormats : public testing::Test {
         directory_.write("model.safetensors", safetensors_bytes("{" + header + "}", data));
     const auto file = Safetensors::open_file(path);
     EXPECT_TRUE(file.ok()) << file.status();
-    const auto matrix = open_quantized(*file, config, layer, 16, 32);
+    const auto matrix = open_quantized(*file, config, layer, rows_, 32);
     last_groups_.clear();
     for (uint32_t column = 0; matrix.ok() && column < 32; column += 16) {
       last_groups_.push_back((*matrix)->group_of(column));
@@ -63,6 +63,7 @@ class QuantizedFormats : public testing::Test {
   }
 
   TestDirectory directory_;
+  uint32_t rows_ = 16;
   std::vector<uint32_t> last_groups_;  // Of columns 0 and 16.
 };
 
@@ -76,7 +77,10 @@ constexpr QuantizationConfig kBytes{.method = Method::kCompressedTensors, .bits 
 constexpr QuantizationConfig kPacked{
     .method = Method::kCompressedTensors, .bits = 4, .group_columns = 16, .is_packed = true};
 
+constexpr QuantizationConfig kFloat8{.method = Method::kFp8, .bits = 8};
+
 const Tensor kGptqCodes{"qweight", "I32", {4, 16}};
+const Tensor kAwqCodes{"qweight", "I32", {32, 2}};
 const Tensor kPackedCodes{"weight_packed", "I32", {16, 4}};
 const Tensor kPackedScales{"weight_scale", "BF16", {16, 2}};
 const Tensor kZeros{"qzeros", "I32", {2, 2}};
@@ -94,7 +98,11 @@ TEST_F(QuantizedFormats, missing_tensors_are_named) {
   EXPECT_EQ(refusal(kGptq, {kGptqCodes, kZeros}), "tensor \"a.scales\" is missing in the weights");
   EXPECT_EQ(refusal(kGptq, {kGptqCodes, kScales}), "tensor \"a.qzeros\" is missing in the weights");
   EXPECT_EQ(refusal(kAwq, {kZeros, kScales}), "tensor \"a.qweight\" is missing in the weights");
+  EXPECT_EQ(refusal(kAwq, {kAwqCodes, kScales}), "tensor \"a.qzeros\" is missing in the weights");
+  EXPECT_EQ(refusal(kAwq, {kAwqCodes, kZeros}), "tensor \"a.scales\" is missing in the weights");
   EXPECT_EQ(refusal(kBytes, {{"weight", "I8", {16, 32}}}),
+            "tensor \"a.weight_scale\" is missing in the weights");
+  EXPECT_EQ(refusal(kFloat8, {{"weight", "F8_E4M3", {16, 32}}}),
             "tensor \"a.weight_scale\" is missing in the weights");
   EXPECT_EQ(refusal(kPacked, {{"weight_packed", "I32", {16, 4}}}),
             "tensor \"a.weight_scale\" is missing in the weights");
@@ -108,6 +116,28 @@ TEST_F(QuantizedFormats, other_shapes_are_named_with_both) {
             "tensor \"a.scales\" has shape [1, 16], but config.json makes it [2, 16]");
   EXPECT_EQ(refusal(kAwq, {{"qweight", "I32", {4, 16}}, kZeros, kScales}),
             "tensor \"a.qweight\" has shape [4, 16], but config.json makes it [32, 2]");
+  EXPECT_EQ(refusal(kGptq, {kGptqCodes, {"qzeros", "I32", {2, 16}}, kScales}),
+            "tensor \"a.qzeros\" has shape [2, 16], but config.json makes it [2, 2]");
+  EXPECT_EQ(refusal(kGptq, {kGptqCodes, kZeros, kScales, {"g_idx", "I32", {16}}}),
+            "tensor \"a.g_idx\" has shape [16], but config.json makes it [32]");
+  EXPECT_EQ(refusal(kAwq, {kAwqCodes, {"qzeros", "I32", {1, 2}}, kScales}),
+            "tensor \"a.qzeros\" has shape [1, 2], but config.json makes it [2, 2]");
+  EXPECT_EQ(refusal(kAwq, {kAwqCodes, kZeros, {"scales", "F16", {16, 2}}}),
+            "tensor \"a.scales\" has shape [16, 2], but config.json makes it [2, 16]");
+  EXPECT_EQ(refusal(kPacked, {{"weight_packed", "I32", {4, 16}}, kPackedScales}),
+            "tensor \"a.weight_packed\" has shape [4, 16], but config.json makes it [16, 4]");
+  // One group a row in the file, two of 16 columns in config.json.
+  EXPECT_EQ(refusal(kPacked, {kPackedCodes, {"weight_scale", "BF16", {16, 1}}}),
+            "tensor \"a.weight_scale\" has shape [16, 1], but config.json makes it [16, 2]");
+  EXPECT_EQ(refusal(kPacked, {kPackedCodes, kPackedScales, {"weight_zero_point", "I32", {16, 2}}}),
+            "tensor \"a.weight_zero_point\" has shape [16, 2], but config.json makes it [2, 2]");
+  EXPECT_EQ(refusal(kBytes, {{"weight", "I8", {32, 16}}, {"weight_scale", "F32", {16, 1}}}),
+            "tensor \"a.weight\" has shape [32, 16], but config.json makes it [16, 32]");
+  EXPECT_EQ(refusal(kBytes, {{"weight", "I8", {16, 32}}, {"weight_scale", "F32", {1}}}),
+            "tensor \"a.weight_scale\" has shape [1], but config.json makes it [16, 1]")
+      << "one scale for all is float8's";
+  EXPECT_EQ(refusal(kFloat8, {{"weight", "F8_E4M3", {16, 32}}, {"weight_scale", "F32", {2}}}),
+            "tensor \"a.weight_scale\" has shape [2], but config.json makes it [16, 1]");
   EXPECT_EQ(refusal(kBytes, {{"weight", "I8", {16, 32}}, {"weight_scale", "F32", {16, 2}}}),
             "tensor \"a.weight_scale\" has shape [16, 2], but config.json makes it [16, 1]");
   const QuantizationConfig blocks{
@@ -116,11 +146,24 @@ TEST_F(QuantizedFormats, other_shapes_are_named_with_both) {
             "tensor \"a.weight_scale_inv\" has shape [2, 1], but config.json makes it [2, 2]");
 }
 
+TEST_F(QuantizedFormats, rows_that_do_not_fill_words_are_named_with_both_numbers) {
+  rows_ = 12;
+  const std::string expected = "a: 12 rows do not divide by the 8 codes of a word";
+  EXPECT_EQ(refusal(kGptq, {kGptqCodes, kZeros, kScales}), expected);
+  EXPECT_EQ(refusal(kAwq, {kAwqCodes, kZeros, kScales}), expected);
+}
+
 TEST_F(QuantizedFormats, other_dtypes_are_named_with_both) {
   EXPECT_EQ(refusal(kGptq, {{"qweight", "F32", {4, 16}}, kZeros, kScales}),
             "tensor \"a.qweight\" has dtype F32, not I32");
   EXPECT_EQ(refusal(kGptq, {kGptqCodes, kZeros, {"scales", "I16", {2, 16}}}),
             "tensor \"a.scales\" has dtype I16, not F32, BF16 or F16");
+  EXPECT_EQ(refusal(kAwq, {kAwqCodes, {"qzeros", "F32", {2, 2}}, kScales}),
+            "tensor \"a.qzeros\" has dtype F32, not I32");
+  EXPECT_EQ(refusal(kPacked, {{"weight_packed", "I64", {16, 4}}, kPackedScales}),
+            "tensor \"a.weight_packed\" has dtype I64, not I32");
+  EXPECT_EQ(refusal(kPacked, {kPackedCodes, {"weight_scale", "I8", {16, 2}}}),
+            "tensor \"a.weight_scale\" has dtype I8, not F32, BF16 or F16");
   EXPECT_EQ(refusal(kBytes, {{"weight", "I16", {16, 32}}, {"weight_scale", "F32", {16}}}),
             "tensor \"a.weight\" has dtype I16, not I8 or F8_E4M3");
 }

@@ -30,14 +30,19 @@ bool has_amx() {
          __builtin_cpu_supports("amx-int8") && kernel_grants_tiles();
 }
 
-bool cpu_runs(const KernelTable& table) {
-  if (&table == &amx_kernels()) return has_avx512() && has_amx();
-  if (&table == &avx512_kernels()) return has_avx512();
-  if (&table == &avx2_kernels()) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("bmi2");
-  }
+bool runs(const CpuFeatures& features, const KernelTable& table) {
+  if (&table == &amx_kernels()) return features.has_avx512 && features.has_amx;
+  if (&table == &avx512_kernels()) return features.has_avx512;
+  if (&table == &avx2_kernels()) return features.has_avx2;
   return true;
+}
+
+// Tiles are asked for only where they are wanted.
+CpuFeatures this_cpu(bool wants_tiles) {
+  return {.has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                      __builtin_cpu_supports("bmi2"),
+          .has_avx512 = has_avx512(),
+          .has_amx = wants_tiles && has_amx()};
 }
 
 std::span<const KernelTable* const> all_kernels() {
@@ -48,13 +53,15 @@ std::span<const KernelTable* const> all_kernels() {
 
 }  // namespace
 
-std::vector<const KernelTable*> runnable_kernels() {
-  std::vector<const KernelTable*> runnable;
+std::vector<const KernelTable*> kernels_for(const CpuFeatures& features) {
+  std::vector<const KernelTable*> found;
   for (const KernelTable* table : all_kernels()) {
-    if (cpu_runs(*table)) runnable.push_back(table);
+    if (runs(features, *table)) found.push_back(table);
   }
-  return runnable;
+  return found;
 }
+
+std::vector<const KernelTable*> runnable_kernels() { return kernels_for(this_cpu(true)); }
 
 const KernelTable& best_kernels() { return *runnable_kernels().back(); }
 
@@ -62,12 +69,18 @@ StatusOr<const KernelTable*> find_kernels(std::string_view name) {
   if (name == "auto") return &best_kernels();
   for (const KernelTable* table : all_kernels()) {
     if (table->name != name) continue;
-    if (cpu_runs(*table)) return table;
+    if (runs(this_cpu(table == &amx_kernels()), *table)) return table;
     return error(StatusCode::kInvalidArgument,
                  "--cpu-kernels %s: this CPU has not all of its instructions; the best here is %s",
                  name, best_kernels().name);
   }
   return error(StatusCode::kInvalidArgument, "--cpu-kernels %s: there is no such set", name);
+}
+
+std::string_view notice_of(const KernelTable& kernels) {
+  if (&kernels != &plain_kernels()) return {};
+  return "no AVX2, or --cpu-kernels plain: the same model, but many times slower than with vector "
+         "instructions";
 }
 
 }  // namespace trireme::worker::cpu
