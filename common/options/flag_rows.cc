@@ -329,7 +329,7 @@ const FlagRow kRows[] = {
     {"default-mm-loras", "", "", "JSON", "adapters are not supported", kRefused},
     {"enable-lora-bias", "", "", "", "adapters are not supported", kRefused},
     {"enable-prompt-adapter", "", "", "", "adapters are not supported", kRefused},
-    {"enable-sleep-mode", "", "", "", "memory is not given back while serving", kRefused},
+    {"enable-sleep-mode", "", "", "", "/sleep is there in dev mode; see docs/dev_routes.md", kNone},
     {"weight-transfer-config", "", "", "JSON", "weights do not change while serving", kRefused},
     {"ec-transfer-config", "", "", "JSON", "encoder outputs are not moved between engines", kRefused},
     {"kv-sharing-fast-prefill", "", "", "", "layers do not share KV", kRefused},
