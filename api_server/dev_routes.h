@@ -1,5 +1,5 @@
-// DevRoutes: what is asked of all engines over HTTP: pause, resume, sleep, wake up, reset the prefix
-// cache.
+// DevRoutes: what is asked of all engines over HTTP: pause, resume, sleep, wake up, reset the
+// prefix cache.
 //
 // vLLM's names, parameters and answers (docs/dev_routes.md). Whether they are there at all, and for
 // whom, is the route table's to say. An exchange is kept until the engines have answered or

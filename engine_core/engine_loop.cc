@@ -236,8 +236,7 @@ int EngineLoop::let_memory_go() {
 }
 
 void EngineLoop::check_memory(const UtilityCalled& event) {
-  const Status status =
-      memory_ == Memory::kHeld ? absl::OkStatus() : executor_.check_memory();
+  const Status status = memory_ == Memory::kHeld ? absl::OkStatus() : executor_.check_memory();
   const std::string why(status.message());
   reply(event.front_end, event.call.call_id, status.ok(), status.ok() ? "true" : why.c_str());
 }

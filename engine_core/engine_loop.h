@@ -143,8 +143,8 @@ class EngineLoop {
   PauseWish pause_;                          // Holds.
   std::optional<uint64_t> sleep_;            // The latest pause that is one.
   enum class Memory : uint8_t { kHeld, kLeaving, kGone };
-  Memory memory_ = Memory::kHeld;  // Of the KV cache.
-  std::vector<PauseCall> pause_calls_;       // Answered when it holds, and all that is to end has.
+  Memory memory_ = Memory::kHeld;       // Of the KV cache.
+  std::vector<PauseCall> pause_calls_;  // Answered when it holds, and all that is to end has.
   bool is_draining_ = false;
   bool is_over_ = false;
   Status why_;

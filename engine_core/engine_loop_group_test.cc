@@ -89,7 +89,7 @@ class WatchedExecutor final : public Executor {
   std::vector<wire::JoinWave> joined;
   WaveId abandoned_below;
   std::vector<std::size_t> releases_at;  // After so many steps.
-  bool is_stuck = false;  // A rank is missing in the step's collectives.
+  bool is_stuck = false;                 // A rank is missing in the step's collectives.
 
  private:
   SimExecutor sim_;

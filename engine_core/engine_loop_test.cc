@@ -297,7 +297,8 @@ class QuickExecutor final : public Executor {
 // A loop over it with one front end, and what that has heard.
 class EngineLoopSleepTest : public testing::Test {
  protected:
-  EngineLoopSleepTest() : channel_(*EngineChannel::create()), loop_({}, scheduler_, executor_, *channel_) {
+  EngineLoopSleepTest()
+      : channel_(*EngineChannel::create()), loop_({}, scheduler_, executor_, *channel_) {
     push(FrontEndJoined{kFront, 1});
   }
   template <typename Event>

@@ -147,8 +147,8 @@ using All =
     testing::Types<AddRequest, AbortRequests, UtilityCall, UtilityReply, EngineOutputs, EngineReady,
                    Hello, Init, Refuse, MemberReady, View, ViewChange, KeepAlive, LoadReport,
                    LoadBoard, WaveReport, StartWave, Ack, Leave, RankReport, StepInput, StepResult,
-                   WorkerReady, KvInit, StopWorker, JoinWave, ReleaseKv, GroupHello, GroupPlan, GroupRefuse,
-                   GroupKeepAlive, GroupEnd, StepAgreement>;
+                   WorkerReady, KvInit, StopWorker, JoinWave, ReleaseKv, GroupHello, GroupPlan,
+                   GroupRefuse, GroupKeepAlive, GroupEnd, StepAgreement>;
 TYPED_TEST_SUITE(Messages, All);
 
 template <typename Message>

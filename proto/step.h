@@ -204,8 +204,8 @@ struct JoinWave {
   friend bool operator==(const JoinWave&, const JoinWave&) = default;
 };
 
-// Engine -> workers, between steps: nothing in KV memory is needed any more, and the memory goes back
-// to the system until it is written again. Answered by a StepResult with step 0.
+// Engine -> workers, between steps: nothing in KV memory is needed any more, and the memory goes
+// back to the system until it is written again. Answered by a StepResult with step 0.
 struct ReleaseKv {
   static constexpr MessageKind kKind = MessageKind::kReleaseKv;
   static constexpr uint8_t kVersion = 1;

@@ -147,10 +147,10 @@ void EngineCalls::follow(const PauseState& state, bool tells_all) {
     if (may_be_last && may_ask(rank, call_of(state))) told_.add(rank);
   }
   send(call_of(state), told_);
-  end_rounds([](const Open& open) { return open.is_pause; },
-             error(StatusCode::kUnavailable,
-                   "another call came before this one was done, and the engines now %s",
-                   text_of(state)));
+  end_rounds(
+      [](const Open& open) { return open.is_pause; },
+      error(StatusCode::kUnavailable,
+            "another call came before this one was done, and the engines now %s", text_of(state)));
 }
 
 template <typename Condition>

@@ -15,9 +15,8 @@ uint64_t* words_of(const shm::Mapping& page) {
 }
 
 PauseState unpack(uint64_t word) {
-  return {.issued_at = word / 8,
-          .mode = static_cast<PauseMode>(word % 4),
-          .sleeps = word / 4 % 2 == 1};
+  return {
+      .issued_at = word / 8, .mode = static_cast<PauseMode>(word % 4), .sleeps = word / 4 % 2 == 1};
 }
 
 uint64_t pack(const PauseState& state) {
