@@ -1,4 +1,4 @@
-"""Random arrivals, bursts, hang-ups and pauses on four ranks of two nodes that divide their experts: every answer is right.
+"""Random arrivals, bursts, hang-ups, pauses and sleeps on four ranks of two nodes that divide their experts: every answer is right.
 
 The nodes are network namespaces with a slow link between them (slow_link.py). What a pause may do to a request is what its
 mode says and no more; what is answered is what one rank alone answers, bit for bit. Between rounds there is nothing, or a
@@ -24,6 +24,7 @@ SEED = int(os.environ.get("LOCKSTEP_SEED", "1"))
 RANKS = 4
 TOKENS = (1, 7, 30)
 PAUSES = ("abort", "wait", "keep", None, None, None, None, None, None, None)  # Of each ten rounds, in any order.
+HELD = ("The engine is paused.", "The engine is asleep.")
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
@@ -60,7 +61,7 @@ def outcome(got: tuple, expected: tuple, mode) -> str:
     reason, text, logprobs = got
     if got == expected:
         return "answered"
-    if reason == 503 and "paused" in text and mode in ("abort", "wait"):
+    if reason == 503 and text in HELD and mode in ("abort", "wait"):
         return "refused"
     begun = expected[1].startswith(text.rstrip("\ufffd")) and logprobs == expected[2][: len(logprobs)]
     return "aborted" if reason == "abort" and begun and mode == "abort" else "wrong"
@@ -114,7 +115,7 @@ class Soak:
         assert len(self.outcomes) == len(arrivals), "a request has failed"
         self.counts.update(self.outcomes)
         self.outcomes.clear()
-        self.counts[f"pause {mode}" if mode else "no pause"] += 1
+        self.counts["no pause"] += mode is None
         self.counts["burst"] += is_burst
         if rng.random() < 0.5:
             self.counts["idle time"] += 1
@@ -123,12 +124,15 @@ class Soak:
     def pause_and_resume(self, mode: str):
         cluster, rng = self.cluster, self.rng
         time.sleep(rng.uniform(0, 0.1))
-        assert cluster.post(f"/pause?mode={mode}&clear_cache={rng.choice(('true', 'false'))}", {}).status == 200
+        sleeps = rng.random() < 0.5
+        route = "sleep?" if sleeps else f"pause?clear_cache={rng.choice(('true', 'false'))}&"
+        assert cluster.post(f"/{route}mode={mode}", {}).status == 200
         assert cluster.get("/is_paused").json() == {"is_paused": True}
         if mode != "keep":
-            assert answer(cluster, PROMPTS[0], rng.randrange(RANKS), 1)[:2] == (503, "The engine is paused.")
+            assert answer(cluster, PROMPTS[0], rng.randrange(RANKS), 1)[:2] == (503, HELD[sleeps])
         time.sleep(rng.choice((0, rng.uniform(0, 0.05))))
-        assert cluster.post("/resume", {}).status == 200
+        assert cluster.post("/wake_up" if sleeps else "/resume", {}).status == 200
+        self.counts[f"{'sleep' if sleeps else 'pause'} {mode}"] += 1
 
     def wave(self) -> int:
         return int(max(metric_by_engine(self.cluster, "trireme:engine_wave").values()))
@@ -162,6 +166,8 @@ def test_every_answer_of_every_round_is_right():
             front.wait_engines(RANKS)
             counts = run_rounds(front, expected)
             assert front.metric("trireme:engine_losses_total") == 0
-    for kind in ("answered", "hung up", "pause abort", "pause wait", "pause keep", "burst", "idle time"):
+    for kind in ("answered", "hung up", "burst", "idle time"):
         assert counts[kind] > 0 or ROUNDS < 40, kind
+    for mode in ("abort", "wait", "keep"):
+        assert counts[f"pause {mode}"] + counts[f"sleep {mode}"] >= ROUNDS // len(PAUSES)
     assert counts["waves"] > ROUNDS // 4
