@@ -123,9 +123,9 @@ def two_nodes():
     finally:
         enter_namespace(home)
         home.close()
+        remove_namespaces()
         if relay is not None:
             end_relay(relay)
-        remove_namespaces()
 
 
 class Direction:
