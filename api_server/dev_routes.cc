@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 #include <utility>
+#include <vector>
 
 #include "api_server/field_error.h"
 #include "api_server/http/query.h"
@@ -60,6 +61,32 @@ StatusOr<PauseQuery> pause_query(const std::string& query) {
   return asked;
 }
 
+// Of a sleep: whether it is more than a pause.
+StatusOr<bool> lets_memory_go_at(const std::string& query) {
+  const std::string level = query_value(query, "level").value_or("1");
+  if (level == "0" || level == "1") return level == "1";
+  if (level == "2") {
+    return field_error("level",
+                       "2 is not supported: weights are not loaded again while serving; 1 keeps "
+                       "them in memory and lets that of the KV cache go");
+  }
+  return field_error("level", absl::StrFormat("must be 0 or 1, got '%s'", shown(level)));
+}
+
+// False: only the weights, which never sleep.
+StatusOr<bool> wakes_all(const std::string& query) {
+  const std::vector<std::string> tags = query_values(query, "tags");
+  bool is_only_weights = !tags.empty();
+  for (const std::string& tag : tags) {
+    if (tag != "weights" && tag != "kv_cache" && tag != "scheduling") {
+      return field_error(
+          "tags", absl::StrFormat("must be weights, kv_cache or scheduling, got '%s'", shown(tag)));
+    }
+    is_only_weights &= tag == "weights";
+  }
+  return !is_only_weights;
+}
+
 Status check_reset_query(const std::string& query) {
   TRIREME_ASSIGN_OR_RETURN(const bool running, flag(query, "reset_running_requests", false));
   // The offload store is always emptied too.
@@ -93,18 +120,62 @@ void DevRoutes::clear_caches(const std::shared_ptr<Exchange>& exchange) {
 
 void DevRoutes::resume(const std::shared_ptr<Exchange>& exchange) {
   log::info("resume", {{"request_id", exchange->id()}});
-  calls_.pause(PauseMode::kServing, unix_microseconds(), now() + kAnswerTime,
-               [this, exchange](const auto& answers) {
-                 if (is_done(*exchange, answers)) reply(*exchange, R"({"status":"resumed"})");
-               });
+  serve(exchange, R"({"status":"resumed"})");
+}
+
+void DevRoutes::serve(const std::shared_ptr<Exchange>& exchange, const char* body) {
+  const auto wake = [this, exchange, body] {
+    calls_.pause(PauseMode::kServing, unix_microseconds(), now() + kAnswerTime,
+                 [this, exchange, body](const auto& answers) {
+                   if (is_done(*exchange, answers)) reply(*exchange, body);
+                 });
+  };
+  if (!calls_.wanted().sleeps) return wake();
+  calls_.ask(wire::UtilityMethod::kCheckMemory, now() + kAnswerTime,
+             [this, exchange, wake](const auto& answers) {
+               if (is_done(*exchange, answers)) wake();
+             });
+}
+
+void DevRoutes::sleep(const std::shared_ptr<Exchange>& exchange) {
+  const std::string& query = exchange->request().query;
+  const StatusOr<PauseMode> mode = mode_of(query);
+  const StatusOr<bool> lets_memory_go = lets_memory_go_at(query);
+  const Status status = mode.ok() ? lets_memory_go.status() : mode.status();
+  if (!status.ok()) return reply_status(*exchange, metrics_, status);
+  log::info("sleep", {{"mode", name_of(*mode)},
+                      {"lets_memory_go", *lets_memory_go},
+                      {"request_id", exchange->id()}});
+  const Instant until = *mode == PauseMode::kWait ? Instant::max() : now() + kAnswerTime;
+  const auto done = [this, exchange](const StatusOr<CallAnswers>& answers) {
+    if (is_done(*exchange, answers)) reply(*exchange, "");
+  };
+  if (*lets_memory_go) return calls_.sleep(*mode, unix_microseconds(), until, done);
+  calls_.pause(*mode, unix_microseconds(), until, done);
+}
+
+void DevRoutes::wake_up(const std::shared_ptr<Exchange>& exchange) {
+  const StatusOr<bool> wakes = wakes_all(exchange->request().query);
+  if (!wakes.ok()) return reply_status(*exchange, metrics_, wakes.status());
+  log::info("wake_up", {{"only_weights", !*wakes}, {"request_id", exchange->id()}});
+  if (!*wakes) return reply(*exchange, "");
+  serve(exchange, "");
 }
 
 void DevRoutes::is_paused(const std::shared_ptr<Exchange>& exchange) {
+  tell_paused(exchange, "is_paused");
+}
+
+void DevRoutes::is_sleeping(const std::shared_ptr<Exchange>& exchange) {
+  tell_paused(exchange, "is_sleeping");
+}
+
+void DevRoutes::tell_paused(const std::shared_ptr<Exchange>& exchange, const char* name) {
   calls_.ask(wire::UtilityMethod::kIsPaused, now() + kAnswerTime,
-             [this, exchange](const auto& answers) {
+             [this, exchange, name](const auto& answers) {
                if (!is_done(*exchange, answers)) return;
-               const bool all = answers->are_all_true();
-               reply(*exchange, absl::StrFormat(R"({"is_paused":%s})", all ? "true" : "false"));
+               const char* const value = answers->are_all_true() ? "true" : "false";
+               reply(*exchange, absl::StrFormat(R"({"%s":%s})", name, value));
              });
 }
 

@@ -1,4 +1,5 @@
-// DevRoutes: what is asked of all engines over HTTP: pause, resume, reset the prefix cache.
+// DevRoutes: what is asked of all engines over HTTP: pause, resume, sleep, wake up, reset the
+// prefix cache.
 //
 // vLLM's names, parameters and answers (docs/dev_routes.md). Whether they are there at all, and for
 // whom, is the route table's to say. An exchange is kept until the engines have answered or
@@ -26,8 +27,15 @@ class DevRoutes {
   void resume(const std::shared_ptr<Exchange>& exchange);
   void is_paused(const std::shared_ptr<Exchange>& exchange);
   void reset_prefix_cache(const std::shared_ptr<Exchange>& exchange);
+  void sleep(const std::shared_ptr<Exchange>& exchange);
+  void wake_up(const std::shared_ptr<Exchange>& exchange);
+  void is_sleeping(const std::shared_ptr<Exchange>& exchange);
 
  private:
+  // {name: whether no engine makes a step}
+  void tell_paused(const std::shared_ptr<Exchange>& exchange, const char* name);
+  // Where they sleep only if all have room for their memory.
+  void serve(const std::shared_ptr<Exchange>& exchange, const char* body);
   void clear_caches(const std::shared_ptr<Exchange>& exchange);
   // OK of all, or an answer that says who is not.
   [[nodiscard]] bool is_done(Exchange& exchange, const StatusOr<CallAnswers>& answers);

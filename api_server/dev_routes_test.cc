@@ -2,6 +2,8 @@
 // what is refused, what the answers of several engines come to.
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "api_server/fake_engine_for_test.h"
 #include "api_server/http/test_client.h"
 #include "api_server/server_for_test.h"
@@ -89,9 +91,73 @@ TEST(DevRoutes, garbage_is_400_and_names_the_parameter_the_value_and_the_choices
   EXPECT_FALSE(engine.is_paused());
 }
 
+bool is_sleeping(ServerForTest& server) {
+  const TestReply reply = get(server.port(), "/is_sleeping");
+  EXPECT_EQ(reply.status, 200) << reply.body;
+  return reply.body == R"({"is_sleeping":true})";
+}
+
+TEST(DevRoutes, a_sleep_and_a_wake_up_reach_every_engine) {
+  ServerForTest server(kDev);
+  FakeEngine first(server, 0);
+  FakeEngine second(server, 1);
+  EXPECT_FALSE(is_sleeping(server));
+  for (const char* const query : {"", "?level=1&mode=keep", "?mode=wait"}) {
+    const TestReply slept = ask(server.port(), absl::StrFormat("/sleep%s", query), "");
+    EXPECT_EQ(slept.status, 200) << slept.body;
+    EXPECT_EQ(slept.body, "");
+    EXPECT_TRUE(first.is_asleep() && second.is_asleep() && is_sleeping(server));
+    EXPECT_EQ(ask(server.port(), "/wake_up?tags=weights", "").status, 200);
+    EXPECT_TRUE(first.is_asleep() && second.is_asleep()) << "the weights never left";
+    EXPECT_EQ(ask(server.port(), "/wake_up?tags=weights&tags=kv_cache", "").status, 200);
+    EXPECT_FALSE(first.is_asleep() || second.is_asleep() || is_sleeping(server));
+  }
+}
+
+TEST(DevRoutes, level_0_is_a_pause) {
+  ServerForTest server(kDev);
+  FakeEngine engine(server, 0);
+  EXPECT_EQ(ask(server.port(), "/sleep?level=0", "").status, 200);
+  EXPECT_TRUE(engine.is_paused() && is_sleeping(server));
+  EXPECT_FALSE(engine.is_asleep());
+  EXPECT_EQ(ask(server.port(), "/wake_up?tags=scheduling", "").status, 200);
+  EXPECT_FALSE(engine.is_paused());
+}
+
+TEST(DevRoutes, without_room_for_the_memory_of_one_all_sleep_on) {
+  ServerForTest server(kDev);
+  FakeEngine first(server, 0);
+  FakeEngine second(server, 1, {.lacks_memory = true});
+  EXPECT_EQ(ask(server.port(), "/wake_up", "").status, 200) << "it is awake";
+  EXPECT_EQ(ask(server.port(), "/sleep", "").status, 200);
+  for (const char* const path : {"/wake_up", "/resume"}) {
+    const TestReply refused = ask(server.port(), path, "");
+    EXPECT_EQ(refused.status, 503);
+    EXPECT_TRUE(contains(refused.body, "rank 1: no memory")) << refused.body;
+    EXPECT_TRUE(contains(refused.head, "Retry-After: ")) << refused.head;
+    EXPECT_TRUE(first.is_asleep() && second.is_asleep());
+  }
+}
+
+TEST(DevRoutes, a_sleep_that_cannot_be_is_400) {
+  ServerForTest server(kDev);
+  FakeEngine engine(server, 0);
+  for (const auto& [path, words] : std::map<std::string, std::string>{
+           {"/sleep?level=2", "level: 2 is not supported: weights are not loaded again"},
+           {"/sleep?level=3", "level: must be 0 or 1, got '3'"},
+           {"/sleep?mode=soon", "mode: must be one of abort, wait, keep, got 'soon'"},
+           {"/wake_up?tags=kv", "tags: must be weights, kv_cache or scheduling, got 'kv'"}}) {
+    const TestReply reply = ask(server.port(), path, "");
+    EXPECT_EQ(reply.status, 400) << path;
+    EXPECT_TRUE(contains(reply.body, words)) << reply.body;
+  }
+  EXPECT_FALSE(engine.is_paused());
+}
+
 TEST(DevRoutes, without_an_engine_it_is_503_and_says_when_to_come_back) {
   ServerForTest server(kDev);
-  for (const char* const path : {"/pause", "/resume", "/reset_prefix_cache"}) {
+  for (const char* const path :
+       {"/pause", "/resume", "/reset_prefix_cache", "/sleep", "/wake_up"}) {
     const TestReply reply = ask(server.port(), path, "");
     EXPECT_EQ(reply.status, 503) << reply.body;
     EXPECT_TRUE(contains(reply.head, "Retry-After: ")) << reply.head;

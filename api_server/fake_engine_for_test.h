@@ -25,6 +25,7 @@ struct FakeEngineOptions {
   bool is_silent = false;           // Takes requests and says nothing until speak().
   bool sends_garbage = false;       // Instead of EngineReady.
   bool ignores_calls = false;       // Never answers one.
+  bool lacks_memory = false;        // To wake up.
   uint32_t tokens_max = 1'000'000;  // Then it says no more, as a stuck engine would.
 };
 
@@ -55,6 +56,7 @@ class FakeEngine {
   [[nodiscard]] int aborted() const { return aborted_; }
   [[nodiscard]] int calls() const { return calls_; }
   [[nodiscard]] bool is_paused() const { return is_paused_; }
+  [[nodiscard]] bool is_asleep() const { return is_asleep_; }
   void speak() {
     is_speaking_ = true;
     wakeup_.notify();
@@ -132,8 +134,16 @@ class FakeEngine {
   void answer(const wire::UtilityCall& call) {
     wire::UtilityReply reply{
         .call_id = call.call_id, .engine = EngineId{rank_}, .ok = true, .result = "true"};
-    if (call.method == wire::UtilityMethod::kPause) is_paused_ = true;
-    if (call.method == wire::UtilityMethod::kResume) is_paused_ = false;
+    const bool sleeps = call.method == wire::UtilityMethod::kSleep;
+    const bool resumes = call.method == wire::UtilityMethod::kResume;
+    if (sleeps || resumes || call.method == wire::UtilityMethod::kPause) {
+      is_paused_ = !resumes;
+      is_asleep_ = sleeps;
+    }
+    if (call.method == wire::UtilityMethod::kCheckMemory && options_.lacks_memory) {
+      reply.ok = false;
+      reply.result = "no memory";
+    }
     if (call.method == wire::UtilityMethod::kIsPaused && !is_paused_) reply.result = "false";
     if (call.method == wire::UtilityMethod::kResetPrefixCache && !running_.empty()) {
       reply.ok = false;
@@ -187,6 +197,7 @@ class FakeEngine {
   std::atomic<int> aborted_ = 0;
   std::atomic<int> calls_ = 0;
   std::atomic<bool> is_paused_ = false;
+  std::atomic<bool> is_asleep_ = false;
   std::atomic<bool> is_speaking_;
   std::atomic<bool> is_stopping_ = false;
   std::thread thread_;

@@ -39,6 +39,9 @@ struct Routes {
       {"/resume", "POST", &Service::resume, true},
       {"/is_paused", "GET, HEAD", &Service::is_paused, true},
       {"/reset_prefix_cache", "POST", &Service::reset_prefix_cache, true},
+      {"/sleep", "POST", &Service::sleep, true},
+      {"/wake_up", "POST", &Service::wake_up, true},
+      {"/is_sleeping", "GET, HEAD", &Service::is_sleeping, true},
   };
   [[nodiscard]] static const Route* find(std::string_view path) {
     for (const Route& route : kTable) {

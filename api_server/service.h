@@ -89,6 +89,9 @@ class Service {
   void reset_prefix_cache(const std::shared_ptr<Exchange>& exchange) {
     dev_routes_.reset_prefix_cache(exchange);
   }
+  void sleep(const std::shared_ptr<Exchange>& exchange) { dev_routes_.sleep(exchange); }
+  void wake_up(const std::shared_ptr<Exchange>& exchange) { dev_routes_.wake_up(exchange); }
+  void is_sleeping(const std::shared_ptr<Exchange>& exchange) { dev_routes_.is_sleeping(exchange); }
 
   void generate(const std::shared_ptr<Exchange>& exchange, GenerateRequest request);
   void reply_tokens(Exchange& exchange, const std::vector<int32_t>& tokens, bool with_strings);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "common/check.h"
 #include "common/log.h"
 
 namespace trireme::engine {
@@ -68,6 +69,7 @@ void EngineLoop::sleep() {
   }
   channel_.main_bell.wait(Deadline(until), watched_, [this] {
     return !channel_.input.is_empty() || executor_.has_result() ||
+           (memory_ == Memory::kLeaving && executor_.is_memory_released()) ||
            (group_ != nullptr && group_->has_news());
   });
   if (group_ != nullptr) group_->woke_up();
@@ -131,8 +133,9 @@ void EngineLoop::on(FrontEndLeft& event, Instant) {
 void EngineLoop::on(RequestAdded& event, Instant now) {
   publisher_.on_request(event.front_end);
   if (is_draining_) return refuse(event, "The engine is draining.");
-  if (latest_pause() == PauseMode::kWait || latest_pause() == PauseMode::kAbort) {
-    return refuse(event, "The engine is paused.");
+  const PauseWish& pause = latest_pause();
+  if (pause.mode == PauseMode::kWait || pause.mode == PauseMode::kAbort) {
+    return refuse(event, is_sleep(pause) ? "The engine is asleep." : "The engine is paused.");
   }
   const RequestKey key = event.request.key;
   if (!scheduler_.add(event.front_end, std::move(event.request), now, publisher_.outputs())) {
@@ -162,13 +165,18 @@ void EngineLoop::on(UtilityCalled& event, Instant) {
       if (scheduler_.reset_prefix_cache()) return reply(event.front_end, id, true, "true");
       return reply(event.front_end, id, false,
                    "requests hold KV blocks: pause with mode abort or wait first");
+    case wire::UtilityMethod::kSleep:
+      sleep_ = std::max(sleep_.value_or(0), event.call.issued_at);
+      return pause(event);
     case wire::UtilityMethod::kPause:
       return pause(event);
     case wire::UtilityMethod::kResume:
       return wish_pause(event, PauseMode::kNone);
     case wire::UtilityMethod::kIsPaused:
       return reply(event.front_end, id, true,
-                   latest_pause() == PauseMode::kNone ? "false" : "true");
+                   latest_pause().mode == PauseMode::kNone ? "false" : "true");
+    case wire::UtilityMethod::kCheckMemory:
+      return check_memory(event);
   }
   reply(event.front_end, id, false, "unknown method");
 }
@@ -209,10 +217,38 @@ void EngineLoop::hold_pause(const PauseWish& pause) {
   if (pause.mode == PauseMode::kAbort) scheduler_.abort_all(publisher_.outputs());
 }
 
+// A pause or a resume after the sleep brings it back by itself, as it is written.
+int EngineLoop::let_memory_go() {
+  if (!is_sleep(pause_) || is_draining_ || is_over_) {
+    memory_ = Memory::kHeld;
+    return 0;
+  }
+  if (memory_ == Memory::kLeaving && executor_.is_memory_released()) {
+    memory_ = Memory::kGone;
+    log::info("engine_asleep", {{"engine", config_.engine.value}});
+    return 1;
+  }
+  const bool keeps = pause_.mode == PauseMode::kKeep;
+  const bool is_still = scheduler_.steps_in_flight() == 0 && (keeps || !scheduler_.has_requests());
+  if (memory_ != Memory::kHeld || !is_still) return 0;
+  scheduler_.preempt_all();
+  TRIREME_CHECK(scheduler_.reset_prefix_cache(), "nobody holds a block");
+  memory_ = Memory::kLeaving;
+  if (const Status status = executor_.release_memory(); !status.ok()) end(status);
+  return 1;
+}
+
+void EngineLoop::check_memory(const UtilityCalled& event) {
+  const Status status = memory_ == Memory::kHeld ? absl::OkStatus() : executor_.check_memory();
+  const std::string why(status.message());
+  reply(event.front_end, event.call.call_id, status.ok(), status.ok() ? "true" : why.c_str());
+}
+
 // When they hold, or a later one does, and all that is to end has ended.
 int EngineLoop::answer_pauses() {
   const bool ends = pause_.mode == PauseMode::kWait || pause_.mode == PauseMode::kAbort;
   if (ends && scheduler_.has_requests()) return 0;
+  if (is_sleep(pause_) && memory_ != Memory::kGone && !is_draining_) return 0;
   return static_cast<int>(std::erase_if(pause_calls_, [this](const PauseCall& call) {
     if (group_ != nullptr && call.issued_at > pause_.sequence) return false;
     reply(call.front_end, call.call_id, true, "true");
@@ -338,10 +374,11 @@ void EngineLoop::begin_drain(Instant now) {
 }
 
 int EngineLoop::look_for_the_end(Instant now) {
+  const int released = let_memory_go();
   const int answered = answer_pauses();
   const bool is_idle = !scheduler_.has_requests();
   if (is_draining_ && (is_idle || now >= drain_until_)) end(absl::OkStatus());
-  return answered;
+  return released + answered;
 }
 
 void EngineLoop::end(const Status& why) {

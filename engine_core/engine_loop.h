@@ -9,6 +9,8 @@
 // every request left ends with kUnavailable and the reason: its front end may take it elsewhere.
 // Pause (UtilityCall): `abort` ends all, `wait` lets all end, both refuse new ones; `keep` freezes
 // everything, and new requests wait.
+// Sleep: a pause that, once it holds and no step is in flight, lets KV memory go; requests that are
+// frozen are computed again afterwards. Any later call that is no sleep ends it.
 //
 // In a lockstep group (lockstep/lockstep_group.h) a step is made when the group runs one, a dummy
 // where there is nothing to do, one at a time; and a pause holds from the step on that all agree
@@ -20,6 +22,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -87,9 +90,14 @@ class EngineLoop {
   void wish_pause(const UtilityCalled& event, PauseMode mode);
   void hold_pause(const PauseWish& pause);
   // That holds or, in a group, will: what is new is treated by it already.
-  [[nodiscard]] PauseMode latest_pause() const {
-    return group_ != nullptr ? group_->lockstep().wish().mode : pause_.mode;
+  [[nodiscard]] const PauseWish& latest_pause() const {
+    return group_ != nullptr ? group_->lockstep().wish() : pause_;
   }
+  [[nodiscard]] bool is_sleep(const PauseWish& pause) const {
+    return pause.mode != PauseMode::kNone && pause.sequence == sleep_;
+  }
+  int let_memory_go();
+  void check_memory(const UtilityCalled& event);
   int answer_pauses();
   void reply(FrontEndId front_end, uint64_t call_id, bool ok, const char* result);
   void refuse(const RequestAdded& event, const char* why);
@@ -133,7 +141,10 @@ class EngineLoop {
   WaveId joined_;                            // The wave that the workers are in.
   WaveId broken_below_;                      // What they have been told to leave.
   PauseWish pause_;                          // Holds.
-  std::vector<PauseCall> pause_calls_;       // Answered when it holds, and all that is to end has.
+  std::optional<uint64_t> sleep_;            // The latest pause that is one.
+  enum class Memory : uint8_t { kHeld, kLeaving, kGone };
+  Memory memory_ = Memory::kHeld;       // Of the KV cache.
+  std::vector<PauseCall> pause_calls_;  // Answered when it holds, and all that is to end has.
   bool is_draining_ = false;
   bool is_over_ = false;
   Status why_;

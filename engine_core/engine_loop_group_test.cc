@@ -77,6 +77,10 @@ class WatchedExecutor final : public Executor {
     if (result.is_abandoned) is_stuck = false;
     return is_there;
   }
+  [[nodiscard]] Status release_memory() override {
+    releases_at.push_back(kinds.size());
+    return absl::OkStatus();
+  }
   [[nodiscard]] uint32_t steps_in_flight_max() const override { return 1; }
   [[nodiscard]] Instant next_result_at() const override { return sim_.next_result_at(); }
   void stop() noexcept override {}
@@ -84,7 +88,8 @@ class WatchedExecutor final : public Executor {
   std::vector<wire::StepKind> kinds;
   std::vector<wire::JoinWave> joined;
   WaveId abandoned_below;
-  bool is_stuck = false;  // A rank is missing in the step's collectives.
+  std::vector<std::size_t> releases_at;  // After so many steps.
+  bool is_stuck = false;                 // A rank is missing in the step's collectives.
 
  private:
   SimExecutor sim_;
@@ -259,6 +264,47 @@ TEST_F(EngineLoopGroupTest, an_aborting_pause_ends_what_runs_on_every_rank) {
   ranks_[0]->add(8, 5);
   turns(5);
   EXPECT_EQ(ranks_[0]->finish, wire::FinishReason::kError) << "refused";
+}
+
+TEST_F(EngineLoopGroupTest, all_sleep_when_all_have_agreed_and_none_before) {
+  ranks_[0]->add(7, 20);
+  start_wave(1, {0, 1});
+  turns(5);
+  ranks_[0]->executor.is_stuck = true;
+  turns(5);
+  for (const auto& rank : ranks_) rank->call(wire::UtilityMethod::kSleep, "keep");
+  turns(5);
+  EXPECT_TRUE(ranks_[0]->executor.releases_at.empty()) << "its step has not ended";
+  EXPECT_TRUE(ranks_[1]->executor.releases_at.empty()) << "nor has it agreed with the other";
+  ranks_[0]->executor.is_stuck = false;
+  turns(10);
+  for (const auto& rank : ranks_) {
+    EXPECT_EQ(rank->executor.releases_at, std::vector<std::size_t>{rank->executor.kinds.size()});
+    EXPECT_EQ(rank->replies, 1);
+    EXPECT_EQ(rank->standing.event, wire::WaveEventKind::kComplete);
+  }
+  EXPECT_LT(ranks_[0]->tokens, 20);
+  for (const auto& rank : ranks_) rank->call(wire::UtilityMethod::kResume);
+  turns(2);
+  start_wave(2, {0, 1});
+  turns(60);
+  EXPECT_EQ(ranks_[0]->tokens, 20);
+}
+
+// The one that ends its own requests first still computes for the other.
+TEST_F(EngineLoopGroupTest, a_rank_that_sleeps_steps_with_one_that_waits_for_its_requests) {
+  ranks_[0]->add(7, 20);
+  start_wave(1, {0, 1});
+  turns(3);
+  for (const auto& rank : ranks_) rank->call(wire::UtilityMethod::kSleep, "wait");
+  turns(5);
+  EXPECT_EQ(ranks_[1]->executor.releases_at.size(), 1u);
+  EXPECT_EQ(ranks_[1]->replies, 1);
+  EXPECT_EQ(ranks_[0]->replies, 0);
+  turns(40);
+  EXPECT_EQ(ranks_[0]->tokens, 20);
+  EXPECT_EQ(ranks_[0]->replies, 1);
+  EXPECT_EQ(count(*ranks_[1], wire::StepKind::kDummy), 20);
 }
 
 TEST_F(EngineLoopGroupTest, a_request_during_a_kept_pause_wakes_nobody) {

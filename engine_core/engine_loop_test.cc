@@ -276,14 +276,155 @@ class QuickExecutor final : public Executor {
   }
   [[nodiscard]] uint32_t steps_in_flight_max() const override { return 1; }
   [[nodiscard]] std::optional<wire::ShmStats> shm_stats() const override { return shm; }
+  [[nodiscard]] Status release_memory() override {
+    ++releases;
+    return absl::OkStatus();
+  }
+  [[nodiscard]] bool is_memory_released() const override { return is_released; }
+  [[nodiscard]] Status check_memory() const override { return memory; }
   void stop() noexcept override {}
 
   wire::ShmStats shm;
+  int releases = 0;
+  bool is_released = false;
+  Status memory;
 
  private:
   StepId step_;
   std::size_t rows_ = 0;
 };
+
+// A loop over it with one front end, and what that has heard.
+class EngineLoopSleepTest : public testing::Test {
+ protected:
+  EngineLoopSleepTest()
+      : channel_(*EngineChannel::create()), loop_({}, scheduler_, executor_, *channel_) {
+    push(FrontEndJoined{kFront, 1});
+  }
+  template <typename Event>
+  void push(Event event) {
+    ASSERT_TRUE(channel_->input.push(InputEvent(std::move(event))));
+  }
+  void add(uint64_t key, uint32_t output_tokens) {
+    RequestAdded added{kFront, {}};
+    added.request.key = RequestKey{key};
+    added.request.prompt_token_ids = {5, 6, 7};
+    added.request.sampling.output_tokens_max = output_tokens;
+    push(std::move(added));
+  }
+  // The id is also when it was asked for.
+  void call(uint64_t id, wire::UtilityMethod method, const char* argument = "") {
+    push(UtilityCalled{kFront, {id, method, argument, id}});
+  }
+  void turns(int count) {
+    for (int i = 0; i < count; ++i) {
+      now_ += std::chrono::milliseconds(1);
+      loop_.do_work(now_);
+      while (auto message = channel_->output.pop()) {
+        if ((*message)->reply) replies_[(*message)->reply->call_id] = *(*message)->reply;
+        for (const auto& output : (*message)->outputs.outputs) {
+          tokens_ += output.token_ids.size();
+          last_ = output;
+        }
+      }
+    }
+  }
+
+  std::unique_ptr<EngineChannel> channel_;
+  QuickExecutor executor_;
+  Scheduler scheduler_{{.model_tokens_max = 256, .kv = {.block_count = 64}}};
+  EngineLoop loop_;
+  Instant now_{std::chrono::hours(1)};
+  std::map<uint64_t, wire::UtilityReply> replies_;
+  std::size_t tokens_ = 0;
+  wire::EngineOutput last_;
+};
+
+TEST_F(EngineLoopSleepTest, what_is_kept_gives_up_its_memory_and_is_computed_again) {
+  add(1, 20);
+  turns(5);
+  call(10, wire::UtilityMethod::kSleep, "keep");
+  turns(3);
+  EXPECT_EQ(executor_.releases, 1);
+  EXPECT_TRUE(replies_.empty()) << "not before the memory is gone";
+  EXPECT_EQ(scheduler_.stats().waiting, 1u);
+  EXPECT_EQ(scheduler_.stats().kv_usage, 0.0F);
+  executor_.is_released = true;
+  turns(1);
+  EXPECT_TRUE(replies_.at(10).ok);
+  const std::size_t before = tokens_;
+  add(2, 1);
+  turns(5);
+  EXPECT_EQ(tokens_, before);
+  EXPECT_EQ(executor_.releases, 1);
+  call(11, wire::UtilityMethod::kResume);
+  turns(30);
+  EXPECT_EQ(tokens_, 21u);
+}
+
+TEST_F(EngineLoopSleepTest, abort_ends_all_and_what_comes_hears_that_it_is_asleep) {
+  executor_.is_released = true;
+  add(1, 200);
+  turns(3);
+  call(10, wire::UtilityMethod::kSleep, "abort");
+  turns(3);
+  EXPECT_TRUE(replies_.at(10).ok);
+  EXPECT_EQ(last_.finish_reason, wire::FinishReason::kAbort);
+  add(2, 1);
+  turns(1);
+  EXPECT_EQ(last_.error, "The engine is asleep.");
+  call(11, wire::UtilityMethod::kIsPaused);
+  turns(1);
+  EXPECT_EQ(replies_.at(11).result, "true");
+}
+
+TEST_F(EngineLoopSleepTest, wait_lets_memory_go_after_the_last_request) {
+  executor_.is_released = true;
+  add(1, 10);
+  turns(3);
+  call(10, wire::UtilityMethod::kSleep, "wait");
+  turns(3);
+  EXPECT_EQ(executor_.releases, 0);
+  turns(20);
+  EXPECT_EQ(executor_.releases, 1);
+  EXPECT_EQ(tokens_, 10u);
+  EXPECT_TRUE(replies_.at(10).ok);
+}
+
+TEST_F(EngineLoopSleepTest, without_room_for_its_memory_it_says_so_and_sleeps_on) {
+  executor_.is_released = true;
+  executor_.memory = error(StatusCode::kResourceExhausted, "1 MiB needed");
+  call(9, wire::UtilityMethod::kCheckMemory);
+  call(10, wire::UtilityMethod::kSleep, "abort");
+  turns(3);
+  EXPECT_TRUE(replies_.at(9).ok) << "it had its memory";
+  call(11, wire::UtilityMethod::kCheckMemory);
+  turns(1);
+  EXPECT_FALSE(replies_.at(11).ok);
+  EXPECT_EQ(replies_.at(11).result, "1 MiB needed");
+  executor_.memory = absl::OkStatus();
+  call(12, wire::UtilityMethod::kCheckMemory);
+  call(13, wire::UtilityMethod::kResume);
+  add(1, 1);
+  turns(3);
+  EXPECT_TRUE(replies_.at(12).ok && replies_.at(13).ok);
+  EXPECT_EQ(tokens_, 1u);
+}
+
+TEST_F(EngineLoopSleepTest, one_that_is_woken_while_its_memory_leaves_may_sleep_again) {
+  call(10, wire::UtilityMethod::kSleep, "abort");
+  turns(2);
+  call(11, wire::UtilityMethod::kResume);
+  turns(2);
+  EXPECT_TRUE(replies_.at(10).ok && replies_.at(11).ok);
+  call(12, wire::UtilityMethod::kSleep, "abort");
+  turns(2);
+  EXPECT_EQ(executor_.releases, 2);
+  EXPECT_FALSE(replies_.contains(12));
+  executor_.is_released = true;
+  turns(2);
+  EXPECT_TRUE(replies_.at(12).ok);
+}
 
 TEST(EngineLoop, chunks_that_wait_when_it_goes_idle_are_told_of_until_they_are_taken) {
   const auto channel = *EngineChannel::create();

@@ -124,6 +124,8 @@ class Scheduler {
   [[nodiscard]] Status on_result(wire::StepResult& result, Instant now, StepOutputs& out);
 
   void set_pause(Pause pause) { pause_ = pause; }
+  // With no step in flight: nobody holds blocks any more. All wait, and are computed again.
+  void preempt_all();
   // Of the steps from here on, for workers that compute experts for those of other ranks.
   void set_wave(WaveId wave) { input_.wave = wave; }
   [[nodiscard]] bool reset_prefix_cache() { return kv_.reset_prefix_cache(); }

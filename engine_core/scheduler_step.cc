@@ -71,6 +71,11 @@ void Scheduler::preempt(Request& request) {
   preempted_ = true;
 }
 
+void Scheduler::preempt_all() {
+  TRIREME_CHECK(in_flight_count_ == 0, "rows in flight have blocks");
+  while (!running_.empty()) preempt(*running_.back());
+}
+
 void Scheduler::schedule_prefills() {
   std::size_t behind = 0;
   for (const Request* request : running_) behind += request->uncomputed() > 1 ? 1 : 0;

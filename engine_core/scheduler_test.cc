@@ -246,6 +246,24 @@ TEST(Scheduler, a_paused_engine_makes_no_step_and_loses_nothing) {
   EXPECT_EQ(bench.schedule().row_slot.size(), 1u);
 }
 
+TEST(Scheduler, all_that_run_can_be_preempted_and_go_on_with_the_same_tokens) {
+  Bench bench(config());
+  bench.add(request(1, 4));
+  bench.add(request(2, 4));
+  bench.step();
+  bench.step();
+  bench.scheduler.set_pause(Pause::kAll);
+  bench.scheduler.preempt_all();
+  EXPECT_EQ(bench.scheduler.stats().running, 0u);
+  EXPECT_EQ(bench.scheduler.stats().waiting, 2u);
+  EXPECT_TRUE(bench.scheduler.reset_prefix_cache());
+  bench.scheduler.check_invariants();
+  bench.scheduler.set_pause(Pause::kNone);
+  EXPECT_EQ(bench.schedule().new_sequences.size(), 2u);
+  bench.collect();
+  bench.scheduler.check_invariants();
+}
+
 TEST(Scheduler, a_result_that_does_not_fit_the_step_is_an_error) {
   Scheduler scheduler(config());
   StepOutputs outputs;

@@ -38,6 +38,7 @@ enum class MessageKind : uint16_t {
   kKvInit = 67,
   kStopWorker = 68,
   kJoinWave = 69,
+  kReleaseKv = 71,
   // Workers on several nodes: engine <-> those who start workers elsewhere.
   kGroupHello = 72,
   kGroupPlan = 73,

@@ -118,6 +118,7 @@ WorkerReady example(WorkerReady*) {
 }
 KvInit example(KvInit*) { return {100, 5000}; }
 StopWorker example(StopWorker*) { return {}; }
+ReleaseKv example(ReleaseKv*) { return {}; }
 JoinWave example(JoinWave*) { return {WaveId{7}, {0, 2}, {"", "tcp://10.0.0.2:6"}}; }
 GroupHello example(GroupHello*) {
   return {2, 2, Incarnation{21}, "node", 42, {{"dtype", "bfloat16"}}, {{1, 2, "tcp://10.0.0.2:1"}}};
@@ -147,8 +148,8 @@ using All =
     testing::Types<AddRequest, AbortRequests, UtilityCall, UtilityReply, EngineOutputs, EngineReady,
                    Hello, Init, Refuse, MemberReady, View, ViewChange, KeepAlive, LoadReport,
                    LoadBoard, WaveReport, StartWave, Ack, Leave, RankReport, StepInput, StepResult,
-                   WorkerReady, KvInit, StopWorker, JoinWave, GroupHello, GroupPlan, GroupRefuse,
-                   GroupKeepAlive, GroupEnd, StepAgreement>;
+                   WorkerReady, KvInit, StopWorker, JoinWave, ReleaseKv, GroupHello, GroupPlan,
+                   GroupRefuse, GroupKeepAlive, GroupEnd, StepAgreement>;
 TYPED_TEST_SUITE(Messages, All);
 
 template <typename Message>

@@ -218,6 +218,19 @@ struct JoinWave {
   friend bool operator==(const JoinWave&, const JoinWave&) = default;
 };
 
+// Engine -> workers, between steps: nothing in KV memory is needed any more, and the memory goes
+// back to the system until it is written again. Answered by a StepResult with step 0.
+struct ReleaseKv {
+  static constexpr MessageKind kKind = MessageKind::kReleaseKv;
+  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kCompat = 1;
+
+  uint8_t reserved = 0;
+
+  static auto fields(auto& m) { return std::tie(m.reserved); }
+  friend bool operator==(const ReleaseKv&, const ReleaseKv&) = default;
+};
+
 struct StopWorker {
   static constexpr MessageKind kKind = MessageKind::kStopWorker;
   static constexpr uint8_t kVersion = 1;

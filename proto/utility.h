@@ -16,6 +16,8 @@ enum class UtilityMethod : uint16_t {
   kPause = 2,  // argument: abort | wait | keep
   kResume = 3,
   kIsPaused = 4,
+  kSleep = 5,        // As kPause; then KV memory is let go and the prefix cache emptied.
+  kCheckMemory = 6,  // Of an engine that sleeps: may it have its memory again?
 };
 
 struct UtilityCall {

@@ -204,6 +204,8 @@ class Device {
       const LinearWeight& matrix) const = 0;
   [[nodiscard]] virtual uint64_t kv_block_bytes(const KvLayout& layout) const = 0;
   [[nodiscard]] virtual Status allocate_kv(const KvLayout& layout, uint32_t block_count) = 0;
+  // Between steps: what is in it is lost. Memory comes again as it is written.
+  virtual void release_kv() = 0;
   // Between steps: kv_block_bytes() of a block, in the device's own form.
   virtual void copy_kv_block_out(uint32_t block, std::span<std::byte> to) const = 0;
   virtual void copy_kv_block_in(uint32_t block, std::span<const std::byte> from) = 0;

@@ -5,6 +5,7 @@
 // Two stages of it pass the hash as hidden rows (first stage: token + position; last: the rest).
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -34,6 +35,7 @@ class HashModel final : public Model {
     return absl::OkStatus();
   }
 
+  void release_kv() override { std::fill(kv_.begin(), kv_.end(), 0); }
   void copy_block_out(uint32_t block, std::span<std::byte> to) const override {
     std::memcpy(to.data(), &kv_[std::size_t{block} * kBlockTokens], kBlockTokens * sizeof(kv_[0]));
   }

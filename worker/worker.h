@@ -48,6 +48,9 @@ class Worker {
   [[nodiscard]] virtual Status allocate_kv(uint32_t block_count) = 0;
   // After allocate_kv(), where --kv-offloading-size is given: as many blocks fit into the store.
   [[nodiscard]] virtual Status open_store(uint32_t slot_count) = 0;
+  // Between steps: what is in KV memory is lost, and the memory goes back to the system until a
+  // step writes it again.
+  virtual void release_kv() = 0;
   // Before the first step of each wave, where experts are divided over its ranks.
   [[nodiscard]] virtual Status join_wave(const wire::JoinWave& wave) = 0;
   // is_abandoned in the result: the wave was left. The step is kept, and after the next join_wave()

@@ -72,6 +72,10 @@ class WorkerCore final : public Worker {
     return absl::OkStatus();
   }
 
+  void release_kv() override {
+    for (Model* model : models_) model->release_kv();
+  }
+
   [[nodiscard]] Status join_wave(const wire::JoinWave& wave) override {
     if (experts() == nullptr) {
       if (wave.ranks.size() < 2) return absl::OkStatus();

@@ -176,6 +176,7 @@ class WideModel final : public Model {
   [[nodiscard]] uint32_t hidden_size() const override { return 1; }
   [[nodiscard]] KvShape kv_shape() const override { return {4, 64}; }
   [[nodiscard]] Status allocate_kv(uint32_t) override { return absl::OkStatus(); }
+  void release_kv() override {}
   void copy_block_out(uint32_t, std::span<std::byte>) const override {}
   void copy_block_in(uint32_t, std::span<const std::byte>) override {}
   [[nodiscard]] Status forward(const ForwardBatch& batch, std::span<const float>, std::span<float>,

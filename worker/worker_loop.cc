@@ -53,6 +53,11 @@ class WorkerLoop {
       }
       return std::optional(wire::StepResult{});
     }
+    if (kind == wire::MessageKind::kReleaseKv) {
+      TRIREME_RETURN_IF_ERROR(wire::unpack<wire::ReleaseKv>(record).status());
+      worker_->release_kv();
+      return std::optional(wire::StepResult{});
+    }
     if (kind == wire::MessageKind::kStepInput) {
       TRIREME_ASSIGN_OR_RETURN(const auto step, wire::unpack<wire::StepInput>(record));
       TRIREME_ASSIGN_OR_RETURN(wire::StepResult result, worker_->execute(step));

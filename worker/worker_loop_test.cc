@@ -83,6 +83,25 @@ TEST_F(Loop, gets_ready_allocates_executes_and_stops) {
   EXPECT_TRUE(join().ok());
 }
 
+TEST_F(Loop, lets_kv_memory_go_and_goes_on_without_what_was_in_it) {
+  start(load_hash_worker);
+  (void)receive<wire::WorkerReady>();
+  send(wire::KvInit{.block_count = 8});
+  (void)receive<wire::StepResult>();
+  const wire::SamplingParams greedy{.temperature = 0};
+  const std::vector<int32_t> prompt = {1, 2, 3};
+  for (const uint64_t step : {7, 8}) {
+    StepForTest input;
+    input.arrive(0, prompt, {5}, greedy).row(0, 0, 3);
+    input.input.step = StepId{step};
+    send(input.input);
+    EXPECT_EQ(receive<wire::StepResult>().row_token,
+              (std::vector<int32_t>{HashModel::next_after(prompt)}));
+    send(wire::ReleaseKv{});
+    EXPECT_EQ(receive<wire::StepResult>(), wire::StepResult{});
+  }
+}
+
 TEST_F(Loop, takes_waves_without_an_answer_but_for_one_that_it_cannot_join) {
   start(load_hash_worker);
   (void)receive<wire::WorkerReady>();

@@ -13,10 +13,16 @@ constexpr const char* kModeNames[] = {"serve", "abort", "wait", "keep"};
 wire::UtilityCall call_of(const PauseState& state) {
   wire::UtilityCall call{.method = wire::UtilityMethod::kResume, .issued_at = state.issued_at};
   if (state.mode != PauseMode::kServing) {
-    call.method = wire::UtilityMethod::kPause;
+    call.method = state.sleeps ? wire::UtilityMethod::kSleep : wire::UtilityMethod::kPause;
     call.argument = name_of(state.mode);
   }
   return call;
+}
+
+// "serve", "pause (abort)", "sleep (abort)"
+std::string text_of(const PauseState& state) {
+  if (state.mode == PauseMode::kServing) return name_of(state.mode);
+  return absl::StrFormat("%s (%s)", state.sleeps ? "sleep" : "pause", name_of(state.mode));
 }
 
 }  // namespace
@@ -28,9 +34,9 @@ void EngineCalls::ask(wire::UtilityMethod method, Instant until, Done done) {
   open({.method = method}, until, std::move(done), /*is_pause=*/false);
 }
 
-void EngineCalls::pause(PauseMode mode, uint64_t now, Instant until, Done done) {
+void EngineCalls::change(PauseMode mode, bool sleeps, uint64_t now, Instant until, Done done) {
   if (const Status status = check_can_ask(); !status.ok()) return done(status);
-  follow(register_.set(mode, now), /*tells_all=*/true);
+  follow(register_.set(mode, now, sleeps), /*tells_all=*/true);
   open(call_of(followed_), until, std::move(done), /*is_pause=*/true);
 }
 
@@ -54,8 +60,7 @@ void EngineCalls::open(wire::UtilityCall call, Instant until, Done done, bool is
 }
 
 bool EngineCalls::may_ask(uint32_t rank, const wire::UtilityCall& call) const {
-  const bool freezes = call.method == wire::UtilityMethod::kPause && call.argument == "keep";
-  return !freezes || !draining_.at(rank);
+  return call.argument != name_of(PauseMode::kKeep) || !draining_.at(rank);
 }
 
 void EngineCalls::send(const wire::UtilityCall& call, CallRound& round) {
@@ -142,12 +147,10 @@ void EngineCalls::follow(const PauseState& state, bool tells_all) {
     if (may_be_last && may_ask(rank, call_of(state))) told_.add(rank);
   }
   send(call_of(state), told_);
-  end_rounds([](const Open& open) { return open.is_pause; },
-             error(StatusCode::kUnavailable,
-                   "another call came before this one was done, and the engines now %s",
-                   state.mode == PauseMode::kServing
-                       ? std::string("serve")
-                       : absl::StrFormat("pause (%s)", name_of(state.mode))));
+  end_rounds(
+      [](const Open& open) { return open.is_pause; },
+      error(StatusCode::kUnavailable,
+            "another call came before this one was done, and the engines now %s", text_of(state)));
 }
 
 template <typename Condition>

@@ -1,8 +1,8 @@
 // EngineCalls: utility calls to all engines at once, and the pause that outlasts them.
 //
-//   ask(kIsPaused)  pause(mode)   a CallRound over every engine in service: engines that are lost
-//        │              │         are left out, those that come meanwhile are asked too
-//        │        PauseRegister   what is wanted from now on, whoever comes
+//   ask(kIsPaused)  pause(), sleep()   a CallRound over every engine in service: engines that are
+//        │              │              lost are left out, those that come meanwhile are asked too
+//        │        PauseRegister        what is wanted from now on, whoever comes
 //        ▼              ▼
 //   on_join(rank)   is told what the register says, before any request goes there
 //
@@ -21,6 +21,7 @@
 #include <functional>
 #include <list>
 #include <map>
+#include <utility>
 
 #include "api_server/engine_client/call_round.h"
 #include "api_server/engine_client/pause_register.h"
@@ -48,7 +49,15 @@ class EngineCalls {
   void ask(wire::UtilityMethod method, Instant until, Done done);
   // kServing: resume. Each engine says so when it has done it; with kAbort and kWait that is when
   // it has no request left. `now`: Unix microseconds.
-  void pause(PauseMode mode, uint64_t now, Instant until, Done done);
+  void pause(PauseMode mode, uint64_t now, Instant until, Done done) {
+    change(mode, /*sleeps=*/false, now, until, std::move(done));
+  }
+  // As a pause, and each engine says so when its KV memory is gone too. Not kServing.
+  void sleep(PauseMode mode, uint64_t now, Instant until, Done done) {
+    change(mode, /*sleeps=*/true, now, until, std::move(done));
+  }
+  // By whichever front end asked for it.
+  [[nodiscard]] PauseState wanted() const { return register_.get(); }
 
   void on_join(uint32_t rank, bool is_draining);
   void on_drain(uint32_t rank);
@@ -69,6 +78,7 @@ class EngineCalls {
     bool is_pause = false;  // Or a resume: about what the register says.
   };
 
+  void change(PauseMode mode, bool sleeps, uint64_t now, Instant until, Done done);
   [[nodiscard]] Status check_can_ask() const;
   void open(wire::UtilityCall call, Instant until, Done done, bool is_pause);
   void follow_register() { follow(register_.get(), /*tells_all=*/false); }

@@ -22,6 +22,7 @@ constexpr uint64_t kAsked = 1000;
 // One engine, and a queue of calls from each front end.
 struct ModelEngine {
   PauseMode mode = PauseMode::kServing;
+  bool is_asleep = false;
   bool is_up = true;
   std::map<int, std::deque<wire::UtilityCall>> inbox;
   [[nodiscard]] bool is_paused() const { return mode != PauseMode::kServing; }
@@ -82,7 +83,7 @@ class Cluster {
     return engines_[rank].inbox[front_end].size();
   }
 
-  [[nodiscard]] PauseMode wanted() const { return shared_.get().mode; }
+  [[nodiscard]] PauseState wanted() const { return shared_.get(); }
 
   bool is_full = false;
 
@@ -90,10 +91,16 @@ class Cluster {
   wire::UtilityReply reply_to(uint32_t rank, const wire::UtilityCall& call) {
     ModelEngine& engine = engines_[rank];
     for (const PauseMode mode : {PauseMode::kAbort, PauseMode::kWait, PauseMode::kKeep}) {
-      if (call.method == UtilityMethod::kPause && call.argument == name_of(mode))
+      const bool sleeps = call.method == UtilityMethod::kSleep;
+      if ((sleeps || call.method == UtilityMethod::kPause) && call.argument == name_of(mode)) {
         engine.mode = mode;
+        engine.is_asleep = sleeps;
+      }
     }
-    if (call.method == UtilityMethod::kResume) engine.mode = PauseMode::kServing;
+    if (call.method == UtilityMethod::kResume) {
+      engine.mode = PauseMode::kServing;
+      engine.is_asleep = false;
+    }
     const bool is_no = call.method == UtilityMethod::kIsPaused && !engine.is_paused();
     return {.call_id = call.call_id, .ok = true, .result = is_no ? "false" : "true"};
   }
@@ -261,6 +268,24 @@ TEST(EngineCalls, a_pause_that_waits_ends_when_it_is_resumed) {
   EXPECT_FALSE(cluster.engine(0).is_paused());
 }
 
+TEST(EngineCalls, who_is_lost_and_comes_again_sleeps_as_the_others_do) {
+  Cluster cluster(2);
+  Heard slept;
+  cluster.calls().sleep(PauseMode::kKeep, kAsked, kStart + 1s, slept.done());
+  cluster.deliver_all();
+  EXPECT_TRUE(slept.times == 1 && slept.status.ok());
+  cluster.lose(1);
+  cluster.join(1);
+  cluster.deliver_all();
+  EXPECT_TRUE(cluster.engine(0).is_asleep && cluster.engine(1).is_asleep);
+  // A pause does not wake.
+  Heard paused;
+  cluster.calls().pause(PauseMode::kAbort, kAsked, kStart + 1s, paused.done());
+  cluster.deliver_all();
+  EXPECT_TRUE(paused.status.ok());
+  EXPECT_TRUE(cluster.engine(0).is_asleep && cluster.engine(0).mode == PauseMode::kAbort);
+}
+
 TEST(EngineCalls, a_caller_may_ask_again_from_its_answer) {
   Cluster cluster(1);
   Heard heard;
@@ -349,7 +374,11 @@ TEST(EngineCalls, whatever_crosses_in_the_end_all_do_what_was_asked_last) {
         cluster.tick();
       } else if (what == 3) {
         cluster.is_full = draw(2) == 0;
-      } else if (what <= 5) {
+      } else if (what == 4) {
+        heard.emplace_back();
+        cluster.calls(front_end).sleep(static_cast<PauseMode>(1 + draw(3)), kAsked, Instant::max(),
+                                       heard.back().done());
+      } else if (what <= 6) {
         heard.emplace_back();
         cluster.calls(front_end).pause(static_cast<PauseMode>(draw(4)), kAsked, Instant::max(),
                                        heard.back().done());
@@ -366,12 +395,13 @@ TEST(EngineCalls, whatever_crosses_in_the_end_all_do_what_was_asked_last) {
       cluster.deliver_all();
     }
     for (uint32_t rank = 0; rank < 3; ++rank) {
-      EXPECT_EQ(cluster.engine(rank).mode, cluster.wanted()) << "seed " << seed;
+      EXPECT_EQ(cluster.engine(rank).mode, cluster.wanted().mode) << "seed " << seed;
+      EXPECT_EQ(cluster.engine(rank).is_asleep, cluster.wanted().sleeps) << "seed " << seed;
     }
     heard.emplace_back();
     cluster.calls().ask(UtilityMethod::kIsPaused, Instant::max(), heard.back().done());
     cluster.deliver_all();
-    EXPECT_EQ(heard.back().are_all_true, cluster.wanted() != PauseMode::kServing)
+    EXPECT_EQ(heard.back().are_all_true, cluster.wanted().mode != PauseMode::kServing)
         << "seed " << seed;
     for (const Heard& one : heard) EXPECT_EQ(one.times, 1) << "seed " << seed;
   }

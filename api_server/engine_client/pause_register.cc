@@ -7,19 +7,20 @@
 namespace trireme::api {
 namespace {
 
-constexpr uint64_t kMagic = 0x3130657375617074;  // "tpause01"
-constexpr std::size_t kPageWords = 2;            // Magic, and the word: issued_at * 4 + mode.
+constexpr uint64_t kMagic = 0x3230657375617074;  // "tpause02"
+constexpr std::size_t kPageWords = 2;            // Magic, and the word: see pack().
 
 uint64_t* words_of(const shm::Mapping& page) {
   return reinterpret_cast<uint64_t*>(page.bytes().data());
 }
 
 PauseState unpack(uint64_t word) {
-  return {.issued_at = word / 4, .mode = static_cast<PauseMode>(word % 4)};
+  return {
+      .issued_at = word / 8, .mode = static_cast<PauseMode>(word % 4), .sleeps = word / 4 % 2 == 1};
 }
 
 uint64_t pack(const PauseState& state) {
-  return state.issued_at * 4 + static_cast<uint64_t>(state.mode);
+  return state.issued_at * 8 + (state.sleeps ? 4 : 0) + static_cast<uint64_t>(state.mode);
 }
 
 }  // namespace
@@ -46,14 +47,17 @@ PauseState PauseRegister::get() const {
   return unpack(std::atomic_ref<uint64_t>(word()).load(std::memory_order_acquire));
 }
 
-PauseState PauseRegister::set(PauseMode mode, uint64_t now) {
+PauseState PauseRegister::set(PauseMode mode, uint64_t now, bool sleeps) {
   std::atomic_ref<uint64_t> shared(word());
   uint64_t seen = shared.load(std::memory_order_acquire);
-  while (unpack(seen).mode != mode) {
-    const PauseState wanted{.issued_at = std::max(unpack(seen).issued_at + 1, now), .mode = mode};
+  while (true) {
+    const PauseState state = unpack(seen);
+    const PauseState wanted{.issued_at = std::max(state.issued_at + 1, now),
+                            .mode = mode,
+                            .sleeps = mode != PauseMode::kServing && (sleeps || state.sleeps)};
+    if (wanted.mode == state.mode && wanted.sleeps == state.sleeps) return state;
     if (shared.compare_exchange_weak(seen, pack(wanted), std::memory_order_acq_rel)) return wanted;
   }
-  return unpack(seen);
 }
 
 }  // namespace trireme::api

@@ -25,6 +25,7 @@ enum class PauseMode : uint8_t { kServing = 0, kAbort = 1, kWait = 2, kKeep = 3 
 struct PauseState {
   uint64_t issued_at = 0;  // Unix microseconds.
   PauseMode mode = PauseMode::kServing;
+  bool sleeps = false;  // And lets memory go; until it serves, whatever pause comes meanwhile.
   friend bool operator==(const PauseState&, const PauseState&) = default;
 };
 
@@ -39,7 +40,7 @@ class PauseRegister {
   [[nodiscard]] int fd() const { return page_ ? page_->fd() : -1; }
   [[nodiscard]] PauseState get() const;
   // Asked for now, unless that is what it says already. What it says then.
-  PauseState set(PauseMode mode, uint64_t now);
+  PauseState set(PauseMode mode, uint64_t now, bool sleeps = false);
 
  private:
   explicit PauseRegister(shm::Mapping page) : page_(std::move(page)) {}

@@ -19,6 +19,17 @@ TEST(PauseRegister, each_change_is_later_than_the_one_before_and_what_is_no_chan
   EXPECT_EQ(alone.get(), (PauseState{51, PauseMode::kServing}));
 }
 
+TEST(PauseRegister, a_sleep_outlasts_pauses_and_ends_with_serving) {
+  PauseRegister alone;
+  EXPECT_EQ(alone.set(PauseMode::kAbort, 50), (PauseState{50, PauseMode::kAbort}));
+  EXPECT_EQ(alone.set(PauseMode::kAbort, 60, true), (PauseState{60, PauseMode::kAbort, true}));
+  EXPECT_EQ(alone.set(PauseMode::kAbort, 70), (PauseState{60, PauseMode::kAbort, true}));
+  EXPECT_EQ(alone.set(PauseMode::kKeep, 70), (PauseState{70, PauseMode::kKeep, true}));
+  EXPECT_EQ(alone.get(), (PauseState{70, PauseMode::kKeep, true}));
+  EXPECT_EQ(alone.set(PauseMode::kServing, 80), (PauseState{80, PauseMode::kServing}));
+  EXPECT_EQ(alone.set(PauseMode::kServing, 90, true), (PauseState{80, PauseMode::kServing}));
+}
+
 TEST(PauseRegister, another_one_over_the_same_page_says_the_same) {
   auto launcher = PauseRegister::create(7);
   ASSERT_TRUE(launcher.ok());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 namespace trireme::api {
 namespace {
@@ -31,17 +32,23 @@ std::string plain(std::string_view text) {
 
 }  // namespace
 
-std::optional<std::string> query_value(std::string_view query, std::string_view name) {
-  std::optional<std::string> found;
+std::vector<std::string> query_values(std::string_view query, std::string_view name) {
+  std::vector<std::string> found;
   while (!query.empty()) {
     const std::size_t end = std::min(query.find('&'), query.size());
     const std::string_view part = query.substr(0, end);
     query.remove_prefix(std::min(end + 1, query.size()));
     const std::size_t equals = std::min(part.find('='), part.size());
     if (plain(part.substr(0, equals)) != name) continue;
-    found = plain(part.substr(std::min(equals + 1, part.size())));
+    found.push_back(plain(part.substr(std::min(equals + 1, part.size()))));
   }
   return found;
+}
+
+std::optional<std::string> query_value(std::string_view query, std::string_view name) {
+  std::vector<std::string> found = query_values(query, name);
+  if (found.empty()) return std::nullopt;
+  return std::move(found.back());
 }
 
 }  // namespace trireme::api

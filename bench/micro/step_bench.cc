@@ -35,6 +35,7 @@ class NullModel final : public worker::Model {
   [[nodiscard]] uint32_t hidden_size() const override { return 1; }
   [[nodiscard]] worker::KvShape kv_shape() const override { return {.block_bytes = 1}; }
   [[nodiscard]] Status allocate_kv(uint32_t) override { return absl::OkStatus(); }
+  void release_kv() override {}
   void copy_block_out(uint32_t, std::span<std::byte>) const override {}
   void copy_block_in(uint32_t, std::span<const std::byte>) override {}
   [[nodiscard]] Status forward(const worker::ForwardBatch&, std::span<const float>,

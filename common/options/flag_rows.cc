@@ -278,6 +278,7 @@ const FlagRow kRows[] = {
     {"disable-async-output-proc", "", "", "", "outputs always leave while the device works", kNone},
     {"fail-on-environ-validation", "", "", "", "variables of vLLM are not read, VLLM_API_KEY and VLLM_SERVER_DEV_MODE excepted", kNone},
     {"enable-reasoning", "", "", "", "reasoning is not split off; see --reasoning-parser", kNone},
+    {"enable-sleep-mode", "", "", "", "/sleep is there in dev mode; see docs/dev_routes.md", kNone},
 
     {"data-parallel-multi-port-external-lb", "", "", "", "start one server per rank with --data-parallel-rank", kRefused},
     {"enable-elastic-ep", "", "", "", "the number of ranks is fixed at start", kRefused},
@@ -329,7 +330,6 @@ const FlagRow kRows[] = {
     {"default-mm-loras", "", "", "JSON", "adapters are not supported", kRefused},
     {"enable-lora-bias", "", "", "", "adapters are not supported", kRefused},
     {"enable-prompt-adapter", "", "", "", "adapters are not supported", kRefused},
-    {"enable-sleep-mode", "", "", "", "memory is not given back while serving", kRefused},
     {"weight-transfer-config", "", "", "JSON", "weights do not change while serving", kRefused},
     {"ec-transfer-config", "", "", "JSON", "encoder outputs are not moved between engines", kRefused},
     {"kv-sharing-fast-prefill", "", "", "", "layers do not share KV", kRefused},

@@ -5,7 +5,9 @@
 #include <algorithm>
 
 #include "common/log.h"
+#include "worker/cpu_binding.h"
 #include "worker/expert_parallel.h"
+#include "worker/memory_budget.h"
 #include "worker/models/decoder_weights.h"
 #include "worker/weights/draft_config.h"
 #include "worker/weights/mapped_file.h"
@@ -166,7 +168,7 @@ StatusOr<std::vector<wire::WorkerReady>> QueueExecutor::wait_for_workers(StopSig
 }
 
 StatusOr<KvCapacity> QueueExecutor::size_kv(const std::vector<wire::WorkerReady>& ready,
-                                            uint32_t model_tokens_max) const {
+                                            uint32_t model_tokens_max) {
   KvCapacity capacity{.block_count = options_.scheduler.block_count,
                       .model_tokens_max = model_tokens_max};
   uint64_t fits = UINT32_MAX;
@@ -194,6 +196,9 @@ StatusOr<KvCapacity> QueueExecutor::size_kv(const std::vector<wire::WorkerReady>
     const uint64_t useful = uint64_t{options_.scheduler.sequences_max} *
                             ((model_tokens_max + block_tokens - 1) / block_tokens);
     capacity.block_count = static_cast<uint32_t>(std::min(fits, useful));
+  }
+  for (const wire::WorkerReady& worker : ready) {
+    kv_bytes_ = std::max(kv_bytes_, worker.block_bytes * capacity.block_count);
   }
   return capacity;
 }
@@ -253,6 +258,24 @@ Status QueueExecutor::join_wave(const wire::JoinWave& wave) {
   buffer_.clear();
   wire::pack(wave, buffer_);
   return broadcast(Deadline::after(kSubmitMax));
+}
+
+Status QueueExecutor::release_memory() {
+  buffer_.clear();
+  wire::pack(wire::ReleaseKv{}, buffer_);
+  ++releases_asked_;
+  return broadcast(Deadline::after(kSubmitMax));
+}
+
+// As at the start, and for all of this node's workers, as its other engines wake up too.
+Status QueueExecutor::check_memory() const {
+  const uint64_t wanted = kv_bytes_ * worker::local_workers(options_, 0).count;
+  const uint64_t available = worker::available_memory("");
+  if (wanted <= available) return absl::OkStatus();
+  return error(StatusCode::kResourceExhausted,
+               "KV memory of this node's workers: %.1f MiB needed, %.1f MiB of memory available; "
+               "end what has taken it, then wake up",
+               static_cast<double>(wanted) / (1 << 20), static_cast<double>(available) / (1 << 20));
 }
 
 // Those elsewhere first: their way is longer.
@@ -334,6 +357,11 @@ Status QueueExecutor::take_record(const shm::ShmCollector::Received& received) {
   }
   if (!result->error.empty()) {
     return error(StatusCode::kUnavailable, "worker rank %u: %s", received.ring, result->error);
+  }
+  if (result->step == StepId{}) {  // No step has this id: memory was released.
+    releases_answered_.fetch_add(1);
+    bell_->ring();
+    return absl::OkStatus();
   }
   const uint32_t output_rank = worker_count() - options_.parallel.tensor_parallel_size;
   if (gathering_) {

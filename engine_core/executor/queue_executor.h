@@ -33,6 +33,11 @@ class QueueExecutor : public Executor {
   [[nodiscard]] StatusOr<KvCapacity> start(Bell& bell, StopSignal& stop) final;
   [[nodiscard]] Status submit(const wire::StepInput& step, Instant now) final;
   [[nodiscard]] Status join_wave(const wire::JoinWave& wave) final;
+  [[nodiscard]] Status release_memory() final;
+  [[nodiscard]] bool is_memory_released() const final {
+    return releases_answered_.load() == releases_asked_ * worker_count();
+  }
+  [[nodiscard]] Status check_memory() const final;
   [[nodiscard]] StatusOr<bool> try_collect(wire::StepResult& result, Instant now) final;
   [[nodiscard]] uint32_t steps_in_flight_max() const final;
   [[nodiscard]] bool has_result() const final { return !results_.is_empty() || has_failed_.load(); }
@@ -70,7 +75,7 @@ class QueueExecutor : public Executor {
   [[nodiscard]] Status broadcast(Deadline deadline);
   [[nodiscard]] StatusOr<std::vector<wire::WorkerReady>> wait_for_workers(StopSignal& stop);
   [[nodiscard]] StatusOr<KvCapacity> size_kv(const std::vector<wire::WorkerReady>& ready,
-                                             uint32_t model_tokens_max) const;
+                                             uint32_t model_tokens_max);
   [[nodiscard]] Status size_store(const std::vector<wire::WorkerReady>& ready,
                                   KvCapacity& capacity);
   [[nodiscard]] Status allocate_kv(const KvCapacity& capacity, StopSignal& stop);
@@ -90,6 +95,9 @@ class QueueExecutor : public Executor {
   wire::Buffer buffer_;
   Bell* bell_ = nullptr;
   SpscRing<wire::StepResult> results_{16};
+  uint64_t releases_asked_ = 0;
+  std::atomic<uint64_t> releases_answered_{0};  // By each worker.
+  uint64_t kv_bytes_ = 0;                       // Of the worker that has most.
   std::atomic<bool> has_failed_{false};
   Status failure_;                            // Written before has_failed_.
   std::optional<ResultGathering> gathering_;  // Where several workers have stores.

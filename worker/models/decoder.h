@@ -25,6 +25,7 @@ class DecoderModel final : public Model {
   [[nodiscard]] KvShape kv_shape() const override;
   [[nodiscard]] bool needs_whole_prompts() const override { return config_.sees_both_ways; }
   [[nodiscard]] Status allocate_kv(uint32_t block_count) override;
+  void release_kv() override { device_->release_kv(); }
   void copy_block_out(uint32_t block, std::span<std::byte> to) const override {
     device_->copy_kv_block_out(block, to);
   }

@@ -58,6 +58,9 @@ class Model {
   // Once, before the first forward; kResourceExhausted with both sizes when the memory is not
   // there.
   [[nodiscard]] virtual Status allocate_kv(uint32_t block_count) = 0;
+  // Between forwards: what is in all blocks is lost, and their memory goes back to the system until
+  // it is written again.
+  virtual void release_kv() = 0;
   // Between forwards: all that is in a block, kv_shape().block_bytes of it. What came out of one
   // block may go into any.
   virtual void copy_block_out(uint32_t block, std::span<std::byte> to) const = 0;

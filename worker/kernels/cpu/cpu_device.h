@@ -66,6 +66,7 @@ class CpuDevice final : public Device {
       const LinearWeight& matrix) const override;
   [[nodiscard]] uint64_t kv_block_bytes(const KvLayout& layout) const override;
   [[nodiscard]] Status allocate_kv(const KvLayout& layout, uint32_t block_count) override;
+  void release_kv() override { kv_.give_back(); }
   void copy_kv_block_out(uint32_t block, std::span<std::byte> to) const override {
     kv_.copy_out(block, to);
   }

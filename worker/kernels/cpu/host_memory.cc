@@ -77,6 +77,10 @@ HostMemory::~HostMemory() {
   if (data_ != nullptr) munmap(data_, size_);
 }
 
+void HostMemory::give_back() noexcept {
+  if (data_ != nullptr) (void)madvise(data_, size_, MADV_DONTNEED);
+}
+
 StatusOr<std::byte*> HostArena::take(uint64_t byte_count, const char* what) {
   if (image_ != nullptr) return take_of_image(byte_count, what);
   if (regions_.empty() || regions_.back().size() - used_ < byte_count) {

@@ -36,6 +36,9 @@ class HostMemory {
   }
   ~HostMemory();
 
+  // Its pages go back to the system; zeroed, they come again when they are touched.
+  void give_back() noexcept;
+
   [[nodiscard]] std::byte* data() const { return data_; }
   [[nodiscard]] uint64_t size() const { return size_; }
   template <typename T>

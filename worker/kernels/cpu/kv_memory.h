@@ -24,6 +24,9 @@ class KvMemory {
   }
   [[nodiscard]] uint64_t block_stride() const { return layer_bytes_; }
 
+  // What is in it is lost; see HostMemory.
+  void give_back() noexcept { memory_.give_back(); }
+
   // All that is in a block, block_bytes() of it, layer after layer.
   void copy_out(uint32_t block, std::span<std::byte> to) const;
   void copy_in(uint32_t block, std::span<const std::byte> from);
