@@ -174,7 +174,7 @@ struct KeepAlive {
 
 struct LoadReport {
   static constexpr MessageKind kKind = MessageKind::kLoadReport;
-  static constexpr uint8_t kVersion = 5;
+  static constexpr uint8_t kVersion = 6;
   static constexpr uint8_t kCompat = 1;
 
   EngineId engine;
@@ -200,7 +200,7 @@ struct CoordinatorStats {
 
 struct LoadBoard {
   static constexpr MessageKind kKind = MessageKind::kLoadBoard;
-  static constexpr uint8_t kVersion = 6;
+  static constexpr uint8_t kVersion = 7;
   static constexpr uint8_t kCompat = 1;
 
   Epoch epoch;
