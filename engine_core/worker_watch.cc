@@ -208,6 +208,8 @@ wire::Stall WorkerWatch::facts(StepId late) const {
   if (const std::optional<Behind> behind = find_behind(late)) {
     const WorkerSighting& seen = workers_[behind->rank].seen;
     stall.phase = phase_on_wire(seen.life, late);
+    // Dummy steps share a number: what it is done with is the one before.
+    if (stall.phase == wire::StallPhase::kResult) stall.phase = wire::StallPhase::kQueue;
     stall.worker_pid = seen.pid;
     return stall;
   }

@@ -157,6 +157,9 @@ TEST(WorkerWatch, in_fields_it_says_the_phase_and_whose_worker_is_behind_or_who_
              {at(WorkerPhase::kDone, 0, 20, 811), at(WorkerPhase::kReducing, 3, 21)});
   EXPECT_EQ(f.watch.facts(kLate),
             (wire::Stall{.phase = wire::StallPhase::kQueue, .worker_pid = 4711}));
+  f.look_for(milliseconds(500),
+             {at(WorkerPhase::kDone, 0, 20, kLate.value, 'T'), at(WorkerPhase::kReducing, 3, 21)});
+  EXPECT_EQ(f.watch.facts(kLate).phase, wire::StallPhase::kQueue) << "of a dummy step";
   const WorkerSighting plain = at(WorkerPhase::kDispatching, 3, 20);
   WorkerSighting waiting = at(WorkerPhase::kCombining, 3, 20);
   waiting.life.awaited = 6;  // Two places a rank.
