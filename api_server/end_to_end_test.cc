@@ -349,6 +349,20 @@ TEST(EndToEnd, metrics_tell_of_no_rank_that_another_node_serves) {
   EXPECT_FALSE(contains(page, R"(engine="0")")) << page;
 }
 
+TEST(EndToEnd, the_cluster_is_shown_to_who_has_a_key_without_dev_mode) {
+  ServerForTest server({.api_keys = {"secret"}});
+  FakeEngine engine(server, 1);
+  EXPECT_EQ(get(server.port(), "/cluster").status, 401);
+  const char* const key = "Authorization: Bearer secret\r\n";
+  const TestReply page = get(server.port(), "/cluster", key);
+  EXPECT_EQ(page.status, 200) << page.body;
+  EXPECT_TRUE(contains(page.body, R"("rank":0,"state":"absent")")) << page.body;
+  EXPECT_TRUE(contains(page.body, R"("rank":1,"state":"ready")")) << page.body;
+  const TestReply refused = ask(server.port(), "/cluster", "", key);
+  EXPECT_EQ(refused.status, 405);
+  EXPECT_TRUE(contains(refused.head, "Allow: GET, HEAD")) << refused.head;
+}
+
 TEST(EndToEnd, the_small_routes_answer) {
   ServerForTest server;
   FakeEngine engine(server, 0);

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "api_server/api_error.h"
+#include "api_server/cluster_page.h"
 #include "api_server/field_error.h"
 #include "api_server/openai/embedding_call.h"
 #include "api_server/openai/status_reply.h"
@@ -18,6 +19,7 @@ struct Route {
   std::string_view allow;  // Also what a 405 says.
   void (Service::*run)(const std::shared_ptr<Exchange>& exchange);
   bool is_dev = false;
+  bool needs_key = is_dev;
 };
 
 struct Routes {
@@ -35,6 +37,7 @@ struct Routes {
       {"/version", "GET, HEAD", &Service::version},
       {"/load", "GET, HEAD", &Service::load},
       {"/metrics", "GET, HEAD", &Service::metrics_page},
+      {"/cluster", "GET, HEAD", &Service::cluster, false, true},
       {"/pause", "POST", &Service::pause, true},
       {"/resume", "POST", &Service::resume, true},
       {"/is_paused", "GET, HEAD", &Service::is_paused, true},
@@ -54,7 +57,7 @@ struct Routes {
 namespace {
 
 bool needs_key(std::string_view path, const Route* route) {
-  if (route != nullptr && route->is_dev) return true;
+  if (route != nullptr && route->needs_key) return true;
   constexpr std::string_view kProtected[] = {"/v1", "/v2", "/inference", "/cohere"};
   return std::any_of(std::begin(kProtected), std::end(kProtected),
                      [&](std::string_view prefix) { return path.starts_with(prefix); });
@@ -443,6 +446,10 @@ void Service::metrics_page(const std::shared_ptr<Exchange>& exchange) {
                                 .cache_labels = options_.cache_labels,
                                 .is_draining = engines_.is_draining()});
   reply(*exchange, answer);
+}
+
+void Service::cluster(const std::shared_ptr<Exchange>& exchange) {
+  reply(*exchange, {.body = render_cluster(engines_, options_.version, now())});
 }
 
 }  // namespace trireme::api

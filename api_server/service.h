@@ -1,11 +1,10 @@
 // Service: what each route does. Knows no sockets: exchanges come in, answers go out by them.
 //
 // The route table in service.cc is the list of what there is. If there are API keys, paths below
-// /v1 (and vLLM's /v2, /inference, /cohere, so that they tell nothing either) need one, and the
-// routes that hold the engines, which are there in dev mode only; all others are open, as in vLLM:
-// probes, metrics, /tokenize. While draining, generation is refused with 503 and Retry-After;
-// /ready turns 503.
-// Threads: the http thread.
+// /v1 (and vLLM's /v2, /inference, /cohere, so that they tell nothing either) need one, /cluster,
+// which names hosts and processes, and the routes that hold the engines, which are there in dev
+// mode only; all others are open, as in vLLM: probes, metrics, /tokenize. While draining,
+// generation is refused with 503 and Retry-After; /ready turns 503. Threads: the http thread.
 #pragma once
 
 #include <memory>
@@ -83,6 +82,7 @@ class Service {
   void version(const std::shared_ptr<Exchange>& exchange);
   void load(const std::shared_ptr<Exchange>& exchange);
   void metrics_page(const std::shared_ptr<Exchange>& exchange);
+  void cluster(const std::shared_ptr<Exchange>& exchange);
   void pause(const std::shared_ptr<Exchange>& exchange) { dev_routes_.pause(exchange); }
   void resume(const std::shared_ptr<Exchange>& exchange) { dev_routes_.resume(exchange); }
   void is_paused(const std::shared_ptr<Exchange>& exchange) { dev_routes_.is_paused(exchange); }

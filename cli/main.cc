@@ -8,6 +8,7 @@
 #include "cli/bench/bench_command.h"
 #include "cli/command.h"
 #include "cli/simulate/simulate_command.h"
+#include "cli/top/top_command.h"
 #include "common/options/nearest_name.h"
 #include "common/status.h"
 
@@ -24,6 +25,7 @@ struct Command {
 constexpr Command kCommands[] = {
     {"serve", "MODEL [flags]", "serve a model; --help lists vLLM's flags", run_serve},
     {"bench", "KIND [flags]", "measure: serve, latency, throughput", bench::run_bench},
+    {"top", "[flags]", "what the cluster is at, and who holds it up", top::run_top},
     {"simulate", "--protocol [flags]", "the lockstep protocol under faults", sim::run_simulate},
     {"pull", "MODEL [REVISION]", "download a model into the hub cache", run_pull},
     {"key", "new", "print a fresh cluster key", run_key},

@@ -21,6 +21,15 @@ bool has_waiting(const std::optional<wire::ShmStats>& stats) {
   return stats && stats->steps.chunks_waiting + stats->results.chunks_waiting > 0;
 }
 
+static_assert(static_cast<int>(PauseMode::kWait) == static_cast<int>(wire::HeldPause::kWait) &&
+              static_cast<int>(PauseMode::kKeep) == static_cast<int>(wire::HeldPause::kKeep) &&
+              static_cast<int>(PauseMode::kAbort) == static_cast<int>(wire::HeldPause::kAbort));
+
+bool is_same_but_for_time(wire::Stall a, const wire::Stall& b) {
+  a.milliseconds = b.milliseconds;
+  return a == b;
+}
+
 int64_t in_seconds(Duration duration) {
   return std::chrono::duration_cast<std::chrono::seconds>(duration).count();
 }
@@ -108,7 +117,18 @@ wire::EngineStats EngineLoop::stats() const {
   stats.expert_moves = expert_load_.moves;
   stats.expert_balancedness = expert_load_.balancedness;
   stats.stall = stall_.empty() && group_ != nullptr ? group_->stall() : stall_;
+  stats.standing = standing();
   return stats;
+}
+
+wire::EngineStanding EngineLoop::standing() const {
+  wire::EngineStanding standing{.pause = static_cast<wire::HeldPause>(pause_.mode),
+                                .stall = stall_facts_};
+  if (group_ == nullptr) return standing;
+  const bool sleeps = group_->lockstep().phase() == Lockstep::Phase::kAsleep;
+  standing.stepping = sleeps ? wire::Stepping::kAsleep : wire::Stepping::kInWave;
+  if (!stall_facts_) standing.stall = group_->stall_facts();
+  return standing;
 }
 
 int EngineLoop::drain_input(Instant now) {
@@ -301,6 +321,7 @@ void EngineLoop::look_at_workers(bool has_result, Instant now) {
 }
 
 void EngineLoop::step_begins(Instant now) {
+  step_ends();
   step_began_ = now;
   step_look_at_ = now + WorkerWatch::kInterval;
   step_warning_at_ = now + config_.step_warning;
@@ -309,6 +330,7 @@ void EngineLoop::step_begins(Instant now) {
 void EngineLoop::step_ends() {
   step_began_ = step_look_at_ = step_warning_at_ = Instant::max();
   stall_.clear();
+  stall_facts_.reset();
 }
 
 // Its workers live, or health() had said so: they compute, or wait for each other, or are stopped.
@@ -319,18 +341,34 @@ void EngineLoop::watch_step(Instant now) {
                           : StepId{stats.step.value - (scheduler_.steps_in_flight() - 1)};
   const LateStep late = executor_.watch_step(step, now);
   step_look_at_ = now + WorkerWatch::kInterval;
-  if (end_if_stuck(step, late, now) || now < step_warning_at_) return;
+  if (end_if_stuck(step, late, now)) return;
+  wire::Stall facts = stall_of(late, step, now);
+  const bool is_news = stall_facts_ && !is_same_but_for_time(facts, *stall_facts_);
+  if (now < step_warning_at_ && !is_news) return;
   const Duration taken = now - step_began_;
-  log::warning("step_slow", {{"engine", config_.engine.value},
-                             {"step", step.value},
-                             {"seconds", in_seconds(taken)},
-                             {"running", stats.running},
-                             {"phase", late.text}});
-  step_warning_at_ = step_began_ + 2 * taken;
+  if (now >= step_warning_at_) {
+    log::warning("step_slow", {{"engine", config_.engine.value},
+                               {"step", step.value},
+                               {"seconds", in_seconds(taken)},
+                               {"running", stats.running},
+                               {"phase", late.text}});
+    step_warning_at_ = step_began_ + 2 * taken;
+  }
   stall_ = absl::StrFormat("step %u for %.1f s: %s", step.value,
                            std::chrono::duration<double>(taken).count(), late.text);
+  stall_facts_ = std::move(facts);
   publisher_.tell_shm(executor_.shm_stats(), /*at_once=*/true);
   publisher_.publish(this->stats(), false, now);
+}
+
+// Ranks that step together count the steps of their wave.
+wire::Stall EngineLoop::stall_of(const LateStep& late, StepId step, Instant now) const {
+  wire::Stall stall = late.facts;
+  const auto taken = std::chrono::duration_cast<std::chrono::milliseconds>(now - step_began_);
+  stall.milliseconds = static_cast<uint32_t>(taken.count());
+  stall.step = group_ != nullptr ? group_->lockstep().step() : step.value;
+  if (group_ != nullptr) stall.epoch = group_->lockstep().start().epoch;
+  return stall;
 }
 
 bool EngineLoop::end_if_stuck(StepId step, const LateStep& late, Instant now) {
@@ -339,8 +377,10 @@ bool EngineLoop::end_if_stuck(StepId step, const LateStep& late, Instant now) {
     const bool is_stuck =
         late.motionless >= config_.worker_timeout || late.still >= config_.step_timeout;
     if (!is_stuck) return false;
+    const std::string stacks = executor_.keep_stacks(*late.behind);
     executor_.kill_worker(*late.behind);
-    end(error(StatusCode::kUnavailable, "worker killed, as it made no progress: %s", late.text));
+    end(error(StatusCode::kUnavailable, "worker killed, as it made no progress: %s%s%s", late.text,
+              stacks.empty() ? "" : "; its stacks: ", stacks));
     return true;
   }
   if (taken < config_.step_timeout) return false;

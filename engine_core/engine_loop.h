@@ -116,15 +116,17 @@ class EngineLoop {
   [[nodiscard]] Status submit_group_step(Instant now);
   [[nodiscard]] Status join_wave();
   void break_off_if_lost();
-  void tell_standing();
+  int tell_standing();
   [[nodiscard]] bool has_group_work() const;
   void step_begins(Instant now);
   void step_ends();
   void watch_step(Instant now);
+  [[nodiscard]] wire::Stall stall_of(const LateStep& late, StepId step, Instant now) const;
   [[nodiscard]] bool end_if_stuck(StepId step, const LateStep& late, Instant now);
   int look_for_the_end(Instant now);
   void publish(Instant now);
   [[nodiscard]] wire::EngineStats stats() const;
+  [[nodiscard]] wire::EngineStanding standing() const;
   void end(const Status& why);
   void sleep();
   void heed(StopSignal& stop, Instant now);
@@ -154,6 +156,7 @@ class EngineLoop {
   Instant step_warning_at_ = Instant::max();
   std::string stall_;  // Empty: no step is late.
   wire::ExpertLoad expert_load_;
+  std::optional<wire::Stall> stall_facts_;
   Instant look_at_signals_{};
   Instant shm_due_at_{};
   Instant shm_again_at_ = Instant::max();  // Idle, and not all was taken, or not told to all.

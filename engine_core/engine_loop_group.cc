@@ -33,8 +33,7 @@ int EngineLoop::make_group_step(Instant now) {
     ++count;
     if (const Status status = submit_group_step(now); !status.ok()) end(status);
   }
-  tell_standing();
-  return count;
+  return count + tell_standing();
 }
 
 Status EngineLoop::submit_group_step(Instant now) {
@@ -98,11 +97,12 @@ int EngineLoop::collect_group_step(Instant now) {
   return count;
 }
 
-void EngineLoop::tell_standing() {
+int EngineLoop::tell_standing() {
   const auto standing = group_->take_standing(has_group_work());
-  if (!standing) return;
+  if (!standing) return 0;
   (void)channel_.standings.push(WaveStanding(*standing));
   channel_.io_bell.ring();
+  return 1;
 }
 
 }  // namespace trireme::engine

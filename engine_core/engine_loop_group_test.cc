@@ -131,7 +131,11 @@ struct Rank {
   }
   void take_outputs() {
     while (auto message = channel->output.pop()) {
-      if ((*message)->reply) ++replies;
+      if ((*message)->reply) {
+        ++replies;
+      } else {
+        told = (*message)->outputs.stats.standing;
+      }
       for (const auto& output : (*message)->outputs.outputs) {
         tokens += static_cast<int>(output.token_ids.size());
         finish = output.finish_reason;
@@ -149,6 +153,7 @@ struct Rank {
   uint64_t calls = 0;
   wire::FinishReason finish{};
   WaveStanding standing;
+  wire::EngineStanding told;  // To the front ends.
 };
 
 class EngineLoopGroupTest : public testing::Test {
@@ -189,6 +194,20 @@ TEST_F(EngineLoopGroupTest, work_waits_for_a_wave_and_asks_for_one) {
   turns(5);
   EXPECT_EQ(ranks_[0]->tokens, 0);
   EXPECT_EQ(ranks_[0]->standing, (WaveStanding{wire::WaveEventKind::kStart, WaveId{0}}));
+}
+
+TEST_F(EngineLoopGroupTest, work_that_no_wave_comes_for_is_told_of_until_one_does) {
+  ranks_[0]->add(7, 5);
+  turns(900);
+  EXPECT_FALSE(ranks_[0]->told.stall.has_value());
+  turns(200);
+  ASSERT_TRUE(ranks_[0]->told.stall.has_value());
+  EXPECT_EQ(ranks_[0]->told.stall->phase, wire::StallPhase::kQueue);
+  EXPECT_FALSE(ranks_[1]->told.stall.has_value());
+  start_wave(1, {0, 1});
+  turns(20);
+  EXPECT_EQ(ranks_[0]->tokens, 5);
+  EXPECT_FALSE(ranks_[0]->told.stall.has_value());
 }
 
 TEST_F(EngineLoopGroupTest, a_wave_ends_on_the_step_that_finishes_its_last_request) {
@@ -313,6 +332,32 @@ TEST_F(EngineLoopGroupTest, a_request_during_a_kept_pause_wakes_nobody) {
   ranks_[0]->add(7, 5);
   turns(5);
   EXPECT_EQ(ranks_[0]->standing.event, wire::WaveEventKind::kComplete);
+}
+
+TEST_F(EngineLoopGroupTest, front_ends_are_told_of_a_wave_and_of_who_waits_in_it_until_it_is_over) {
+  ranks_[0]->add(7, 5);
+  ranks_[0]->executor.is_stuck = true;
+  start_wave(1, {0, 1});
+  turns(1100);
+  EXPECT_EQ(ranks_[1]->told.stepping, wire::Stepping::kInWave);
+  ASSERT_TRUE(ranks_[1]->told.stall.has_value());
+  EXPECT_EQ(ranks_[1]->told.stall->phase, wire::StallPhase::kExchange);
+  EXPECT_EQ(ranks_[1]->told.stall->step, 2u);
+  EXPECT_GE(ranks_[1]->told.stall->milliseconds, 1000u);
+  turns(5000);
+  ASSERT_TRUE(ranks_[0]->told.stall.has_value());
+  EXPECT_EQ(ranks_[0]->told.stall->step, 1u);
+  ranks_[0]->executor.is_stuck = false;
+  turns(600);
+  for (const auto& rank : ranks_) {
+    EXPECT_EQ(rank->told, wire::EngineStanding{.stepping = wire::Stepping::kAsleep});
+  }
+}
+
+TEST_F(EngineLoopGroupTest, front_ends_are_told_of_a_pause_that_holds) {
+  for (const auto& rank : ranks_) rank->call(wire::UtilityMethod::kPause, "keep");
+  turns(20);
+  EXPECT_EQ(ranks_[1]->told.pause, wire::HeldPause::kKeep);
 }
 
 }  // namespace

@@ -21,9 +21,16 @@ bool Publisher::is_here(FrontEndId front_end) const {
   return front_end.value < front_ends_.size() && front_ends_[front_end.value].serial != 0;
 }
 
-bool Publisher::is_stale(const FrontEnd& front_end, const wire::EngineStats& stats) const {
-  return front_end.shm_is_due || front_end.requests_told != front_end.requests_received ||
-         front_end.waiting_told != stats.waiting || front_end.running_told != stats.running;
+std::optional<Duration> Publisher::interval(const FrontEnd& front_end,
+                                            const wire::EngineStats& stats, bool is_idle) {
+  const wire::EngineStanding& told = front_end.standing_told;
+  const bool is_stale =
+      front_end.shm_is_due || front_end.requests_told != front_end.requests_received ||
+      front_end.waiting_told != stats.waiting || front_end.running_told != stats.running ||
+      told.pause != stats.standing.pause || told.stall != stats.standing.stall;
+  if (is_stale) return is_idle ? Duration{} : kStatsInterval;
+  if (told.stepping != stats.standing.stepping) return kSteppingInterval;
+  return std::nullopt;
 }
 
 void Publisher::publish(const wire::EngineStats& stats, bool is_idle, Instant now) {
@@ -34,11 +41,13 @@ void Publisher::publish(const wire::EngineStats& stats, bool is_idle, Instant no
     if (front_end.serial == 0) continue;
     const FrontEndId id{index};
     const bool has_outputs = outputs_.has_any(id);
-    if (!has_outputs && !is_stale(front_end, stats)) continue;
-    const Instant next = front_end.told_at + kStatsInterval;
-    if (!has_outputs && !is_idle && now < next) {
-      due_at_ = std::min(due_at_, next);
-      continue;
+    if (!has_outputs) {
+      const std::optional<Duration> wait = interval(front_end, stats, is_idle);
+      if (!wait) continue;
+      if (const Instant next = front_end.told_at + *wait; now < next) {
+        due_at_ = std::min(due_at_, next);
+        continue;
+      }
     }
     if (send(id, stats, now)) continue;
     is_blocked_ = is_blocked_ || has_outputs;
@@ -77,6 +86,7 @@ bool Publisher::send(FrontEndId id, const wire::EngineStats& stats, Instant now)
   front_end.requests_told = front_end.requests_received;
   front_end.waiting_told = stats.waiting;
   front_end.running_told = stats.running;
+  front_end.standing_told = stats.standing;
   front_end.shm_told = shm_;
   front_end.shm_is_due = false;
   front_end.told_at = now;

@@ -1,12 +1,12 @@
 // Publisher: sends each front end what its requests got, and the engine's load.
 //
-// A message goes to a front end when it has outputs, and, without outputs, when the load it knows
-// is old: at once if the engine goes idle, else at most every kStatsInterval. The figures of the
-// shared-memory queues go along with the next message after tell_shm(), where they have changed;
-// who gets none is told by owes_shm(). With the output ring
-// full everything stays here and goes out together later; while that lasts the engine makes no
-// steps (is_blocked()), so memory stays bounded.
-// Threads: the main loop's.
+// A message goes to a front end when it has outputs, and, without outputs, when the load, the pause
+// or the stall it knows is old: at once if the engine goes idle, else at most every kStatsInterval.
+// Whether the engine is in a wave may change with every request: that alone is told more rarely.
+// The figures of the shared-memory queues go along with the next message after tell_shm(), where
+// they have changed; who gets none is told by owes_shm(). With the output ring full everything
+// stays here and goes out together later; while that lasts the engine makes no steps
+// (is_blocked()), so memory stays bounded. Threads: the main loop's.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,7 @@ namespace trireme::engine {
 class Publisher {
  public:
   static constexpr Duration kStatsInterval = std::chrono::milliseconds(10);
+  static constexpr Duration kSteppingInterval = std::chrono::milliseconds(500);
 
   Publisher(EngineId engine, Incarnation incarnation, EngineChannel& channel)
       : engine_(engine), incarnation_(incarnation), channel_(channel) {}
@@ -51,11 +52,15 @@ class Publisher {
     uint64_t requests_told = 0;
     uint32_t waiting_told = 0;
     uint32_t running_told = 0;
+    wire::EngineStanding standing_told;
     std::optional<wire::ShmStats> shm_told;
     bool shm_is_due = false;
     Instant told_at{};
   };
-  [[nodiscard]] bool is_stale(const FrontEnd& front_end, const wire::EngineStats& stats) const;
+  // How long after the message before these are worth another; nothing: they are not.
+  [[nodiscard]] static std::optional<Duration> interval(const FrontEnd& front_end,
+                                                        const wire::EngineStats& stats,
+                                                        bool is_idle);
   [[nodiscard]] bool send(FrontEndId id, const wire::EngineStats& stats, Instant now);
   [[nodiscard]] std::unique_ptr<OutputMessage> fresh_message(FrontEndId id);
 

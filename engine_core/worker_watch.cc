@@ -56,6 +56,40 @@ bool has_layer(WorkerPhase phase) {
          phase == WorkerPhase::kComputingExperts || phase == WorkerPhase::kCombining;
 }
 
+wire::StallPhase phase_on_wire(const LifeSighting& life, StepId late) {
+  using wire::StallPhase;
+  if (life.phase != WorkerPhase::kUnknown && life.step < late) return StallPhase::kQueue;
+  switch (life.phase) {
+    case WorkerPhase::kUnknown:
+    case WorkerPhase::kLoading:
+      return StallPhase::kUnknown;
+    case WorkerPhase::kStarting:
+      return StallPhase::kStart;
+    case WorkerPhase::kReceiving:
+    case WorkerPhase::kSending:
+      return StallPhase::kStage;
+    case WorkerPhase::kAttention:
+      return StallPhase::kAttention;
+    case WorkerPhase::kMlp:
+      return StallPhase::kMlp;
+    case WorkerPhase::kReducing:
+      return StallPhase::kReduce;
+    case WorkerPhase::kLogits:
+      return StallPhase::kLogits;
+    case WorkerPhase::kSampling:
+      return StallPhase::kSample;
+    case WorkerPhase::kDone:
+      return StallPhase::kResult;
+    case WorkerPhase::kDispatching:
+      return StallPhase::kDispatch;
+    case WorkerPhase::kComputingExperts:
+      return StallPhase::kExpert;
+    case WorkerPhase::kCombining:
+      return StallPhase::kCombine;
+  }
+  return StallPhase::kUnknown;
+}
+
 std::string describe_activity(const LifeSighting& life, StepId late) {
   if (life.phase == WorkerPhase::kUnknown) return "out of sight (its own node tells of it)";
   if (life.step < late) {
@@ -161,6 +195,35 @@ std::optional<WorkerWatch::Behind> WorkerWatch::find_behind(StepId late) const {
                         (has_peer_ahead(*behind) && !may_wait_for_unseen(*behind));
   if (!is_clear) return std::nullopt;
   return Behind{*behind, worker.still, worker.motionless};
+}
+
+std::optional<uint32_t> WorkerWatch::awaited_by(uint32_t rank) const {
+  const std::optional<uint32_t> place = workers_[rank].seen.life.awaited;
+  if (!place || *place / tp_size_ == engine_.value) return std::nullopt;
+  return *place / tp_size_;
+}
+
+wire::Stall WorkerWatch::facts(StepId late) const {
+  wire::Stall stall;
+  if (const std::optional<Behind> behind = find_behind(late)) {
+    const WorkerSighting& seen = workers_[behind->rank].seen;
+    stall.phase = phase_on_wire(seen.life, late);
+    // Dummy steps share a number: what it is done with is the one before.
+    if (stall.phase == wire::StallPhase::kResult) stall.phase = wire::StallPhase::kQueue;
+    stall.worker_pid = seen.pid;
+    return stall;
+  }
+  for (uint32_t rank = 0; rank < workers_.size(); ++rank) {
+    if (!is_behind(workers_[rank], late)) continue;
+    const std::optional<uint32_t> awaited = awaited_by(rank);
+    if (awaited || stall.phase == wire::StallPhase::kUnknown) {
+      stall.phase = phase_on_wire(workers_[rank].seen.life, late);
+    }
+    if (!awaited) continue;
+    stall.awaited_ranks = {*awaited};
+    break;
+  }
+  return stall;
 }
 
 std::string WorkerWatch::place_of(uint32_t rank) const {

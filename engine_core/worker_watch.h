@@ -20,6 +20,7 @@
 #include "common/clock.h"
 #include "common/id.h"
 #include "common/process/process_state.h"
+#include "proto/engine_outputs.h"
 #include "worker/sign_of_life.h"
 
 namespace trireme::engine {
@@ -54,6 +55,8 @@ class WorkerWatch {
   // "rank 1 worker tp0 (pid 4711) has been in layer 3 (attention) of step 812 for 5.0 s; the others
   // wait for it in an all-reduce"
   [[nodiscard]] std::string describe(StepId late) const;
+  // The same in fields: of who is behind, else of the first in sight that waits for another rank.
+  [[nodiscard]] wire::Stall facts(StepId late) const;
   // "rank 1 worker tp0 (pid 4711)"
   [[nodiscard]] std::string name_of(uint32_t rank) const;
 
@@ -69,6 +72,8 @@ class WorkerWatch {
   [[nodiscard]] bool has_peer_ahead(uint32_t rank) const;
   [[nodiscard]] bool is_out_of_sight(uint32_t first, uint32_t count) const;
   [[nodiscard]] bool may_wait_for_unseen(uint32_t rank) const;
+  // The rank of the wave that it waits for.
+  [[nodiscard]] std::optional<uint32_t> awaited_by(uint32_t rank) const;
   [[nodiscard]] std::string place_of(uint32_t rank) const;
   [[nodiscard]] std::string describe_others(uint32_t behind, StepId late) const;
 

@@ -148,5 +148,31 @@ TEST(WorkerWatch, time_in_which_nobody_looked_is_not_held_against_a_worker) {
   EXPECT_EQ(f.watch.find_behind(kLate)->motionless, WorkerWatch::kGapMax);
 }
 
+TEST(WorkerWatch, in_fields_it_says_the_phase_and_whose_worker_is_behind_or_who_is_awaited) {
+  Fixture f(2);
+  f.look_for(milliseconds(500), {at(WorkerPhase::kMlp, 3, 20), at(WorkerPhase::kReducing, 3, 21)});
+  EXPECT_EQ(f.watch.facts(kLate),
+            (wire::Stall{.phase = wire::StallPhase::kMlp, .worker_pid = 4711}));
+  f.look_for(milliseconds(500),
+             {at(WorkerPhase::kDone, 0, 20, 811), at(WorkerPhase::kReducing, 3, 21)});
+  EXPECT_EQ(f.watch.facts(kLate),
+            (wire::Stall{.phase = wire::StallPhase::kQueue, .worker_pid = 4711}));
+  f.look_for(milliseconds(500),
+             {at(WorkerPhase::kDone, 0, 20, kLate.value, 'T'), at(WorkerPhase::kReducing, 3, 21)});
+  EXPECT_EQ(f.watch.facts(kLate).phase, wire::StallPhase::kQueue) << "of a dummy step";
+  const WorkerSighting plain = at(WorkerPhase::kDispatching, 3, 20);
+  WorkerSighting waiting = at(WorkerPhase::kCombining, 3, 20);
+  waiting.life.awaited = 6;  // Two places a rank.
+  f.look_for(milliseconds(500), {plain, waiting});
+  EXPECT_EQ(f.watch.facts(kLate),
+            (wire::Stall{.phase = wire::StallPhase::kCombine, .awaited_ranks = {3}}));
+  waiting.life.awaited = 2;
+  f.look_for(milliseconds(500), {plain, waiting});
+  EXPECT_EQ(f.watch.facts(kLate), wire::Stall{.phase = wire::StallPhase::kDispatch})
+      << "its own rank is nobody else";
+  f.look_for(milliseconds(500), {WorkerSighting{}, WorkerSighting{}});
+  EXPECT_EQ(f.watch.facts(kLate), wire::Stall{});
+}
+
 }  // namespace
 }  // namespace trireme::engine

@@ -59,6 +59,58 @@ struct EngineOutput {
   friend bool operator==(const EngineOutput&, const EngineOutput&) = default;
 };
 
+// What a step that is late is at, as far as anybody can see.
+enum class StallPhase : uint8_t {
+  kUnknown = 0,   // Its workers are out of sight, or say nothing.
+  kQueue = 1,     // A worker has not taken the step, or no wave starts.
+  kExchange = 2,  // The ranks of a wave agree on a step; in no worker yet.
+  kDispatch = 3,  // Rows go to experts of other ranks.
+  kExpert = 4,    // Experts compute.
+  kCombine = 5,   // What experts of other ranks gave comes back.
+  kSample = 6,    // Tokens are drawn.
+  kAttention = 7,
+  kMlp = 8,
+  kReduce = 9,  // A sum over tensor-parallel ranks.
+  kLogits = 10,
+  kStage = 11,   // A wait for another pipeline stage.
+  kStart = 12,   // A worker takes in what the step says.
+  kResult = 13,  // The workers are done with it, or say so.
+};
+
+// What holds a step up: a rank that is awaited, or a worker of the engine's own.
+struct Stall {
+  static constexpr std::size_t kAwaitedRanksMax = 16;
+
+  StallPhase phase{};
+  Epoch epoch;        // Of the view that the wave was made from; 0: the rank steps alone.
+  uint64_t step = 0;  // Of the wave; of the engine, where it steps alone.
+  std::vector<uint32_t> awaited_ranks;  // Not come, at most kAwaitedRanksMax of them.
+  uint32_t worker_pid = 0;              // Of the engine's worker that is behind; 0: none known.
+  uint32_t milliseconds = 0;            // It had lasted when this was told.
+
+  static auto fields(auto& m) {
+    return std::tie(m.phase, m.epoch, m.step, m.awaited_ranks, m.worker_pid, m.milliseconds);
+  }
+  friend bool operator==(const Stall&, const Stall&) = default;
+};
+
+enum class Stepping : uint8_t {
+  kAlone = 0,
+  kAsleep = 1,  // In a group, between waves.
+  kInWave = 2,
+};
+enum class HeldPause : uint8_t { kNone = 0, kWait = 1, kKeep = 2, kAbort = 3 };
+
+// Where an engine stands, for people (`trireme top`). Told when it changes.
+struct EngineStanding {
+  Stepping stepping{};
+  HeldPause pause{};
+  std::optional<Stall> stall;  // A step is late.
+
+  static auto fields(auto& m) { return std::tie(m.stepping, m.pause, m.stall); }
+  friend bool operator==(const EngineStanding&, const EngineStanding&) = default;
+};
+
 // More draft tokens than this are never proposed at once.
 inline constexpr uint32_t kDraftTokensMax = 16;
 
@@ -96,6 +148,8 @@ struct EngineStats {
   uint64_t expert_moves = 0;  // Experts that came to it, over all layers.
   // Rows of the mean worker of a wave over those of the busiest one; 0: not known.
   float expert_balancedness = 0;
+  // Since version 8 of EngineOutputs.
+  EngineStanding standing;
 
   static auto fields(auto& m) {
     return std::tie(m.waiting, m.running, m.kv_usage, m.step, m.wave, m.prefix_query_tokens,
@@ -103,7 +157,7 @@ struct EngineStats {
                     m.prefill_tokens_waiting, m.drafts, m.draft_tokens, m.accepted_draft_tokens,
                     m.accepted_at_position, m.store_query_tokens, m.store_hit_tokens, m.store_bytes,
                     m.store_lost_blocks, m.corrupted_requests, m.stall, m.expert_rows,
-                    m.expert_moves, m.expert_balancedness);
+                    m.expert_moves, m.expert_balancedness, m.standing);
   }
   friend bool operator==(const EngineStats&, const EngineStats&) = default;
 };

@@ -30,8 +30,11 @@ AbortRequests example(AbortRequests*) { return {{RequestKey{7}, RequestKey{1ULL 
 UtilityCall example(UtilityCall*) { return {3, UtilityMethod::kPause, "wait", 1700000000000000}; }
 UtilityReply example(UtilityReply*) { return {3, EngineId{1}, true, "null"}; }
 EngineStats stats() {
-  return {1,  2, 0.25F,     StepId{9}, WaveId{1}, 10,   5, 1, 100,     50,  7, 3,
-          12, 6, {3, 2, 1}, 20,        16,        4096, 1, 2, "waits", 300, 4, 0.5F};
+  EngineStats stats{1,  2, 0.25F,     StepId{9}, WaveId{1}, 10,   5, 1, 100,     50,  7, 3,
+                    12, 6, {3, 2, 1}, 20,        16,        4096, 1, 2, "waits", 300, 4, 0.5F};
+  stats.standing = {Stepping::kInWave, HeldPause::kKeep,
+                    Stall{StallPhase::kDispatch, Epoch{4}, 881, {3}, 4711, 3200}};
+  return stats;
 }
 EngineOutputs example(EngineOutputs*) {
   EngineOutput output{.key = RequestKey{7}, .token_ids = {3}, .finish_reason = FinishReason::kStop};

@@ -97,6 +97,9 @@ void EngineClient::admit(std::string_view peer, const wire::EngineReady& ready) 
     engine.is_broken = false;
     engine.aborts.clear();
     balancer_.reset(rank);
+    note_stall(rank);
+    engine.heard_at = {};
+    engine.rate = {};
     if (!is_same_life) engine.shm = {};
   }
   balancer_.set_eligible(rank, !is_draining);
@@ -125,6 +128,8 @@ void EngineClient::on_outputs(std::string_view peer, wire::EngineOutputs& output
     return;
   }
   balancer_.update(rank, outputs.stats, outputs.requests_received);
+  engines_[rank].heard_at = now_;
+  note_stall(rank);
   if (outputs.shm) engines_[rank].shm = *outputs.shm;
   wave_ = std::max(wave_, outputs.stats.wave);
   step_tokens_ = 0;
@@ -215,6 +220,7 @@ void EngineClient::fail(RequestKey key, const Status& status, bool must_abort) {
 void EngineClient::on_view(const wire::View& view) {
   if (view.epoch < epoch_) return;
   epoch_ = view.epoch;
+  view_ = view;
   std::unordered_set<uint32_t> listed;
   for (const wire::Member& member : view.members) {
     if (member.role != wire::Role::kEngine || member.index >= kRanksMax) continue;
@@ -239,8 +245,12 @@ void EngineClient::on_view(const wire::View& view) {
 
 void EngineClient::see(const wire::Member& member, const wire::View& view) {
   const uint32_t rank = member.index;
-  seen_[rank] = {
-      .incarnation = member.incarnation, .coordinator = view.coordinator, .state = member.state};
+  Seen& seen = seen_[rank];
+  const bool is_news = seen.incarnation != member.incarnation || seen.state != member.state;
+  seen = {.incarnation = member.incarnation,
+          .coordinator = view.coordinator,
+          .state = member.state,
+          .since = is_news ? now_ : seen.since};
   if (rank < engines_.size()) {
     Engine& engine = engines_[rank];
     const bool is_same = engine.incarnation == member.incarnation;
@@ -262,7 +272,7 @@ void EngineClient::see(const wire::Member& member, const wire::View& view) {
   if (candidate == candidates_.end()) return;
   const Incarnation waiting = candidate->second.ready.incarnation;
   const bool is_over = over_.contains(waiting);
-  if (!is_over && !may_serve(waiting, seen_[rank])) return;
+  if (!is_over && !may_serve(waiting, seen)) return;
   const Candidate taken = std::move(candidates_.extract(candidate).mapped());
   if (!is_over) admit(taken.peer, taken.ready);
 }
@@ -273,6 +283,7 @@ void EngineClient::on_load_board(const wire::LoadBoard& board) {
     const uint32_t rank = report.engine.value;
     if (rank >= engines_.size() || engines_[rank].incarnation != report.incarnation) continue;
     balancer_.update_from_board(rank, report.stats);
+    note_stall(rank);
   }
 }
 
@@ -397,6 +408,32 @@ bool EngineClient::send_call(uint32_t rank, const wire::UtilityCall& call) {
   buffer_.clear();
   wire::pack(call, buffer_);
   return transport_.send(engines_[rank].peer, buffer_) == TransportResult::kSent;
+}
+
+void EngineClient::tick(Instant now) {
+  now_ = now;
+  calls_.tick(now);
+  if (now < rates_at_) return;
+  rates_at_ = now + kRateInterval;
+  for (uint32_t rank = 0; rank < engines_.size(); ++rank) {
+    if (!is_live(engines_[rank]) || engines_[rank].heard_at == Instant{}) continue;
+    engines_[rank].rate.look(balancer_.entries()[rank].stats.generation_tokens, now);
+  }
+}
+
+// What is told is how long it had lasted then; clocks of other nodes do not come into it.
+void EngineClient::note_stall(uint32_t rank) {
+  Engine& engine = engines_[rank];
+  const auto& told = balancer_.entries()[rank].stats.standing.stall;
+  if (told == engine.stall) return;
+  engine.stall = told;
+  engine.stalled_at = told ? now_ - std::chrono::milliseconds(told->milliseconds) : Instant{};
+}
+
+std::optional<Instant> EngineClient::state_since(uint32_t rank) const {
+  const auto seen = seen_.find(rank);
+  if (seen == seen_.end() || seen->second.since == Instant{}) return std::nullopt;
+  return seen->second.since;
 }
 
 void EngineClient::check_connections() {

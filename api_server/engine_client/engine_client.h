@@ -29,6 +29,7 @@
 #include "api_server/engine_client/journal.h"
 #include "api_server/engine_client/load_balancer.h"
 #include "api_server/engine_client/step_tokens.h"
+#include "api_server/engine_client/token_rate.h"
 #include "common/status.h"
 #include "proto/messages.h"
 
@@ -58,6 +59,7 @@ struct EngineClientOptions {
 class EngineClient {
  public:
   static constexpr uint32_t kRanksMax = 65'536;
+  static constexpr Duration kRateInterval = std::chrono::seconds(1);
 
   enum class EngineState : uint8_t { kAbsent, kReady, kDraining, kLost };
   struct Engine {
@@ -71,6 +73,11 @@ class EngineClient {
     uint64_t routed = 0;             // Over all lives.
     uint64_t lost = 0;               // Lives that ended while we used them.
     std::vector<RequestKey> aborts;  // To be sent with the next flush.
+    // Times are those of the last tick() before it; Instant{}: before the first.
+    Instant heard_at{};                // Its load.
+    TokenRate rate;                    // Of tokens that it generated, once every kRateInterval.
+    std::optional<wire::Stall> stall;  // As last told,
+    Instant stalled_at{};              // and since when.
   };
   struct Counters {
     uint64_t undecodable = 0;
@@ -101,7 +108,7 @@ class EngineClient {
   // Sends what abort() gathered, one message an engine. Call it once per turn of the loop.
   void flush();
   // Several times a second: deadlines of utility calls, and what their engines had no room for.
-  void tick(Instant now) { calls_.tick(now); }
+  void tick(Instant now);
   // Some connection ended: asks the transport about every engine in service, by a message without
   // effect, and takes those out that are gone.
   void check_connections();
@@ -135,6 +142,17 @@ class EngineClient {
     return coordinator_stats_;
   }
   [[nodiscard]] Epoch epoch() const { return epoch_; }
+  // The last one taken; epoch 0 and empty before the first.
+  [[nodiscard]] const wire::View& view() const { return view_; }
+  // Since when the view has said of a rank that is served here what it says; nothing: not known.
+  [[nodiscard]] std::optional<Instant> state_since(uint32_t rank) const;
+  // Whether the coordinator is heard; as the link to it says.
+  void set_coordinator_heard(bool is_heard) { is_coordinator_heard_ = is_heard; }
+  [[nodiscard]] bool is_coordinator_heard() const { return is_coordinator_heard_; }
+  [[nodiscard]] bool is_served(uint32_t rank) const {
+    return rank >= options_.served_first && rank - options_.served_first < options_.served_count;
+  }
+  [[nodiscard]] uint32_t engine_count() const { return options_.engine_count; }
   [[nodiscard]] WaveId wave() const { return wave_; }
 
  private:
@@ -142,6 +160,7 @@ class EngineClient {
     Incarnation incarnation;
     Incarnation coordinator;
     wire::MemberState state{};
+    Instant since{};
   };
   struct Candidate {
     std::string peer;
@@ -165,9 +184,7 @@ class EngineClient {
   [[nodiscard]] Status send(wire::AddRequest& request, const std::shared_ptr<OutputSink>& sink,
                             uint32_t choice, std::optional<uint32_t> pinned_rank);
   [[nodiscard]] Status check_pin(uint32_t rank) const;
-  [[nodiscard]] bool is_served(uint32_t rank) const {
-    return rank >= options_.served_first && rank - options_.served_first < options_.served_count;
-  }
+  void note_stall(uint32_t rank);
   void end(RequestKey key);
   void update_capacity();
   // Whatever is to be aborted there.
@@ -187,15 +204,19 @@ class EngineClient {
       [this](uint32_t rank, const wire::UtilityCall& call) { return send_call(rank, call); }};
   Counters counters_;
   wire::CoordinatorStats coordinator_stats_;
+  wire::View view_;
   wire::Buffer buffer_;
   std::vector<uint32_t> gone_;  // Nobody connected; failed with the next flush.
   Epoch epoch_;
   WaveId wave_;
+  Instant now_{};
+  Instant rates_at_{};
   uint64_t next_key_ = 1;
   uint64_t step_tokens_ = 0;  // Of the message being taken.
   uint32_t ready_count_ = 0;
   uint32_t model_tokens_max_ = 0;
   bool draining_ = false;
+  bool is_coordinator_heard_ = false;
 };
 
 }  // namespace trireme::api

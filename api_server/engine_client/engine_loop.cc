@@ -134,6 +134,10 @@ struct EngineLoop::Parts final : public EngineTransport {
   }
 
   void take(const member::Event& event) {
+    if (std::holds_alternative<member::Accepted>(event)) client.set_coordinator_heard(true);
+    if (std::holds_alternative<member::CoordinatorSilent>(event)) {
+      client.set_coordinator_heard(false);
+    }
     if (const auto* view = std::get_if<wire::View>(&event)) client.on_view(*view);
     if (const auto* board = std::get_if<wire::LoadBoard>(&event)) client.on_load_board(*board);
     if (on_event) on_event(event);

@@ -63,8 +63,8 @@ void each_of_engine(Visit visit, Row& row) {
 template <typename Struct>
 constexpr std::size_t kFields =
     std::tuple_size_v<decltype(Struct::fields(std::declval<Struct&>()))>;
-constexpr std::size_t kTexts = 1;  // EngineStats::stall.
-constexpr std::size_t kEngineWords = 3 + kFields<wire::EngineStats> - kTexts +
+constexpr std::size_t kNotCounted = 2;  // EngineStats::stall and standing.
+constexpr std::size_t kEngineWords = 3 + kFields<wire::EngineStats> - kNotCounted +
                                      wire::kDraftTokensMax - 1 + 2 * kFields<wire::ShmQueueStats>;
 static_assert(kEngineWords <= CounterBoard::kWordsPerEngine);
 
@@ -74,7 +74,8 @@ struct Writer {
     words.push_back(std::bit_cast<uint64_t>(static_cast<double>(number)));
   }
   void operator()(std::integral auto number) { words.push_back(number); }
-  void operator()(const std::string&) {}  // Texts are not counted.
+  void operator()(const std::string&) {}  // What is for people is not counted.
+  void operator()(const wire::EngineStanding&) {}
   template <typename Tag, typename Rep>
   void operator()(const Id<Tag, Rep>& id) {
     words.push_back(id.value);
@@ -110,6 +111,7 @@ struct Reader {
     for (uint64_t& number : numbers) number = next();
   }
   void operator()(std::string&) {}
+  void operator()(wire::EngineStanding&) {}
 };
 
 constexpr auto kAdd = [](auto& sum, const auto& more) { sum += more; };

@@ -125,14 +125,15 @@ StatusOr<std::string> keep_stacks(uint32_t pid) {
   return path;
 }
 
-void log_stacks(uint32_t pid) {
+std::string log_stacks(uint32_t pid) {
   const auto kept = keep_stacks(pid);
   if (kept.ok()) {
     log::warning("stacks_kept", {{"stuck_pid", pid}, {"file", *kept}});
-  } else {
-    log::warning("stacks_not_kept",
-                 {{"stuck_pid", pid}, {"reason", std::string(kept.status().message())}});
+    return *kept;
   }
+  log::warning("stacks_not_kept",
+               {{"stuck_pid", pid}, {"reason", std::string(kept.status().message())}});
+  return {};
 }
 
 }  // namespace trireme::process

@@ -25,7 +25,7 @@ inline constexpr std::size_t kStackWordsMax = 1024;
 // Writes it to a file in $TMPDIR (/tmp), "trireme-stuck-<pid>-<time>.txt", and says which.
 [[nodiscard]] StatusOr<std::string> keep_stacks(uint32_t pid);
 
-// The same before a process that stands still is killed, told in the log.
-void log_stacks(uint32_t pid);
+// The same before a process that stands still is killed, told in the log; empty where it failed.
+std::string log_stacks(uint32_t pid);
 
 }  // namespace trireme::process

@@ -173,7 +173,8 @@ void Supervisor::look_at_pulses(Instant now) {
     if (!child->watch->look(seen, now)) continue;
     child->killed_for = child->watch->describe(seen);
     child->watch.reset();
-    log_stacks(static_cast<uint32_t>(child->process->pid()));
+    const std::string stacks = log_stacks(static_cast<uint32_t>(child->process->pid()));
+    if (!stacks.empty()) child->killed_for += "; its stacks: " + stacks;
     child->process->send_signal(SIGKILL);
   }
 }

@@ -49,13 +49,13 @@ Status MpExecutor::start_workers(StopSignal& stop) {
   return absl::OkStatus();
 }
 
-void MpExecutor::kill_worker(uint32_t rank) noexcept {
+std::string MpExecutor::keep_stacks(uint32_t rank) noexcept {
   const std::vector<int> pids = local_.pids();
-  if (const uint32_t index = rank - local_.first_rank(); index < pids.size()) {
-    process::log_stacks(static_cast<uint32_t>(pids[index]));
-  }
-  local_.kill(rank);
+  const uint32_t index = rank - local_.first_rank();
+  return index < pids.size() ? process::log_stacks(static_cast<uint32_t>(pids[index])) : "";
 }
+
+void MpExecutor::kill_worker(uint32_t rank) noexcept { local_.kill(rank); }
 
 void MpExecutor::abandon_waves(WaveId below) {
   const uint32_t first = options().internal.engine_rank * span_.tp_size;

@@ -20,6 +20,7 @@ class MpExecutor final : public QueueExecutor {
   ~MpExecutor() override { stop(); }
 
   [[nodiscard]] std::span<const int> watch_fds() const override { return local_.pidfds(); }
+  [[nodiscard]] std::string keep_stacks(uint32_t rank) noexcept override;
   void kill_worker(uint32_t rank) noexcept override;
   void abandon_waves(WaveId below) override;
 

@@ -323,6 +323,7 @@ LateStep QueueExecutor::watch_step(StepId late, Instant now) {
   LateStep step;
   if (is_dark) return step;
   step.text = watch_.describe(late);
+  step.facts = watch_.facts(late);
   if (const auto behind = watch_.find_behind(late)) {
     step.behind = behind->rank;
     step.still = behind->still;

@@ -42,6 +42,7 @@ bool LockstepGroup::spin() {
 }
 
 bool LockstepGroup::advance(bool has_work, Instant now) {
+  if (lockstep_.phase() == Phase::kAsleep) await_wave(has_work, now);
   while (true) {
     if (lockstep_.phase() == Phase::kReady) {
       if (entered_ != lockstep_.wave()) {
@@ -81,16 +82,39 @@ std::optional<WaveStanding> LockstepGroup::take_standing(bool has_work) {
 void LockstepGroup::forget_lateness() {
   late_at_ = repeat_at_ = Instant::max();
   stall_.clear();
+  stall_facts_.reset();
+}
+
+void LockstepGroup::await_wave(bool has_work, Instant now) {
+  if (!has_work) return forget_lateness();
+  if (late_at_ != Instant::max()) return;
+  posted_at_ = now;
+  late_at_ = now + kLate;
 }
 
 bool LockstepGroup::watch(Instant now) {
-  if (now < late_at_ || lockstep_.phase() != Phase::kAgreeing) return false;
+  const Phase phase = lockstep_.phase();
+  if (now < late_at_ || (phase != Phase::kAgreeing && phase != Phase::kAsleep)) return false;
+  const double waited = std::chrono::duration<double>(now - posted_at_).count();
+  if (phase == Phase::kAgreeing) {
+    tell_who_is_missing(waited);
+  } else {
+    tell_of_no_wave(waited);
+  }
+  stall_facts_->epoch = lockstep_.start().epoch;
+  stall_facts_->step = lockstep_.step();
+  stall_facts_->milliseconds = static_cast<uint32_t>(waited * 1000);
+  late_at_ = posted_at_ + 2 * (now - posted_at_);
+  return true;
+}
+
+void LockstepGroup::tell_who_is_missing(double waited) {
+  std::vector<uint32_t> missing =
+      exchange_->missing(lockstep_.wave(), lockstep_.step(), lockstep_.ranks());
   std::string awaited;
-  for (const uint32_t rank :
-       exchange_->missing(lockstep_.wave(), lockstep_.step(), lockstep_.ranks())) {
+  for (const uint32_t rank : missing) {
     awaited += (awaited.empty() ? "" : ",") + std::to_string(rank);
   }
-  const double waited = std::chrono::duration<double>(now - posted_at_).count();
   log::warning("lockstep_waits", {{"rank", self_.value},
                                   {"node", host_name()},
                                   {"epoch", lockstep_.start().epoch.value},
@@ -101,8 +125,21 @@ bool LockstepGroup::watch(Instant now) {
                                   {"seconds", waited}});
   stall_ = absl::StrFormat("wave %u step %u: no record of rank %s for %.1f s",
                            wave_number(lockstep_.wave()), lockstep_.step(), awaited, waited);
-  late_at_ = posted_at_ + 2 * (now - posted_at_);
-  return true;
+  missing.resize(std::min(missing.size(), wire::Stall::kAwaitedRanksMax));
+  stall_facts_ =
+      wire::Stall{.phase = wire::StallPhase::kExchange, .awaited_ranks = std::move(missing)};
+}
+
+void LockstepGroup::tell_of_no_wave(double waited) {
+  log::warning("lockstep_waits", {{"rank", self_.value},
+                                  {"node", host_name()},
+                                  {"epoch", lockstep_.start().epoch.value},
+                                  {"wave", wave_number(lockstep_.wave())},
+                                  {"phase", "queue"},
+                                  {"awaits", "coordinator"},
+                                  {"seconds", waited}});
+  stall_ = absl::StrFormat("no wave has started for %.1f s: the coordinator is awaited", waited);
+  stall_facts_ = wire::Stall{.phase = wire::StallPhase::kQueue};
 }
 
 }  // namespace trireme::engine

@@ -4,7 +4,8 @@
 //   advance(has_work) ─▶ true: submit a step now ─▶ its result ─▶ on_step_done()
 //
 // Nothing blocks. Who waits: about_to_wait(), a look at has_news(), sleep on fd(), woke_up().
-// A rank that is awaited for longer than kLate is named in the log, again after twice the time.
+// Who is awaited for longer than kLate is named in the log, again after twice the time: a rank's
+// record, or the coordinator where there is work and no wave starts.
 // Threads: one owner, the engine's main thread.
 #pragma once
 
@@ -52,8 +53,11 @@ class LockstepGroup {
   [[nodiscard]] bool spin();
   // Names who is awaited, when it is time to; true: it has.
   bool watch(Instant now);
-  // Empty unless somebody is: "wave 5 step 812: no record of rank 1 for 2.0 s".
+  // Empty unless somebody is: "wave 5 step 812: no record of rank 1 for 2.0 s", "no wave has
+  // started for 1.0 s: the coordinator is awaited".
   [[nodiscard]] const std::string& stall() const { return stall_; }
+  // The same in fields.
+  [[nodiscard]] const std::optional<wire::Stall>& stall_facts() const { return stall_facts_; }
   // When advance() and watch() have something to do though nothing came.
   [[nodiscard]] Instant look_at() const { return std::min(late_at_, repeat_at_); }
 
@@ -67,17 +71,21 @@ class LockstepGroup {
  private:
   [[nodiscard]] std::optional<StepSummary> gather();
   void forget_lateness();
+  void await_wave(bool has_work, Instant now);
+  void tell_who_is_missing(double waited);
+  void tell_of_no_wave(double waited);
 
   EngineId self_;
   std::unique_ptr<StepExchange> exchange_;
   Lockstep lockstep_;
   WaveStanding standing_;
   shm::SpinBudget spin_budget_{shm::default_spin_max()};
-  Instant posted_at_{};
+  Instant posted_at_{};  // Or since when a wave is wanted.
   Instant late_at_ = Instant::max();
   Instant repeat_at_ = Instant::max();
   WaveId entered_;
   std::string stall_;
+  std::optional<wire::Stall> stall_facts_;
 };
 
 }  // namespace trireme::engine

@@ -231,7 +231,7 @@ def test_stopped_parent_of_far_workers_is_named_and_killed_and_the_group_comes_b
         line = next(line for line in far.log_text().split("\n") if killed in line)
         died = json.loads(line[line.index("{") :])
         assert (died["event"], died["who"], died["child_pid"]) == ("workers_died", "ranks 2-3, the workers of engine 0", victim)
-        assert died["reason"].endswith("(process state T, stopped)")
+        assert "(process state T, stopped); its stacks: " in died["reason"]
         wait_for("every old worker has ended", lambda: not before & set(all_processes()), 10)
         wait_for("back", lambda: is_serving(cluster), 60)
         assert cluster.complete("The capital of France is").status == 200
