@@ -24,7 +24,7 @@ struct Command {
 constexpr Command kCommands[] = {
     {"serve", "MODEL [flags]", "serve a model; --help lists vLLM's flags", run_serve},
     {"bench", "KIND [flags]", "measure: serve, latency, throughput", bench::run_bench},
-    {"simulate", "--protocol [flags]", "the lockstep protocol under faults", sim::run_simulate},
+    {"simulate", "[flags]", "the lockstep protocol under faults, or at scale", sim::run_simulate},
     {"pull", "MODEL [REVISION]", "download a model into the hub cache", run_pull},
     {"key", "new", "print a fresh cluster key", run_key},
     {"layout", "MODEL [flags]", "check a serve command line, for scripts", run_layout},

@@ -277,6 +277,7 @@ void EngineLoop::watch_step(Instant now) {
                           : StepId{stats.step.value - (scheduler_.steps_in_flight() - 1)};
   const LateStep late = executor_.watch_step(step, now);
   step_look_at_ = now + WorkerWatch::kInterval;
+  if (group_ != nullptr) group_->note_awaited(late.awaits);
   if (end_if_stuck(step, late, now) || now < step_warning_at_) return;
   const Duration taken = now - step_began_;
   log::warning("step_slow", {{"engine", config_.engine.value},

@@ -84,6 +84,10 @@ void WorkerWatch::look(const std::vector<WorkerSighting>& workers, Instant now) 
         is_still && worker.seen.process.cpu_ticks == workers[rank].process.cpu_ticks;
     worker.still = is_still ? worker.still + passed : Duration{};
     worker.motionless = is_motionless ? worker.motionless + passed : Duration{};
+    const LifeSighting& life = workers[rank].life;
+    const bool is_awaiting = life.awaited && life.awaited == worker.seen.life.awaited &&
+                             life.changes == worker.seen.life.changes;
+    worker.awaiting = is_awaiting ? worker.awaiting + passed : Duration{};
     worker.seen = workers[rank];
   }
 }
@@ -161,6 +165,17 @@ std::optional<WorkerWatch::Behind> WorkerWatch::find_behind(StepId late) const {
                         (has_peer_ahead(*behind) && !may_wait_for_unseen(*behind));
   if (!is_clear) return std::nullopt;
   return Behind{*behind, worker.still, worker.motionless};
+}
+
+std::vector<uint32_t> WorkerWatch::find_awaited_ranks() const {
+  std::vector<uint32_t> ranks;
+  for (const Worker& worker : workers_) {
+    if (worker.awaiting < kAwaiting) continue;
+    ranks.push_back(*worker.seen.life.awaited / tp_size_);
+  }
+  std::ranges::sort(ranks);
+  ranks.erase(std::ranges::unique(ranks).begin(), ranks.end());
+  return ranks;
 }
 
 std::string WorkerWatch::place_of(uint32_t rank) const {

@@ -26,6 +26,10 @@ std::optional<StepSummary> LockstepGroup::gather() {
   return exchange_->gather(lockstep_.wave(), lockstep_.step(), lockstep_.ranks());
 }
 
+std::vector<uint32_t> LockstepGroup::missing() {
+  return exchange_->missing(lockstep_.wave(), lockstep_.step(), lockstep_.ranks());
+}
+
 bool LockstepGroup::has_news() {
   return lockstep_.phase() == Phase::kAgreeing && gather().has_value();
 }
@@ -59,6 +63,7 @@ bool LockstepGroup::advance(bool has_work, Instant now) {
       if (now >= repeat_at_) {
         exchange_->repeat();
         repeat_at_ = now + kRepeat;
+        if (now - posted_at_ >= kLate) awaits_ = missing();
       }
       return false;
     }
@@ -68,12 +73,18 @@ bool LockstepGroup::advance(bool has_work, Instant now) {
   }
 }
 
+void LockstepGroup::on_step_done(bool is_abandoned) {
+  awaits_.clear();
+  lockstep_.on_step_done(is_abandoned);
+}
+
 std::optional<WaveStanding> LockstepGroup::take_standing(bool has_work) {
   const bool sleeps = lockstep_.phase() == Phase::kAsleep;
   const WaveStanding standing{.event = !sleeps    ? wire::WaveEventKind::kRunning
                                        : has_work ? wire::WaveEventKind::kStart
                                                   : wire::WaveEventKind::kComplete,
-                              .wave = lockstep_.wave()};
+                              .wave = lockstep_.wave(),
+                              .awaits = awaits_};
   if (standing == standing_) return std::nullopt;
   return standing_ = standing;
 }
@@ -81,13 +92,13 @@ std::optional<WaveStanding> LockstepGroup::take_standing(bool has_work) {
 void LockstepGroup::forget_lateness() {
   late_at_ = repeat_at_ = Instant::max();
   stall_.clear();
+  awaits_.clear();
 }
 
 bool LockstepGroup::watch(Instant now) {
   if (now < late_at_ || lockstep_.phase() != Phase::kAgreeing) return false;
   std::string awaited;
-  for (const uint32_t rank :
-       exchange_->missing(lockstep_.wave(), lockstep_.step(), lockstep_.ranks())) {
+  for (const uint32_t rank : missing()) {
     awaited += (awaited.empty() ? "" : ",") + std::to_string(rank);
   }
   const double waited = std::chrono::duration<double>(now - posted_at_).count();
