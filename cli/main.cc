@@ -26,7 +26,7 @@ constexpr Command kCommands[] = {
     {"serve", "MODEL [flags]", "serve a model; --help lists vLLM's flags", run_serve},
     {"bench", "KIND [flags]", "measure: serve, latency, throughput", bench::run_bench},
     {"top", "[flags]", "what the cluster is at, and who holds it up", top::run_top},
-    {"simulate", "--protocol [flags]", "the lockstep protocol under faults", sim::run_simulate},
+    {"simulate", "[flags]", "the lockstep protocol under faults, or at scale", sim::run_simulate},
     {"pull", "MODEL [REVISION]", "download a model into the hub cache", run_pull},
     {"key", "new", "print a fresh cluster key", run_key},
     {"layout", "MODEL [flags]", "check a serve command line, for scripts", run_layout},

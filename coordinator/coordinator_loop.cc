@@ -135,6 +135,9 @@ void CoordinatorLoop::Parts::send_to(const wire::MemberKey& to) {
 }
 
 void CoordinatorLoop::Parts::report(Instant now) {
+  for (const std::string& reason : state.take_news()) {
+    log::warning("rank_left_out", {{"reason", reason}});
+  }
   if (now < report_at) return;
   report_at = now + kReportInterval;
   const wire::View& view = state.view().published();

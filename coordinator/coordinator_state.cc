@@ -3,13 +3,37 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/status.h"
+
 namespace trireme::coordinator {
 
 using wire::MemberKey;
 using wire::Role;
 
+namespace {
+
+// Numbered in the order of ranks. Those of one launch are on one node; one that stands alone is a
+// node of its own.
+CutJudge::Nodes nodes_of(const std::set<EngineId>& ranks,
+                         const std::map<EngineId, const wire::Member*>& engines) {
+  CutJudge::Nodes nodes;
+  std::map<LaunchId, uint32_t> known;
+  uint32_t count = 0;
+  for (const EngineId rank : ranks) {
+    const LaunchId launch = engines.at(rank)->launch;
+    const auto found = launch == LaunchId{} ? known.end() : known.find(launch);
+    const uint32_t node = found != known.end() ? found->second : count++;
+    if (launch != LaunchId{}) known[launch] = node;
+    nodes[rank] = node;
+  }
+  return nodes;
+}
+
+}  // namespace
+
+// A rank that waits says so with each sign of life: two of them may be lost.
 CoordinatorState::CoordinatorState(ViewOptions options, Instant now, WaveId first_wave_above)
-    : view_(std::move(options), now), waves_(first_wave_above) {}
+    : view_(options, now), waves_(first_wave_above), cuts_(options.lease * 3 / 4) {}
 
 void CoordinatorState::on_message(Instant now, const MemberKey& from, const Incoming& message) {
   std::visit([&](const auto& m) { on(now, from, m); }, message);
@@ -60,6 +84,7 @@ void CoordinatorState::on(Instant now, const MemberKey& from, const wire::WaveRe
     ++dropped_;
     return;
   }
+  note_waits(now, report);
   switch (report.event) {
     case wire::WaveEventKind::kStart:
       return step_wave(WorkWaits{report.engine, report.wave});
@@ -67,6 +92,16 @@ void CoordinatorState::on(Instant now, const MemberKey& from, const wire::WaveRe
       return step_wave(WaveComplete{report.wave});
     case wire::WaveEventKind::kRunning:
       return step_wave(InWave{report.engine, report.wave});
+  }
+}
+
+void CoordinatorState::note_waits(Instant now, const wire::WaveReport& report) {
+  if (report.event != wire::WaveEventKind::kRunning) {
+    if (report.wave == waves_.wave()) cuts_.on_end(now, report.engine);
+  } else if (report.wave < waves_.abandon_below()) {
+    cuts_.forget(report.engine);  // It waits for ranks that have left that wave, and is to leave.
+  } else {
+    cuts_.on_report(now, report.engine, report.awaits);
   }
 }
 
@@ -87,7 +122,14 @@ void CoordinatorState::on(Instant, const MemberKey& from, const wire::Leave& lea
 }
 
 void CoordinatorState::step_wave(const WaveEvent& event) {
-  if (waves_.on(event)) delivery_.start(waves_.ranks());
+  const WaveId abandoned = waves_.abandon_below();
+  if (!waves_.on(event)) return;
+  if (waves_.abandon_below() != abandoned) {
+    cuts_.forget_all();
+  } else {
+    cuts_.forget_ends();
+  }
+  delivery_.start(waves_.ranks());
 }
 
 void CoordinatorState::note_dropped(uint64_t handshakes_failed, uint64_t undecodable) {
@@ -96,6 +138,7 @@ void CoordinatorState::note_dropped(uint64_t handshakes_failed, uint64_t undecod
 }
 
 void CoordinatorState::tick(Instant now) {
+  leave_out_who_is_cut_off(now);
   if (const auto view = view_.tick(now)) {
     follow_engines();
     const wire::ViewChange& change = view_.last_change();
@@ -127,40 +170,53 @@ void CoordinatorState::deliver_waves(Instant now) {
   sends_.push_back(std::move(send));
 }
 
-// Ranks of one launch are on one node; one that stands alone is a node of its own.
 void CoordinatorState::tell_nodes(wire::StartWave& start) const {
-  std::map<uint32_t, const wire::Member*> engines;
+  const auto engines = published_engines();
+  const CutJudge::Nodes nodes = nodes_of(waves_.ranks(), engines);
+  const bool is_one_node = std::ranges::all_of(nodes, [](const auto& n) { return n.second == 0; });
+  if (is_one_node) return;
+  for (const auto& [rank, node] : nodes) {
+    start.nodes.push_back(node);
+    start.addresses.push_back(engines.at(rank)->ready.addresses);
+  }
+}
+
+std::map<EngineId, const wire::Member*> CoordinatorState::published_engines() const {
+  std::map<EngineId, const wire::Member*> engines;
   for (const wire::Member& member : view_.published().members) {
-    if (member.role == Role::kEngine) engines[member.index] = &member;
+    if (member.role == Role::kEngine) engines[EngineId{member.index}] = &member;
   }
-  std::vector<std::pair<LaunchId, uint32_t>> nodes;
-  for (const uint32_t rank : start.ranks) {
-    const wire::Member& member = *engines.at(rank);
-    const LaunchId launch = member.launch;
-    const auto is_known = [&](const auto& node) {
-      return launch != LaunchId{} && node.first == launch;
-    };
-    auto known = std::ranges::find_if(nodes, is_known);
-    if (known == nodes.end()) {
-      known = nodes.emplace(known, launch, static_cast<uint32_t>(nodes.size()));
-    }
-    start.nodes.push_back(known->second);
-    start.addresses.push_back(member.ready.addresses);
+  return engines;
+}
+
+void CoordinatorState::leave_out_who_is_cut_off(Instant now) {
+  if (now < cuts_.wakeup()) return;
+  std::set<EngineId> ranks;
+  for (const auto& [rank, key] : ready_ranks_) ranks.insert(rank);
+  const auto engines = published_engines();
+  for (const CutJudge::Verdict& verdict : cuts_.judge(now, nodes_of(ranks, engines))) {
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(verdict.length).count();
+    const std::string reason = absl::StrFormat(
+        "rank %u (node '%s') and rank %u (node '%s') cannot hear each other: rank %u is left out "
+        "for %d s",
+        verdict.out.value, engines.at(verdict.out)->node, verdict.other.value,
+        engines.at(verdict.other)->node, verdict.out.value, seconds);
+    view_.leave_out(ready_ranks_.at(verdict.out), reason, now + verdict.length);
+    news_.push_back(reason);
   }
-  if (nodes.size() > 1) return;
-  start.nodes.clear();
-  start.addresses.clear();
 }
 
 Instant CoordinatorState::wakeup() const {
-  return std::min({view_.wakeup(), board_.wakeup(), delivery_.wakeup()});
+  return std::min({view_.wakeup(), board_.wakeup(), delivery_.wakeup(), cuts_.wakeup()});
 }
 
 void CoordinatorState::follow_engines() {
   const std::vector<MemberKey> live = view_.live_members(Role::kEngine);
   std::set<MemberKey> now_live(live.begin(), live.end());
   for (const MemberKey& engine : engines_) {
-    if (!now_live.contains(engine)) board_.forget(EngineId{engine.index});
+    if (now_live.contains(engine)) continue;
+    board_.forget(EngineId{engine.index});
+    cuts_.forget(EngineId{engine.index});
   }
   engines_ = std::move(now_live);
   follow_ready_ranks();
@@ -194,5 +250,6 @@ void CoordinatorState::send(const MemberKey& to, const Outgoing& message) {
 }
 
 std::vector<Send> CoordinatorState::take_sends() { return std::exchange(sends_, {}); }
+std::vector<std::string> CoordinatorState::take_news() { return std::exchange(news_, {}); }
 
 }  // namespace trireme::coordinator

@@ -5,6 +5,7 @@
 //   Hello        → Init or Refuse            LoadReport → LoadBoard to the api-servers
 //   KeepAlive    → Ack, the View if it lags, Refuse{not final} if it must say Hello
 //   WaveReport   → StartWave to every rank of a wave, repeated until it says that it is in
+//                  who cannot hear another rank of its wave is left out for a while (cut_judge.h)
 //   any change   → ViewChange to every live member (the first: View)
 //
 // What comes from somebody who is not in the view, or names another sender than the one it came
@@ -15,9 +16,11 @@
 #include <cstdint>
 #include <map>
 #include <set>
+#include <string>
 #include <variant>
 #include <vector>
 
+#include "coordinator/cut_judge.h"
 #include "coordinator/load_board.h"
 #include "coordinator/view_state.h"
 #include "coordinator/wave_delivery.h"
@@ -46,6 +49,8 @@ class CoordinatorState {
   void tick(Instant now);
   [[nodiscard]] Instant wakeup() const;
   [[nodiscard]] std::vector<Send> take_sends();
+  // For the log: whom it has left out, and why.
+  [[nodiscard]] std::vector<std::string> take_news();
 
   [[nodiscard]] const ViewState& view() const { return view_; }
   [[nodiscard]] const WaveState& waves() const { return waves_; }
@@ -61,10 +66,13 @@ class CoordinatorState {
   void on(Instant now, const wire::MemberKey& from, const wire::Ack& ack);
   void on(Instant now, const wire::MemberKey& from, const wire::Leave& leave);
 
+  void note_waits(Instant now, const wire::WaveReport& report);
   void step_wave(const WaveEvent& event);
   void follow_engines();
   void follow_ready_ranks();
   void deliver_waves(Instant now);
+  void leave_out_who_is_cut_off(Instant now);
+  [[nodiscard]] std::map<EngineId, const wire::Member*> published_engines() const;
   void tell_nodes(wire::StartWave& start) const;
   void send(const wire::MemberKey& to, const Outgoing& message);
 
@@ -72,9 +80,11 @@ class CoordinatorState {
   LoadBoard board_;
   WaveState waves_;
   WaveDelivery delivery_;
+  CutJudge cuts_;
   std::set<wire::MemberKey> engines_;                // As of the last view.
   std::map<EngineId, wire::MemberKey> ready_ranks_;  // Likewise, those that can be in waves.
   std::vector<Send> sends_;
+  std::vector<std::string> news_;
   uint64_t handshakes_failed_ = 0;
   uint64_t undecodable_ = 0;
   uint64_t dropped_ = 0;

@@ -4,8 +4,7 @@
 //   hello <role> <index> life=<n> [epoch=] [wave=] [node=] [launch=] [dtype=]     ready | leave ...
 //   alive <role> <index> life=<n> [epoch=] [state=starting|ready|draining]
 //   load engine <i> life=<n> sequence= waiting=     wave engine <i> life=<n> start=|complete=|in=
-//   died agent <i> life=<n> rank= of= restarts=
-//   wait ms=<n>
+//   [awaits=] died agent <i> life=<n> rank= of= restarts= wait ms=<n>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -111,6 +110,10 @@ class Transcript {
     const auto found = arguments_.find(name);
     return found == arguments_.end() ? 0 : std::stoull(found->second);
   }
+  std::vector<uint32_t> awaits() const {
+    if (!arguments_.contains("awaits")) return {};
+    return {static_cast<uint32_t>(number("awaits"))};
+  }
   std::string text(const std::string& name, const std::string& otherwise) const {
     const auto found = arguments_.find(name);
     return found == arguments_.end() ? otherwise : found->second;
@@ -143,7 +146,8 @@ class Transcript {
                               .event = what == "start" ? wire::WaveEventKind::kStart
                                        : what == "in"  ? wire::WaveEventKind::kRunning
                                                        : wire::WaveEventKind::kComplete,
-                              .wave = WaveId{number(what)}};
+                              .wave = WaveId{number(what)},
+                              .awaits = awaits()};
     }
     if (verb == "died") {
       return wire::RankReport{.engine = EngineId{static_cast<uint32_t>(number("rank"))},

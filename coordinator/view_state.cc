@@ -87,6 +87,7 @@ std::optional<wire::Refuse> ViewState::refusal(Instant now, const wire::Hello& h
     return refuse(absl::StrFormat("the cluster has its maximum of %u members", kMembersMax), false);
   }
   Place& place = found->second;
+  if (now < place.out_until) return refuse(place.out_for, /*is_final=*/false);
   if (!place.is_live() || place.member.incarnation == hello.incarnation) return std::nullopt;
   const bool is_successor = hello.role != Role::kEngine && hello.launch == place.member.launch;
   if (is_successor) return std::nullopt;
@@ -203,6 +204,14 @@ void ViewState::on_rank_report(const wire::RankReport& report) {
   member.restarts = restarts;
   member.reason = reason;
   is_changed_ = true;
+}
+
+void ViewState::leave_out(const wire::MemberKey& key, const std::string& reason, Instant until) {
+  Place* const place = find_live(key);
+  if (place == nullptr) return;
+  place->out_until = until;
+  place->out_for = reason;
+  lose(*place, reason);
 }
 
 std::optional<wire::View> ViewState::tick(Instant now) {

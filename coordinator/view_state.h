@@ -8,6 +8,8 @@
 //                                                               node agent saw it die ─▶ lost
 //   lost ── Hello, of the same or another incarnation ─▶ starting
 //
+// Who was left out is lost, and its Hello is refused (not finally) until its time is over.
+//
 // Every published change is a new epoch; changes within `publish_interval` share one. A coordinator
 // that learns from a Hello that it has a predecessor (epoch_seen above its own) goes above that
 // epoch and publishes nothing for a lease after its start: by then all who live have said Hello,
@@ -64,6 +66,8 @@ class ViewState {
   bool on_heard(Instant now, const wire::MemberKey& from);
   void on_leave(const wire::MemberKey& from, const std::string& reason);
   void on_rank_report(const wire::RankReport& report);
+  // Lost, and its place stays empty until then, whoever asks for it.
+  void leave_out(const wire::MemberKey& key, const std::string& reason, Instant until);
 
   // Ends leases. A view when one is to be published now, to every live member. A caller that was
   // away itself (frozen) gives everybody the missed time, so take in what waits, then call this.
@@ -86,6 +90,8 @@ class ViewState {
     Instant heard_at{};
     Instant view_due_at{};  // Not before: the next whole view for who lags.
     uint32_t lives = 0;
+    Instant out_until{};
+    std::string out_for;
     Incarnation rival;  // Who asked last for the place that this one holds, and since when.
     Instant rival_since{};
     [[nodiscard]] bool is_live() const { return member.state != wire::MemberState::kLost; }

@@ -341,6 +341,7 @@ void EngineLoop::watch_step(Instant now) {
                           : StepId{stats.step.value - (scheduler_.steps_in_flight() - 1)};
   const LateStep late = executor_.watch_step(step, now);
   step_look_at_ = now + WorkerWatch::kInterval;
+  if (group_ != nullptr) group_->note_awaited(late.awaits);
   if (end_if_stuck(step, late, now)) return;
   wire::Stall facts = stall_of(late, step, now);
   const bool is_news = stall_facts_ && !is_same_but_for_time(facts, *stall_facts_);

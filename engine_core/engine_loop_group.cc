@@ -20,6 +20,7 @@ int EngineLoop::make_group_step(Instant now) {
   if (is_over_) return 0;
   if (group_->lockstep().phase() == Phase::kRunning) {
     break_off_if_lost();
+    tell_standing();
     return 0;
   }
   const bool runs = group_->advance(has_group_work(), now);

@@ -27,9 +27,13 @@ class SharedRecords final : public StepExchange {
                                                   std::span<const uint32_t> ranks) override {
     return table_.gather(wave, step, ranks);
   }
-  [[nodiscard]] std::vector<uint32_t> missing(WaveId, uint64_t,
-                                              std::span<const uint32_t>) override {
-    return {};
+  [[nodiscard]] std::vector<uint32_t> missing(WaveId wave, uint64_t step,
+                                              std::span<const uint32_t> ranks) override {
+    std::vector<uint32_t> found;
+    for (const uint32_t rank : ranks) {
+      if (table_.find(rank, wave, step) == nullptr) found.push_back(rank);
+    }
+    return found;
   }
   [[nodiscard]] int fd() const override { return fd_.get(); }
   void about_to_wait() override {}
@@ -83,8 +87,10 @@ class WatchedExecutor final : public Executor {
   }
   [[nodiscard]] uint32_t steps_in_flight_max() const override { return 1; }
   [[nodiscard]] Instant next_result_at() const override { return sim_.next_result_at(); }
+  [[nodiscard]] LateStep watch_step(StepId, Instant) override { return late; }
   void stop() noexcept override {}
 
+  LateStep late;
   std::vector<wire::StepKind> kinds;
   std::vector<wire::JoinWave> joined;
   WaveId abandoned_below;
@@ -237,6 +243,25 @@ TEST_F(EngineLoopGroupTest, a_step_without_one_of_its_ranks_is_run_again_without
   EXPECT_EQ(count(*ranks_[0], wire::StepKind::kAgain), 1);
   EXPECT_EQ(ranks_[0]->tokens, 5);
   EXPECT_EQ(ranks_[0]->executor.joined.back(), (wire::JoinWave{WaveId{2}, {0}}));
+}
+
+TEST_F(EngineLoopGroupTest, it_tells_whom_it_waits_for_in_an_agreement_and_in_a_step) {
+  ranks_[0]->add(7, 5);
+  ranks_[0]->push(WaveStarted{{.wave = WaveId{1}, .ranks = {0, 1}}});
+  turns(900);
+  EXPECT_EQ(ranks_[0]->standing.awaits, std::vector<uint32_t>{});
+  turns(500);
+  EXPECT_EQ(ranks_[0]->standing.awaits, std::vector<uint32_t>{1});
+  ranks_[0]->executor.is_stuck = true;
+  ranks_[1]->push(WaveStarted{{.wave = WaveId{1}, .ranks = {0, 1}}});
+  turns(10);
+  EXPECT_EQ(ranks_[0]->standing.awaits, std::vector<uint32_t>{}) << "it has come";
+  ranks_[0]->executor.late.awaits = {1};
+  turns(500);
+  EXPECT_EQ(ranks_[0]->standing.awaits, std::vector<uint32_t>{1});
+  start_wave(2, {0}, /*abandon_below=*/2);
+  turns(10);
+  EXPECT_EQ(ranks_[0]->standing.awaits, std::vector<uint32_t>{});
 }
 
 TEST_F(EngineLoopGroupTest, a_pause_of_one_rank_holds_for_all_from_the_same_step_on) {

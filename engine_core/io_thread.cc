@@ -171,7 +171,7 @@ int IoThread::Parts::send_outputs() {
   int count = 0;
   while (auto standing = channel.standings.pop()) {
     ++count;
-    link.set_wave(standing->event, standing->wave);
+    link.set_wave(standing->event, standing->wave, std::move(standing->awaits));
   }
   while (count < kOutputsPerTurnMax) {
     auto message = channel.output.pop();

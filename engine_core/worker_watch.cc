@@ -118,6 +118,10 @@ void WorkerWatch::look(const std::vector<WorkerSighting>& workers, Instant now) 
         is_still && worker.seen.process.cpu_ticks == workers[rank].process.cpu_ticks;
     worker.still = is_still ? worker.still + passed : Duration{};
     worker.motionless = is_motionless ? worker.motionless + passed : Duration{};
+    const LifeSighting& life = workers[rank].life;
+    const bool is_awaiting = life.awaited && life.awaited == worker.seen.life.awaited &&
+                             life.changes == worker.seen.life.changes;
+    worker.awaiting = is_awaiting ? worker.awaiting + passed : Duration{};
     worker.seen = workers[rank];
   }
 }
@@ -201,6 +205,17 @@ std::optional<uint32_t> WorkerWatch::awaited_by(uint32_t rank) const {
   const std::optional<uint32_t> place = workers_[rank].seen.life.awaited;
   if (!place || *place / tp_size_ == engine_.value) return std::nullopt;
   return *place / tp_size_;
+}
+
+std::vector<uint32_t> WorkerWatch::find_awaited_ranks() const {
+  std::vector<uint32_t> ranks;
+  for (uint32_t rank = 0; rank < workers_.size(); ++rank) {
+    const std::optional<uint32_t> awaited = awaited_by(rank);
+    if (awaited && workers_[rank].awaiting >= kAwaiting) ranks.push_back(*awaited);
+  }
+  std::ranges::sort(ranks);
+  ranks.erase(std::ranges::unique(ranks).begin(), ranks.end());
+  return ranks;
 }
 
 wire::Stall WorkerWatch::facts(StepId late) const {

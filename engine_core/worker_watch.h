@@ -8,6 +8,7 @@
 //            nobody is named.
 //   still       how long its sign of life has not changed
 //   motionless  and meanwhile its process has used no CPU time either
+//   awaiting    how long it has waited, without a break, for the same place of a wave
 // Time counts only while somebody looks: the engine may have been stopped as well.
 // Threads: one owner.
 #pragma once
@@ -40,6 +41,9 @@ class WorkerWatch {
   static constexpr Duration kWarning = std::chrono::seconds(5);
   // Without progress for so long a worker is stuck, whether or not it uses CPU time.
   static constexpr Duration kStillMax = std::chrono::seconds(300);
+  // A wait for a place of a wave counts from then on. It is shown when nothing has come of it for
+  // half a second (worker/comm/remote_mesh.h).
+  static constexpr Duration kAwaiting = std::chrono::milliseconds(500);
 
   struct Behind {
     uint32_t rank;
@@ -52,6 +56,9 @@ class WorkerWatch {
   // All workers, by rank.
   void look(const std::vector<WorkerSighting>& workers, Instant now);
   [[nodiscard]] std::optional<Behind> find_behind(StepId late) const;
+  // The data-parallel ranks that workers wait for in a wave, ascending. Ask only where nobody here
+  // is behind.
+  [[nodiscard]] std::vector<uint32_t> find_awaited_ranks() const;
   // "rank 1 worker tp0 (pid 4711) has been in layer 3 (attention) of step 812 for 5.0 s; the others
   // wait for it in an all-reduce"
   [[nodiscard]] std::string describe(StepId late) const;
@@ -65,6 +72,7 @@ class WorkerWatch {
     WorkerSighting seen;
     Duration still{};
     Duration motionless{};
+    Duration awaiting{};
   };
 
   [[nodiscard]] static bool is_behind(const Worker& worker, StepId late);

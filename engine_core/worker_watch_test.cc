@@ -140,6 +140,25 @@ TEST(WorkerWatch, a_change_begins_the_time_anew) {
   EXPECT_EQ(f.watch.find_behind(kLate)->still, Duration{});
 }
 
+TEST(WorkerWatch, ranks_are_awaited_when_workers_have_waited_for_their_places_for_a_while) {
+  Fixture f(2);
+  auto one = at(WorkerPhase::kDispatching, 3, 20);
+  auto two = at(WorkerPhase::kCombining, 3, 21);
+  one.life.awaited = 7;
+  two.life.awaited = 2;
+  f.look_for(milliseconds(250), {one, two});
+  EXPECT_EQ(f.watch.find_awaited_ranks(), std::vector<uint32_t>{});
+  f.look_for(milliseconds(250), {one, two});
+  EXPECT_EQ(f.behind(), std::nullopt);
+  EXPECT_EQ(f.watch.find_awaited_ranks(), (std::vector<uint32_t>{1, 3}));
+  two.life.awaited.reset();  // Something has moved.
+  f.look_for(milliseconds(0), {one, two});
+  EXPECT_EQ(f.watch.find_awaited_ranks(), std::vector<uint32_t>{3});
+  one.life.changes += 2;  // Another exchange.
+  f.look_for(milliseconds(0), {one, two});
+  EXPECT_EQ(f.watch.find_awaited_ranks(), std::vector<uint32_t>{});
+}
+
 TEST(WorkerWatch, time_in_which_nobody_looked_is_not_held_against_a_worker) {
   Fixture f(1);
   const std::vector<WorkerSighting> workers = {at(WorkerPhase::kMlp, 3, 20)};

@@ -221,15 +221,20 @@ enum class WaveEventKind : uint8_t {
 // and with each KeepAlive unless it sleeps.
 struct WaveReport {
   static constexpr MessageKind kKind = MessageKind::kWaveReport;
-  static constexpr uint8_t kVersion = 2;
+  static constexpr uint8_t kVersion = 3;
   static constexpr uint8_t kCompat = 1;
 
   EngineId engine;
   Incarnation incarnation;
   WaveEventKind event{};
   WaveId wave;
+  // Ranks of the wave for which it has been waiting in an exchange for a second or more, all its
+  // own workers being well. Since version 3.
+  std::vector<uint32_t> awaits;
 
-  static auto fields(auto& m) { return std::tie(m.engine, m.incarnation, m.event, m.wave); }
+  static auto fields(auto& m) {
+    return std::tie(m.engine, m.incarnation, m.event, m.wave, m.awaits);
+  }
   friend bool operator==(const WaveReport&, const WaveReport&) = default;
 };
 

@@ -71,7 +71,7 @@ LoadBoard example(LoadBoard*) {
   return {Epoch{4}, {example(static_cast<LoadReport*>(nullptr))}, {1, 2, 3}};
 }
 WaveReport example(WaveReport*) {
-  return {EngineId{1}, Incarnation{11}, WaveEventKind::kRunning, WaveId{5}};
+  return {EngineId{1}, Incarnation{11}, WaveEventKind::kRunning, WaveId{5}, {0, 2}};
 }
 StartWave example(StartWave*) {
   return {WaveId{5}, 5, Epoch{4}, {0, 2}, WaveId{3}, {0, 1}, {{}, {"tcp://10.0.0.2:5"}}};

@@ -23,8 +23,13 @@ using wire::MemberKey;
 constexpr Duration kLease = milliseconds(1000);
 constexpr uint32_t kTick = 25;  // Milliseconds between two turns of a process's loop.
 constexpr uint32_t kSayAgain = 200;
+constexpr uint32_t kLate = 1'000;  // Whom a rank has awaited for so long it tells.
 constexpr uint32_t kFaultsEnd = 8'000;
-constexpr uint32_t kSettle = 12'000;
+constexpr uint32_t kCutEnd = 20'000;
+constexpr uint32_t kSettleMin = 6'000;
+constexpr uint32_t kSettleMax =
+    34'000;  // Who was left out twice comes back, and does all its work.
+constexpr uint32_t kStillMax = 5'000;
 constexpr uint32_t kQuiet = 1'000;            // At the end of it nothing may happen any more.
 constexpr uint32_t kCoordinator = 1'000'000;  // Link ends; ranks are 0, 1, 2, ...
 constexpr uint32_t kFrontEnd = 1'000'001;
@@ -37,19 +42,27 @@ class Cluster {
   }
 
   LockstepOutcome run() {
-    for (uint32_t time = 500; time < kFaultsEnd; time += 1 + world_.random(400)) {
+    const uint32_t faults_end = options_.has_cut ? kCutEnd : kFaultsEnd;
+    for (uint32_t time = 500; time < faults_end; time += 1 + world_.random(400)) {
       world_.after(time, [this] { load(); });
     }
-    for (uint32_t time = 800; options_.has_faults && time < kFaultsEnd;
-         time += 1 + world_.random(1'500)) {
+    if (options_.has_cut) {
+      world_.after(2'000 + world_.random(2'000), [this] { cut_two_off(); });
+      watch_progress();
+    }
+    const bool has_faults = options_.has_faults && !options_.has_cut;
+    for (uint32_t time = 800; has_faults && time < kFaultsEnd; time += 1 + world_.random(1'500)) {
       world_.after(time, [this] { inject_fault(); });
     }
-    run_until(kFaultsEnd);
+    run_until(faults_end);
     heal();
-    run_until(kFaultsEnd + kSettle);
+    uint32_t end = faults_end + kSettleMin;
+    for (run_until(end); !unrest().empty() && end < faults_end + kSettleMax;) {
+      run_until(end += kQuiet);
+    }
+    if (const std::string why = unrest(); !why.empty()) fail(why);
     const WaveId wave = coordinator_->waves().wave();
-    check_at_rest();
-    run_until(kFaultsEnd + kSettle + kQuiet);
+    run_until(end + kQuiet);
     if (coordinator_->waves().wave() != wave) fail("waves start, and there is no work");
     return std::move(outcome_);
   }
@@ -168,12 +181,28 @@ class Cluster {
     rank.member.set_wave(!sleeps              ? wire::WaveEventKind::kRunning
                          : rank.can_compute() ? wire::WaveEventKind::kStart
                                               : wire::WaveEventKind::kComplete,
-                         rank.lockstep.wave());
+                         rank.lockstep.wave(), awaited_by(rank));
+  }
+
+  [[nodiscard]] std::vector<uint32_t> awaited_by(const LockstepRank& rank) const {
+    const Lockstep& lockstep = rank.lockstep;
+    const bool is_agreeing = lockstep.phase() == Lockstep::Phase::kAgreeing;
+    const bool is_coming = lockstep.phase() == Lockstep::Phase::kRunning && !rank.is_computing;
+    if ((!is_agreeing && !is_coming) || world_.now() - rank.waits_since < kLate) return {};
+    std::vector<uint32_t> awaited;
+    for (const uint32_t other : lockstep.ranks()) {
+      const bool has_come =
+          is_agreeing ? rank.records.find(other, lockstep.wave(), lockstep.step()) != nullptr
+                      : rank.arrivals.contains({other, lockstep.wave(), lockstep.step()});
+      if (!has_come) awaited.push_back(other);
+    }
+    return awaited;
   }
 
   void post(uint32_t id) {
     LockstepRank& rank = *ranks_[id];
     const engine::StepRecord record = rank.lockstep.post(rank.can_compute());
+    rank.waits_since = world_.now();
     tell("%s posts wave %u step %u%s%s", name(rank), wave_number(record.wave), record.step,
          record.has_work ? ", has work" : "",
          record.next != WaveId{} ? absl::StrFormat(", next %u", wave_number(record.next)) : "");
@@ -197,6 +226,7 @@ class Cluster {
       return true;
     }
     rank.is_dummy = !rank.can_compute() && !lockstep.owes_step();
+    rank.waits_since = world_.now();
     const LockstepRank::Arrival arrival{rank.rank(), wave, lockstep.step()};
     rank.arrivals.insert(arrival);
     rank.own_arrivals.push_back(arrival);
@@ -247,6 +277,7 @@ class Cluster {
 
   void check_step(const LockstepRank& rank) {
     ++outcome_.steps;
+    moved_at_ = world_.now();
     outcome_.dummy_steps += rank.is_dummy ? 1 : 0;
     const auto step = std::pair(rank.lockstep.wave(), rank.lockstep.step());
     const auto [known, is_new] = steps_.try_emplace(step, rank.lockstep.ranks());
@@ -309,6 +340,10 @@ class Cluster {
     world_.after(kTick, [this, life] { turn_coordinator(life); });
   }
   void flush_coordinator() {
+    for (const std::string& news : coordinator_->take_news()) {
+      ++outcome_.left_out;
+      tell("coordinator: %s", news);
+    }
     for (const coordinator::Send& send : coordinator_->take_sends()) {
       if (const auto* start = std::get_if<wire::StartWave>(&send.message)) {
         tell("coordinator: wave %u to %u ranks, abandon below %u", wave_number(start->wave),
@@ -392,6 +427,24 @@ class Cluster {
     cut_links_.insert(link);
     world_.after(world_.random(3'000), [this, link] { cut_links_.erase(link); });
   }
+  // In one direction or both, until all is healed.
+  void cut_two_off() {
+    const uint32_t one = world_.random(options_.rank_count);
+    const uint32_t other = (one + 1 + world_.random(options_.rank_count - 1)) % options_.rank_count;
+    const bool is_both = world_.random(2) == 0;
+    tell("%s is not heard by %s%s", name(*ranks_[one]), name(*ranks_[other]),
+         is_both ? ", nor does it hear it" : "");
+    cut_links_.insert({one, other});
+    if (is_both) cut_links_.insert({other, one});
+  }
+  void watch_progress() {
+    const auto has_work = [this](const auto& rank) {
+      return rank->can_compute() && coordinator_ && coordinator_->view().is_live(rank->key);
+    };
+    if (std::none_of(ranks_.begin(), ranks_.end(), has_work)) moved_at_ = world_.now();
+    if (world_.now() - moved_at_ > kStillMax) fail("nobody steps, and there is work");
+    world_.after(100, [this] { watch_progress(); });
+  }
   void for_a_while(bool& flag) {
     flag = true;
     world_.after(world_.random(3'000), [&flag] { flag = false; });  // Processes are never erased.
@@ -405,18 +458,20 @@ class Cluster {
     pause_all(PauseMode::kNone);
   }
 
-  void check_at_rest() {
+  // Why not all are at rest; empty: they are.
+  [[nodiscard]] std::string unrest() const {
     for (uint32_t i = 0; i < options_.rank_count; ++i) {
       const LockstepRank* const rank = find(i);
-      if (rank == nullptr) return fail(absl::StrFormat("rank %u is not there", i));
-      if (!rank->member.is_joined()) fail(name(*rank) + " is not joined");
+      if (rank == nullptr) return absl::StrFormat("rank %u is not there", i);
+      if (!rank->member.is_joined()) return name(*rank) + " is not joined";
       if (rank->lockstep.phase() != Lockstep::Phase::kAsleep) {
-        fail(absl::StrFormat("%s waits in wave %u, step %u", name(*rank),
-                             wave_number(rank->lockstep.wave()), rank->lockstep.step()));
+        return absl::StrFormat("%s waits in wave %u, step %u", name(*rank),
+                               wave_number(rank->lockstep.wave()), rank->lockstep.step());
       }
-      if (rank->work > 0) fail(absl::StrFormat("%s has work left", name(*rank)));
-      if (rank->lockstep.pause().mode != PauseMode::kNone) fail(name(*rank) + " is still paused");
+      if (rank->work > 0) return absl::StrFormat("%s has work left", name(*rank));
+      if (rank->lockstep.pause().mode != PauseMode::kNone) return name(*rank) + " is still paused";
     }
+    return {};
   }
 
   LockstepOptions options_;
@@ -427,6 +482,7 @@ class Cluster {
   std::map<std::pair<WaveId, uint64_t>, std::vector<uint32_t>> steps_;
   uint64_t lives_ = 0;
   uint64_t pauses_ = 0;
+  uint64_t moved_at_ = 0;  // A step ended then, or there was no work.
   LockstepOutcome outcome_;
 };
 

@@ -46,6 +46,7 @@ struct LockstepRank {
   bool is_dummy = false;
   bool is_computing = false;  // All have come to the collective; the rest of the step takes time.
   uint64_t computation = 0;   // The one that is waited for.
+  uint64_t waits_since = 0;   // For the others' records, or for them to come to the collective.
 
   bool is_alive = true;
   bool is_frozen = false;

@@ -1,4 +1,5 @@
-// trireme simulate: the lockstep protocol under faults, seed by seed. --help says the rest.
+// trireme simulate: the lockstep protocol under faults, seed by seed, or what it costs many ranks.
+// --help says the rest.
 #pragma once
 
 #include <span>

@@ -328,6 +328,8 @@ LateStep QueueExecutor::watch_step(StepId late, Instant now) {
     step.behind = behind->rank;
     step.still = behind->still;
     step.motionless = behind->motionless;
+  } else {
+    step.awaits = watch_.find_awaited_ranks();
   }
   return step;
 }

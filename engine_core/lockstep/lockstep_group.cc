@@ -26,6 +26,10 @@ std::optional<StepSummary> LockstepGroup::gather() {
   return exchange_->gather(lockstep_.wave(), lockstep_.step(), lockstep_.ranks());
 }
 
+std::vector<uint32_t> LockstepGroup::missing() {
+  return exchange_->missing(lockstep_.wave(), lockstep_.step(), lockstep_.ranks());
+}
+
 bool LockstepGroup::has_news() {
   return lockstep_.phase() == Phase::kAgreeing && gather().has_value();
 }
@@ -60,6 +64,7 @@ bool LockstepGroup::advance(bool has_work, Instant now) {
       if (now >= repeat_at_) {
         exchange_->repeat();
         repeat_at_ = now + kRepeat;
+        if (now - posted_at_ >= kLate) awaits_ = missing();
       }
       return false;
     }
@@ -69,12 +74,18 @@ bool LockstepGroup::advance(bool has_work, Instant now) {
   }
 }
 
+void LockstepGroup::on_step_done(bool is_abandoned) {
+  awaits_.clear();
+  lockstep_.on_step_done(is_abandoned);
+}
+
 std::optional<WaveStanding> LockstepGroup::take_standing(bool has_work) {
   const bool sleeps = lockstep_.phase() == Phase::kAsleep;
   const WaveStanding standing{.event = !sleeps    ? wire::WaveEventKind::kRunning
                                        : has_work ? wire::WaveEventKind::kStart
                                                   : wire::WaveEventKind::kComplete,
-                              .wave = lockstep_.wave()};
+                              .wave = lockstep_.wave(),
+                              .awaits = awaits_};
   if (standing == standing_) return std::nullopt;
   return standing_ = standing;
 }
@@ -83,6 +94,7 @@ void LockstepGroup::forget_lateness() {
   late_at_ = repeat_at_ = Instant::max();
   stall_.clear();
   stall_facts_.reset();
+  awaits_.clear();
 }
 
 void LockstepGroup::await_wave(bool has_work, Instant now) {
@@ -109,10 +121,9 @@ bool LockstepGroup::watch(Instant now) {
 }
 
 void LockstepGroup::tell_who_is_missing(double waited) {
-  std::vector<uint32_t> missing =
-      exchange_->missing(lockstep_.wave(), lockstep_.step(), lockstep_.ranks());
+  std::vector<uint32_t> ranks = missing();
   std::string awaited;
-  for (const uint32_t rank : missing) {
+  for (const uint32_t rank : ranks) {
     awaited += (awaited.empty() ? "" : ",") + std::to_string(rank);
   }
   log::warning("lockstep_waits", {{"rank", self_.value},
@@ -125,9 +136,9 @@ void LockstepGroup::tell_who_is_missing(double waited) {
                                   {"seconds", waited}});
   stall_ = absl::StrFormat("wave %u step %u: no record of rank %s for %.1f s",
                            wave_number(lockstep_.wave()), lockstep_.step(), awaited, waited);
-  missing.resize(std::min(missing.size(), wire::Stall::kAwaitedRanksMax));
+  ranks.resize(std::min(ranks.size(), wire::Stall::kAwaitedRanksMax));
   stall_facts_ =
-      wire::Stall{.phase = wire::StallPhase::kExchange, .awaited_ranks = std::move(missing)};
+      wire::Stall{.phase = wire::StallPhase::kExchange, .awaited_ranks = std::move(ranks)};
 }
 
 void LockstepGroup::tell_of_no_wave(double waited) {

@@ -13,6 +13,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "common/clock.h"
 #include "common/shm/doorbell.h"
@@ -25,6 +27,7 @@ namespace trireme::engine {
 struct WaveStanding {
   wire::WaveEventKind event = wire::WaveEventKind::kComplete;
   WaveId wave;
+  std::vector<uint32_t> awaits;
   friend bool operator==(const WaveStanding&, const WaveStanding&) = default;
 };
 
@@ -41,7 +44,9 @@ class LockstepGroup {
   // Posts and agrees as far as it goes. True: run a step of the wave now; a dummy one if there is
   // nothing to do, the one that was broken off if owes_step().
   [[nodiscard]] bool advance(bool has_work, Instant now);
-  void on_step_done(bool is_abandoned) { lockstep_.on_step_done(is_abandoned); }
+  void on_step_done(bool is_abandoned);
+  // Whom the workers wait for in the step that runs, for a second or more.
+  void note_awaited(std::vector<uint32_t> ranks) { awaits_ = std::move(ranks); }
   // Where the rank stands, when that has changed since last asked.
   [[nodiscard]] std::optional<WaveStanding> take_standing(bool has_work);
 
@@ -70,6 +75,7 @@ class LockstepGroup {
 
  private:
   [[nodiscard]] std::optional<StepSummary> gather();
+  [[nodiscard]] std::vector<uint32_t> missing();
   void forget_lateness();
   void await_wave(bool has_work, Instant now);
   void tell_who_is_missing(double waited);
@@ -86,6 +92,7 @@ class LockstepGroup {
   WaveId entered_;
   std::string stall_;
   std::optional<wire::Stall> stall_facts_;
+  std::vector<uint32_t> awaits_;
 };
 
 }  // namespace trireme::engine

@@ -138,8 +138,8 @@ std::optional<Event> MemberLink::next_event() { return parts_->state.next_event(
 void MemberLink::set_ready(wire::MemberReady ready) { parts_->state.set_ready(std::move(ready)); }
 void MemberLink::set_draining() { parts_->state.set_draining(); }
 void MemberLink::report_load(const wire::EngineStats& stats) { parts_->state.report_load(stats); }
-void MemberLink::set_wave(wire::WaveEventKind standing, WaveId wave) {
-  parts_->state.set_wave(standing, wave);
+void MemberLink::set_wave(wire::WaveEventKind standing, WaveId wave, std::vector<uint32_t> awaits) {
+  parts_->state.set_wave(standing, wave, std::move(awaits));
 }
 void MemberLink::report_rank(wire::RankReport report) {
   parts_->state.report_rank(std::move(report));

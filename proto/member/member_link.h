@@ -76,7 +76,7 @@ class MemberLink {
   // Finishes what it has, takes nothing new: front ends stop sending here.
   void set_draining();
   void report_load(const wire::EngineStats& stats);
-  void set_wave(wire::WaveEventKind standing, WaveId wave);
+  void set_wave(wire::WaveEventKind standing, WaveId wave, std::vector<uint32_t> awaits = {});
   void report_rank(wire::RankReport report);
   // Says goodbye and flushes; the link says nothing afterwards.
   void leave(std::string reason);

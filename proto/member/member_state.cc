@@ -153,10 +153,11 @@ void MemberState::report_load(const wire::EngineStats& stats) {
   is_load_new_ = true;
 }
 
-void MemberState::set_wave(WaveEventKind standing, WaveId wave) {
-  if (standing == standing_ && wave == wave_) return;
+void MemberState::set_wave(WaveEventKind standing, WaveId wave, std::vector<uint32_t> awaits) {
+  if (standing == standing_ && wave == wave_ && awaits == awaits_) return;
   standing_ = standing;
   wave_ = wave;
+  awaits_ = std::move(awaits);
   if (is_joined()) say_wave();  // Else with the next Init.
 }
 
@@ -164,7 +165,8 @@ void MemberState::say_wave() {
   outgoing_.push_back(wire::WaveReport{.engine = EngineId{self_.index},
                                        .incarnation = self_.incarnation,
                                        .event = standing_,
-                                       .wave = wave_});
+                                       .wave = wave_,
+                                       .awaits = awaits_});
 }
 
 void MemberState::report_rank(wire::RankReport report) {

@@ -56,7 +56,8 @@ class MemberState {
   void set_draining();
   void report_load(const wire::EngineStats& stats);
   // Where the owner stands: kStart and kComplete with the last wave that it was in.
-  void set_wave(wire::WaveEventKind standing, WaveId wave);
+  // `awaits`: see wire::WaveReport.
+  void set_wave(wire::WaveEventKind standing, WaveId wave, std::vector<uint32_t> awaits = {});
   void report_rank(wire::RankReport report);
   void leave(std::string reason);
 
@@ -103,6 +104,7 @@ class MemberState {
   bool is_load_new_ = false;
   wire::WaveEventKind standing_ = wire::WaveEventKind::kComplete;
   WaveId wave_;
+  std::vector<uint32_t> awaits_;
   WaveId wave_passed_on_;
   std::map<EngineId, wire::RankReport> rank_reports_;
 

@@ -207,6 +207,8 @@ TEST_F(MemberStateTest, where_a_rank_stands_is_repeated_unless_it_sleeps) {
   state_.set_wave(wire::WaveEventKind::kRunning, WaveId{4});
   (void)state_.take_outgoing();
   EXPECT_EQ(reports(), 1);
+  state_.set_wave(wire::WaveEventKind::kRunning, WaveId{4}, {2});
+  EXPECT_EQ(count<wire::WaveReport>(state_.take_outgoing()), 1) << "whom it waits for is news";
   state_.set_wave(wire::WaveEventKind::kComplete, WaveId{4});
   EXPECT_EQ(count<wire::WaveReport>(state_.take_outgoing()), 1);
   EXPECT_EQ(reports(), 0);

@@ -31,6 +31,10 @@ LAYER_EXCEPTIONS = {
     ("cli/simulate/lockstep_cluster.cc", "coordinator/coordinator_state.h"),
     ("cli/simulate/lockstep_rank.h", "engine_core/lockstep/lockstep.h"),
     ("cli/simulate/lockstep_rank.h", "engine_core/lockstep/record_table.h"),
+    ("cli/simulate/scale_cluster.cc", "coordinator/coordinator_state.h"),
+    ("cli/simulate/scale_cluster.cc", "engine_core/lockstep/lockstep.h"),
+    ("cli/simulate/scale_cluster.cc", "engine_core/lockstep/record_table.h"),
+    ("cli/simulate/scale_cluster.cc", "engine_core/lockstep/step_tree.h"),
 }
 BANNED_NAMES = re.compile(r"(^|[/_])(utils?|helpers?|misc|managers?|impl|base)([_.]|$)")
 

@@ -148,7 +148,8 @@ Status RemoteMesh::run(IncomingPieces& incoming, const std::function<bool()>& is
   for (uint32_t i = 0; i < peers_.size(); ++i) {
     TRIREME_RETURN_IF_ERROR(peers_[i]->begin_receiving(i, incoming));
   }
-  Deadline deadline = Deadline::after(options_.limit);
+  Instant moved_at = now();
+  Deadline deadline(moved_at + options_.limit);
   while (true) {
     TRIREME_ASSIGN_OR_RETURN(const bool has_moved, move(incoming));
     if (std::ranges::none_of(peers_, [&](const auto& peer) { return is_awaited(*peer); })) {
@@ -164,11 +165,12 @@ Status RemoteMesh::run(IncomingPieces& incoming, const std::function<bool()>& is
     }
     const Instant at = now();
     if (has_moved) {
+      moved_at = at;
       deadline = Deadline(at + options_.limit);
     } else if (at >= deadline.at()) {
       return late();
     } else {
-      wait(at, deadline);
+      wait(at, deadline, moved_at);
     }
   }
 }
@@ -188,7 +190,7 @@ bool RemoteMesh::is_awaited(const RemotePeer& peer) const {
   return !peer.has_sent() || !peer.has_received();
 }
 
-void RemoteMesh::wait(Instant at, Deadline deadline) {
+void RemoteMesh::wait(Instant at, Deadline deadline, Instant moved_at) {
   Duration longest = kLookInterval;
   const RemotePeer* awaited = nullptr;
   for (const auto& peer : peers_) {
@@ -197,7 +199,7 @@ void RemoteMesh::wait(Instant at, Deadline deadline) {
     if (!peer->has_sent()) longest = kRetryInterval;
     peer->ask_if_silent(at);
   }
-  options_.life.await(awaited->place());
+  if (at - moved_at >= kShowAfter) options_.life.await(awaited->place());
   [[maybe_unused]] const auto ready = poller_.wait(Deadline(std::min(deadline.at(), at + longest)));
   options_.life.await_nobody();
 }

@@ -48,6 +48,8 @@ class RemoteMesh {
  public:
   static constexpr Duration kLookInterval = std::chrono::milliseconds(5);
   static constexpr Duration kKeepInterval = std::chrono::milliseconds(20);
+  // Whom a wait is for shows when nothing has moved for so long: links that are slow move.
+  static constexpr Duration kShowAfter = std::chrono::milliseconds(500);
 
   struct Options {
     uint32_t place = 0;
@@ -84,7 +86,7 @@ class RemoteMesh {
   [[nodiscard]] StatusOr<bool> move(IncomingPieces& incoming);
   [[nodiscard]] Status run(IncomingPieces& incoming, const std::function<bool()>& is_abandoned);
   [[nodiscard]] bool is_awaited(const RemotePeer& peer) const;
-  void wait(Instant at, Deadline deadline);
+  void wait(Instant at, Deadline deadline, Instant moved_at);
   [[nodiscard]] Status late() const;
   void leave_to_keeper();
   void keep(const std::stop_token& stop) noexcept;

@@ -1,0 +1,142 @@
+#include "coordinator/cut_judge.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "common/status.h"
+
+namespace trireme::coordinator {
+namespace {
+
+using std::chrono::milliseconds;
+
+class CutJudgeTest : public testing::Test {
+ protected:
+  // Whom each rank waits for, by rank; said again and again for so long.
+  using Waits = std::map<uint32_t, std::vector<uint32_t>>;
+  void say(const Waits& waits, Duration time) {
+    for (const Instant end = now_ + time; now_ < end; now_ += milliseconds(250)) {
+      for (const auto& [rank, awaits] : waits) judge_.on_report(now_, EngineId{rank}, awaits);
+      take();
+    }
+  }
+  void take() {
+    for (const CutJudge::Verdict& verdict : judge_.judge(now_, nodes_)) {
+      said_ +=
+          absl::StrFormat("%u for %d s (%u) ", verdict.out.value,
+                          std::chrono::duration_cast<std::chrono::seconds>(verdict.length).count(),
+                          verdict.other.value);
+    }
+  }
+  // Rank i is on node i / ranks_per_node.
+  void on_nodes_of(uint32_t ranks_per_node, uint32_t ranks = 8) {
+    nodes_.clear();
+    for (uint32_t i = 0; i < ranks; ++i) nodes_[EngineId{i}] = i / ranks_per_node;
+  }
+  [[nodiscard]] std::string said() { return std::exchange(said_, {}); }
+
+  CutJudgeTest() { on_nodes_of(1); }
+
+  CutJudge judge_{milliseconds(1500)};
+  CutJudge::Nodes nodes_;
+  Instant now_{std::chrono::hours(1)};
+  std::string said_;
+};
+
+TEST_F(CutJudgeTest, of_two_that_wait_for_each_other_the_later_one_goes) {
+  const Waits waits = {{0, {3}}, {3, {0}}};
+  say(waits, milliseconds(2000));
+  EXPECT_EQ(said(), "");
+  EXPECT_EQ(judge_.wakeup(), now_);
+  take();
+  EXPECT_EQ(said(), "3 for 10 s (0) ");
+  EXPECT_EQ(judge_.wakeup(), Instant::max());
+}
+
+TEST_F(CutJudgeTest, who_waits_alone_waits) {
+  say({{0, {3}}, {1, {3}}, {2, {3}}}, std::chrono::seconds(60));
+  EXPECT_EQ(said(), "");
+}
+
+TEST_F(CutJudgeTest, who_is_ahead_and_waits_for_both_sides_stays) {
+  say({{0, {3}}, {3, {0}}, {1, {0, 3}}, {2, {0, 3}}}, milliseconds(2500));
+  EXPECT_EQ(said(), "3 for 10 s (0) ");
+}
+
+TEST_F(CutJudgeTest, who_waits_for_the_last_word_of_one_whose_wave_is_over_does_not_hear_it) {
+  judge_.on_end(now_, EngineId{0});
+  judge_.on_end(now_, EngineId{1});
+  say({{3, {0, 1}}}, milliseconds(2500));
+  EXPECT_EQ(said(), "3 for 10 s (0) ");
+  judge_.forget_all();
+  say({{3, {0}}}, milliseconds(1000));
+  judge_.on_end(now_, EngineId{0});
+  say({{3, {0}}}, milliseconds(1900));
+  judge_.forget_ends();
+  say({{3, {0}}}, milliseconds(2500));
+  EXPECT_EQ(said(), "") << "another wave has begun";
+}
+
+TEST_F(CutJudgeTest, a_wait_that_ends_begins_anew) {
+  const Waits waits = {{0, {3}}, {3, {0}}};
+  say(waits, milliseconds(1900));
+  say({{0, {}}}, milliseconds(1));
+  say(waits, milliseconds(2000));
+  EXPECT_EQ(said(), "");
+}
+
+TEST_F(CutJudgeTest, who_has_said_nothing_for_long_may_be_frozen_and_is_not_judged) {
+  say({{0, {3}}, {3, {0}}}, milliseconds(250));
+  say({{0, {3}}}, std::chrono::seconds(10));
+  EXPECT_EQ(said(), "");
+}
+
+TEST_F(CutJudgeTest, who_hears_least_goes_and_the_others_stay) {
+  say({{0, {2}}, {1, {2}}, {2, {0, 1, 3}}, {3, {2}}}, milliseconds(2500));
+  EXPECT_EQ(said(), "2 for 10 s (0) ");
+}
+
+TEST_F(CutJudgeTest, nodes_go_until_no_cut_is_left) {
+  say({{0, {1, 2}}, {1, {0, 2}}, {2, {0, 1}}}, milliseconds(2500));
+  EXPECT_EQ(said(), "2 for 10 s (0) 1 for 10 s (0) ");
+}
+
+TEST_F(CutJudgeTest, a_node_goes_as_a_whole_the_smaller_one_first) {
+  on_nodes_of(2, 6);
+  say({{0, {2}}, {2, {0}}}, milliseconds(2500));
+  EXPECT_EQ(said(), "2 for 10 s (0) 3 for 10 s (0) ");
+  on_nodes_of(2, 6);
+  nodes_.erase(EngineId{1});
+  say({{0, {2}}, {2, {0}}}, milliseconds(2500));
+  EXPECT_EQ(said(), "0 for 10 s (2) ");
+}
+
+TEST_F(CutJudgeTest, ranks_of_one_node_have_no_link_that_could_be_cut) {
+  on_nodes_of(4);
+  say({{0, {3}}, {3, {0}}}, std::chrono::seconds(10));
+  EXPECT_EQ(said(), "");
+}
+
+TEST_F(CutJudgeTest, a_rank_that_cannot_be_in_waves_is_not_judged) {
+  nodes_.erase(EngineId{0});
+  say({{0, {3}}, {3, {0}}}, std::chrono::seconds(10));
+  EXPECT_EQ(said(), "");
+  EXPECT_GT(judge_.wakeup(), now_ - CutJudge::kPatience);
+}
+
+TEST_F(CutJudgeTest, each_time_it_is_longer_until_it_has_been_well_for_long) {
+  const Waits waits = {{0, {3}}, {3, {0}}};
+  for (const char* length : {"10", "20", "40", "80", "120", "120"}) {
+    say(waits, milliseconds(2500));
+    EXPECT_EQ(said(), absl::StrFormat("3 for %s s (0) ", length));
+    judge_.forget_all();
+    now_ += std::chrono::seconds(121);
+  }
+  now_ += CutJudge::kOutMax + CutJudge::kForgetAfter;
+  say(waits, milliseconds(2500));
+  EXPECT_EQ(said(), "3 for 10 s (0) ");
+}
+
+}  // namespace
+}  // namespace trireme::coordinator
