@@ -145,12 +145,12 @@ TEST(WorkerWatch, ranks_are_awaited_when_workers_have_waited_for_their_places_fo
   auto one = at(WorkerPhase::kDispatching, 3, 20);
   auto two = at(WorkerPhase::kCombining, 3, 21);
   one.life.awaited = 7;
-  two.life.awaited = 2;
+  two.life.awaited = 4;
   f.look_for(milliseconds(250), {one, two});
   EXPECT_EQ(f.watch.find_awaited_ranks(), std::vector<uint32_t>{});
   f.look_for(milliseconds(250), {one, two});
   EXPECT_EQ(f.behind(), std::nullopt);
-  EXPECT_EQ(f.watch.find_awaited_ranks(), (std::vector<uint32_t>{1, 3}));
+  EXPECT_EQ(f.watch.find_awaited_ranks(), (std::vector<uint32_t>{2, 3}));
   two.life.awaited.reset();  // Something has moved.
   f.look_for(milliseconds(0), {one, two});
   EXPECT_EQ(f.watch.find_awaited_ranks(), std::vector<uint32_t>{3});
