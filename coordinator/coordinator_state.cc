@@ -31,9 +31,11 @@ CutJudge::Nodes nodes_of(const std::set<EngineId>& ranks,
 
 }  // namespace
 
-// A rank that waits says so with each sign of life: two of them may be lost.
+// A rank that waits says so with each sign of life, every quarter of a lease.
 CoordinatorState::CoordinatorState(ViewOptions options, Instant now, WaveId first_wave_above)
-    : view_(options, now), waves_(first_wave_above), cuts_(options.lease * 3 / 4) {}
+    : view_(options, now),
+      waves_(first_wave_above),
+      cuts_(std::max(CutJudge::kPatience, options.lease / 2)) {}
 
 void CoordinatorState::on_message(Instant now, const MemberKey& from, const Incoming& message) {
   std::visit([&](const auto& m) { on(now, from, m); }, message);

@@ -1,6 +1,7 @@
 #include "coordinator/cut_judge.h"
 
 #include <algorithm>
+#include <functional>
 #include <tuple>
 
 namespace trireme::coordinator {
@@ -12,78 +13,114 @@ void CutJudge::on_report(Instant now, EngineId rank, const std::vector<uint32_t>
   wait.heard_at = now;
   wait.awaits.clear();
   for (const uint32_t other : awaits) wait.awaits.insert(EngineId{other});
-  drop_pairs_of(rank);
-  for (const EngineId other : wait.awaits) note_pair(now, rank, other);
+  find_circles(now);
 }
 
 void CutJudge::on_end(Instant now, EngineId rank) {
   waits_.erase(rank);
   ended_.insert(rank);
-  drop_pairs_of(rank);
-  for (const auto& [other, wait] : waits_) note_pair(now, rank, other);
+  find_circles(now);
 }
 
 void CutJudge::forget(EngineId rank) {
   waits_.erase(rank);
   ended_.erase(rank);
-  drop_pairs_of(rank);
+  // Fewer waits close no circle, so it does not matter when.
+  find_circles({});
 }
 
 void CutJudge::forget_all() {
   waits_.clear();
   ended_.clear();
-  mutual_.clear();
+  circles_.clear();
 }
 
 void CutJudge::forget_ends() {
   ended_.clear();
-  std::erase_if(mutual_, [&](const auto& entry) {
-    return !is_mutual(entry.first.first, entry.first.second);
-  });
+  find_circles({});
 }
 
-bool CutJudge::is_deaf_to(EngineId rank, EngineId other) const {
+void CutJudge::find_circles(Instant now) {
+  std::set<Edge> waits;
+  for (const auto& [rank, wait] : waits_) {
+    for (const EngineId other : wait.awaits) {
+      if (other != rank) waits.insert({rank, other});
+    }
+  }
+  const std::set<Edge> found = in_circles(waits);
+  std::erase_if(circles_, [&](const auto& entry) { return !found.contains(entry.first); });
+  for (const Edge& wait : found) circles_.try_emplace(wait, now);
+}
+
+// Those between ranks of one strongly connected component (Tarjan, Depth-first search and linear
+// graph algorithms, 1972). Who has ended waits for those that wait for its last word.
+std::set<CutJudge::Edge> CutJudge::in_circles(const std::set<Edge>& waits) const {
+  std::map<EngineId, std::vector<EngineId>> next;
+  for (const auto& [rank, other] : waits) {
+    next[rank].push_back(other);
+    if (ended_.contains(other)) next[other].push_back(rank);
+  }
+  struct Visit {
+    uint32_t number = 0;
+    uint32_t low = 0;
+    uint32_t component = 0;  // 0: not known yet.
+  };
+  std::map<EngineId, Visit> visits;
+  std::vector<EngineId> open;
+  uint32_t numbers = 0;
+  uint32_t components = 0;
+  const std::function<void(EngineId)> visit = [&](EngineId rank) {
+    Visit& own = visits[rank];
+    own.number = own.low = ++numbers;
+    open.push_back(rank);
+    for (const EngineId other : next[rank]) {
+      const Visit& seen = visits[other];
+      if (seen.number == 0) {
+        visit(other);
+        own.low = std::min(own.low, seen.low);
+      } else if (seen.component == 0) {
+        own.low = std::min(own.low, seen.number);
+      }
+    }
+    if (own.low != own.number) return;
+    ++components;
+    while (own.component == 0) {
+      visits[open.back()].component = components;
+      open.pop_back();
+    }
+  };
+  for (const auto& [rank, other] : waits) {
+    if (visits[rank].number == 0) visit(rank);
+  }
+  std::set<Edge> found;
+  for (const auto& [rank, other] : waits) {
+    if (visits[rank].component == visits[other].component) found.insert({rank, other});
+  }
+  return found;
+}
+
+bool CutJudge::has_said_again(EngineId rank, Instant since) const {
   const auto found = waits_.find(rank);
-  return found != waits_.end() && found->second.awaits.contains(other);
-}
-
-bool CutJudge::is_mutual(EngineId a, EngineId b) const {
-  const bool a_waits = is_deaf_to(a, b);
-  const bool b_waits = is_deaf_to(b, a);
-  return (a_waits && b_waits) || (a_waits && ended_.contains(b)) || (b_waits && ended_.contains(a));
-}
-
-void CutJudge::drop_pairs_of(EngineId rank) {
-  std::erase_if(mutual_, [&](const auto& entry) {
-    const auto& [low, high] = entry.first;
-    return (low == rank || high == rank) && !is_mutual(low, high);
-  });
-}
-
-void CutJudge::note_pair(Instant now, EngineId a, EngineId b) {
-  if (a != b && is_mutual(a, b)) mutual_.try_emplace(std::minmax(a, b), now);
-}
-
-bool CutJudge::is_fresh(Instant now, EngineId rank) const {
-  const auto found = waits_.find(rank);
-  return found == waits_.end() || now - found->second.heard_at <= freshness_;
+  return found == waits_.end() || found->second.heard_at > since;
 }
 
 // Those that do not count begin anew with the next report.
 CutJudge::Cuts CutJudge::take_cuts(Instant now, const Nodes& nodes) {
-  Cuts cuts;
-  std::erase_if(mutual_, [&](const auto& entry) {
-    const auto& [pair, since] = entry;
-    if (now - since < kPatience) return false;
-    const auto low = nodes.find(pair.first);
-    const auto high = nodes.find(pair.second);
-    const bool is_between_nodes =
-        low != nodes.end() && high != nodes.end() && low->second != high->second;
-    if (is_between_nodes && is_fresh(now, pair.first) && is_fresh(now, pair.second)) {
-      cuts.try_emplace(std::minmax(low->second, high->second), pair);
-    }
+  std::set<Edge> ripe;
+  std::erase_if(circles_, [&](const auto& entry) {
+    const auto& [wait, since] = entry;
+    if (now - since < patience_) return false;
+    const bool counts = nodes.contains(wait.first) && nodes.contains(wait.second) &&
+                        has_said_again(wait.first, since) && has_said_again(wait.second, since);
+    if (counts) ripe.insert(wait);
     return true;
   });
+  Cuts cuts;
+  for (const Edge& wait : in_circles(ripe)) {
+    const uint32_t a = nodes.at(wait.first);
+    const uint32_t b = nodes.at(wait.second);
+    if (a != b) cuts.try_emplace(std::minmax(a, b), wait);
+  }
   return cuts;
 }
 
@@ -94,7 +131,7 @@ uint32_t CutJudge::choose(const Cuts& cuts, const Nodes& nodes) const {
     int ranks = 0;
   };
   std::map<uint32_t, Weight> weights;
-  for (const auto& [ends, pair] : cuts) {
+  for (const auto& [ends, wait] : cuts) {
     ++weights[ends.first].cuts;
     ++weights[ends.second].cuts;
   }
@@ -123,8 +160,8 @@ std::vector<CutJudge::Verdict> CutJudge::judge(Instant now, const Nodes& nodes) 
     const auto is_of_it = [&](const auto& cut) {
       return cut.first.first == out || cut.first.second == out;
     };
-    const auto [low, high] = std::ranges::find_if(cuts, is_of_it)->second;
-    const EngineId other = nodes.at(low) == out ? high : low;
+    const auto [rank_a, rank_b] = std::ranges::find_if(cuts, is_of_it)->second;
+    const EngineId other = nodes.at(rank_a) == out ? rank_b : rank_a;
     for (const auto& [rank, node] : nodes) {
       if (node == out) verdicts.push_back({rank, other, sentence(now, rank)});
     }
@@ -144,7 +181,7 @@ Duration CutJudge::sentence(Instant now, EngineId rank) {
 
 Instant CutJudge::wakeup() const {
   Instant first = Instant::max();
-  for (const auto& [pair, since] : mutual_) first = std::min(first, since + kPatience);
+  for (const auto& [wait, since] : circles_) first = std::min(first, since + patience_);
   return first;
 }
 

@@ -1,16 +1,19 @@
 // CutJudge: which ranks that step together cannot hear each other though the coordinator hears
 // both, and who of them is left out. Pure.
 //
-//   a waits for b, and b for a, for kPatience ─▶ the link between their nodes is cut
+//   a waits for b, b for c, and c for a, all for a while ─▶ links between their nodes are cut
 //   nodes with cuts between them ─▶ the one with the most is left out, again until no cut is left
 //
 // A rank says whom it waits for in an exchange (WaveReport::awaits). One that computes, or whose
-// worker is held up, waits for nobody; one that waits has come and said what it had to say. So two
-// that wait for each other have both come, and it did not arrive. Those that both of them hear are
-// ahead, and wait for them; they wait for none of those. A cut in one direction looks the same: who
-// still hears goes on to the next exchange, and waits there; or the wave ends for it, and the other
-// waits for its last word, which counts as well. Who waits alone waits for somebody that is slow or
-// held up, which others look after (worker_watch.h, leases).
+// worker is held up, waits for nobody; one that waits has come and said what it had to say. So of
+// those that wait for each other in a circle all have come, and something did not arrive: between
+// two of them on different nodes. Mostly these are two; but a rank that got the other node's rows
+// may wait for a neighbour on its own node that did not, so circles of any length count. A cut in
+// one direction looks the same: who still hears goes on to the next exchange, and waits there; or
+// the wave ends for it, and the other waits for its last word, which counts as well. Who waits for
+// somebody that waits for nobody waits for one that is slow or held up, which others look after
+// (worker_watch.h, leases). All of a circle must say again that they wait after it has closed: who
+// does not may have been stopped since.
 //
 // Links are those of nodes, so whole nodes are left out; ranks of one node hear each other through
 // its memory. Who must go is a vertex cover of the cuts; taking the node with the most cuts is not
@@ -35,7 +38,7 @@ namespace trireme::coordinator {
 
 class CutJudge {
  public:
-  // From then on that both have said so, which they do after a second.
+  // From then on that a circle has closed; ranks say that they wait after a second.
   static constexpr Duration kPatience = std::chrono::seconds(2);
   static constexpr Duration kOutMin = std::chrono::seconds(10);
   static constexpr Duration kOutMax = std::chrono::minutes(2);
@@ -49,8 +52,8 @@ class CutJudge {
     Duration length;
   };
 
-  // What a rank said longer ago than `freshness` does not count: it may have come to a stop since.
-  explicit CutJudge(Duration freshness) : freshness_(freshness) {}
+  // `patience`: at least kPatience, and long enough for a rank to say twice that it waits.
+  explicit CutJudge(Duration patience) : patience_(patience) {}
 
   // Whom the rank waits for now; replaces what it said before.
   void on_report(Instant now, EngineId rank, const std::vector<uint32_t>& awaits);
@@ -67,7 +70,7 @@ class CutJudge {
   [[nodiscard]] Instant wakeup() const;
 
  private:
-  using Pair = std::pair<EngineId, EngineId>;  // The smaller one first.
+  using Edge = std::pair<EngineId, EngineId>;  // The first waits for the second.
   struct Wait {
     std::set<EngineId> awaits;
     Instant heard_at{};
@@ -76,22 +79,21 @@ class CutJudge {
     Instant back_at{};
     Duration length{};
   };
-  // Ranks that cannot hear each other, by the nodes that they are on.
-  using Cuts = std::map<std::pair<uint32_t, uint32_t>, Pair>;
+  // A wait in a circle, by the nodes of its ends, the smaller one first.
+  using Cuts = std::map<std::pair<uint32_t, uint32_t>, Edge>;
 
-  [[nodiscard]] bool is_deaf_to(EngineId rank, EngineId other) const;
-  [[nodiscard]] bool is_mutual(EngineId a, EngineId b) const;
-  void drop_pairs_of(EngineId rank);  // That are none any more.
-  void note_pair(Instant now, EngineId a, EngineId b);
-  [[nodiscard]] bool is_fresh(Instant now, EngineId rank) const;
+  // After any change of what ranks have said.
+  void find_circles(Instant now);
+  [[nodiscard]] std::set<Edge> in_circles(const std::set<Edge>& waits) const;
+  [[nodiscard]] bool has_said_again(EngineId rank, Instant since) const;
   [[nodiscard]] Cuts take_cuts(Instant now, const Nodes& nodes);
   [[nodiscard]] uint32_t choose(const Cuts& cuts, const Nodes& nodes) const;
   [[nodiscard]] Duration sentence(Instant now, EngineId rank);
 
-  Duration freshness_;
+  const Duration patience_;
   std::map<EngineId, Wait> waits_;
   std::set<EngineId> ended_;
-  std::map<Pair, Instant> mutual_;  // Since when.
+  std::map<Edge, Instant> circles_;  // The waits in them, and since when.
   std::map<EngineId, Past> past_;
 };
 

@@ -38,7 +38,7 @@ class CutJudgeTest : public testing::Test {
 
   CutJudgeTest() { on_nodes_of(1); }
 
-  CutJudge judge_{milliseconds(1500)};
+  CutJudge judge_{CutJudge::kPatience};
   CutJudge::Nodes nodes_;
   Instant now_{std::chrono::hours(1)};
   std::string said_;
@@ -52,6 +52,25 @@ TEST_F(CutJudgeTest, of_two_that_wait_for_each_other_the_later_one_goes) {
   take();
   EXPECT_EQ(said(), "3 for 10 s (0) ");
   EXPECT_EQ(judge_.wakeup(), Instant::max());
+}
+
+// Rank 0 had the rows of rank 2 and waits in the next exchange for its neighbour, which had not.
+TEST_F(CutJudgeTest, a_circle_over_a_neighbour_counts_and_not_without_all_of_it) {
+  on_nodes_of(2, 4);
+  say({{0, {1}}, {1, {2}}, {2, {0}}}, milliseconds(2500));
+  EXPECT_EQ(said(), "2 for 10 s (1) 3 for 10 s (1) ");
+  judge_.forget_all();
+  on_nodes_of(2, 4);
+  say({{0, {1}}, {1, {2}}, {2, {0}}}, milliseconds(250));
+  say({{1, {2}}, {2, {0}}}, std::chrono::seconds(10));
+  EXPECT_EQ(said(), "") << "rank 0 may be stopped";
+}
+
+TEST_F(CutJudgeTest, who_stopped_while_it_waited_is_not_taken_for_one_that_waits) {
+  judge_.on_report(now_, EngineId{0}, {3});
+  now_ += milliseconds(250);
+  say({{3, {0}}}, std::chrono::seconds(10));
+  EXPECT_EQ(said(), "");
 }
 
 TEST_F(CutJudgeTest, who_waits_alone_waits) {
