@@ -249,6 +249,8 @@ int EngineLoop::let_memory_go() {
     return 1;
   }
   const bool keeps = pause_.mode == PauseMode::kKeep;
+  // What was kept is to run to its end after all: it writes memory again.
+  if (memory_ == Memory::kGone && !keeps && scheduler_.has_requests()) memory_ = Memory::kHeld;
   const bool is_still = scheduler_.steps_in_flight() == 0 && (keeps || !scheduler_.has_requests());
   if (memory_ != Memory::kHeld || !is_still) return 0;
   scheduler_.preempt_all();

@@ -362,6 +362,22 @@ TEST_F(EngineLoopSleepTest, what_is_kept_gives_up_its_memory_and_is_computed_aga
   EXPECT_EQ(tokens_, 21u);
 }
 
+TEST_F(EngineLoopSleepTest, what_was_kept_and_then_runs_to_its_end_gives_up_memory_once_more) {
+  executor_.is_released = true;
+  add(1, 20);
+  turns(5);
+  call(10, wire::UtilityMethod::kSleep, "keep");
+  turns(3);
+  EXPECT_EQ(executor_.releases, 1);
+  call(11, wire::UtilityMethod::kSleep, "wait");
+  turns(3);
+  EXPECT_FALSE(replies_.contains(11));
+  turns(30);
+  EXPECT_EQ(tokens_, 20u);
+  EXPECT_EQ(executor_.releases, 2);
+  EXPECT_TRUE(replies_.at(11).ok);
+}
+
 TEST_F(EngineLoopSleepTest, abort_ends_all_and_what_comes_hears_that_it_is_asleep) {
   executor_.is_released = true;
   add(1, 200);

@@ -55,7 +55,7 @@ const FlagRow kRows[] = {
     {"tensor-parallel-size", "-tp", kParallel, "N", "workers that share each layer", kWorks, STORE(parallel.tensor_parallel_size)},
     {"pipeline-parallel-size", "-pp", kParallel, "N", "groups of workers that share the layers", kWorks, STORE(parallel.pipeline_parallel_size)},
     {"enable-expert-parallel", "-ep", kParallel, "", "of a mixture of experts, each is whole at one of all data-parallel x tensor-parallel ranks, which step together; else every data-parallel rank has all of them", kWorks, STORE(parallel.expert_parallel)},
-    {"enable-eplb", "", kParallel, "", "with --enable-expert-parallel: experts are placed by how many rows they get, those with the most at several ranks; workers have all weights anyway, so that a move is a line of a table", kWorks, STORE(parallel.expert_balancing.is_on)},
+    {"enable-eplb", "", kParallel, "", "with --enable-expert-parallel: experts are placed by how many rows they get, those with the most at several ranks; one that is not in a worker's memory is loaded there from the checkpoint", kWorks, STORE(parallel.expert_balancing.is_on)},
     {"eplb-config", "", kParallel, "JSON", "how: {\"window_size\": forwards whose rows count, default 1000, \"step_interval\": forwards of a wave from one placement to the next, default 3000, \"num_redundant_experts\": of each layer, over all ranks, default 0, \"log_balancedness\": true or false}", kWorks, store_expert_balancing},
     {"num-redundant-experts", "", kParallel, "N", "its field, alone", kWorks, STORE(parallel.expert_balancing.redundant_count)},
     {"eplb-window-size", "", kParallel, "N", "its window_size, alone", kWorks, STORE(parallel.expert_balancing.window_size)},

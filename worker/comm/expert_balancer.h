@@ -10,7 +10,8 @@
 //
 // All members make the same forwards, so nobody has to say when. Placements last as long as the
 // wave: one that is left in the middle, by whomever, begins anew with an agreement. Where a
-// worker has the weights of all experts, as on a single node, a move is a change of this table. In
+// worker has the weights of all experts, as on one node without tensor
+// parallelism, a move is a change of this table; else it is loaded when a row wants it. In
 // a wave's course a layer stays as it is unless its busiest member would have noticeably less to
 // do.
 //

@@ -228,6 +228,7 @@ class CpuDevice final : public Device {
   std::vector<float> expert_weights_;
   std::vector<uint32_t> wave_rows_;  // Those that this rank sends.
   TakenExperts taken_;
+  WaveId told_of_taken_;             // The last wave in which the log says so.
   std::vector<float> row_sums_;      // Of wide_rms_norm.
   std::vector<float> position_row_;  // Of add_positions.
 

@@ -160,13 +160,15 @@ void CpuDevice::run_expert(Activation activation, const ExpertWeights& expert,
 
 StatusOr<const ExpertWeights*> CpuDevice::weights_of(const ExpertWeights& expert) {
   if (expert.gate_up != nullptr) return &expert;
-  if (taken_.empty()) {
-    log::info(
-        "experts_taken_over",
-        {{"wave", wave_number(exchange_->wave())},
-         {"reason", "their workers are away: loaded from the checkpoint as they are needed"}});
+  if (told_of_taken_ != exchange_->wave()) {
+    told_of_taken_ = exchange_->wave();
+    log::info("experts_taken_over",
+              {{"wave", wave_number(told_of_taken_)},
+               {"reason",
+                "of a rank that is away, or placed here by load, and not in this worker's memory: "
+                "loaded from the checkpoint as they are needed"}});
   }
-  return taken_.find(expert, workers_of_node_ * kv_.byte_count());
+  return taken_.find(expert, [this] { return workers_of_node_ * kv_.untouched_bytes(); });
 }
 
 void CpuDevice::give_back_experts(std::span<const ExpertWeights> layer) {

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <cstdio>
-#include <memory>
+
+#include "worker/memory_budget.h"
 
 namespace trireme::worker::cpu {
 namespace {
@@ -18,10 +18,6 @@ constexpr uint64_t kCacheLineBytes = 64;
 // besides.
 constexpr uint64_t kPiecesAtOnce = 16;
 constexpr uint64_t kPiecesAheadMax = 32;
-
-struct CloseFile {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
 
 // Large regions start where a huge page can.
 void* map_aligned(uint64_t byte_count) {
@@ -51,13 +47,8 @@ uint64_t whole_lines(uint64_t byte_count) {
 }  // namespace
 
 uint64_t available_bytes() {
-  const std::unique_ptr<std::FILE, CloseFile> file(std::fopen("/proc/meminfo", "re"));
-  char line[128];
-  while (file != nullptr && std::fgets(line, sizeof(line), file.get()) != nullptr) {
-    unsigned long long kilobytes = 0;
-    if (std::sscanf(line, "MemAvailable: %llu kB", &kilobytes) == 1) return kilobytes * 1024;
-  }
-  return UINT64_MAX;
+  const uint64_t available = available_memory("");
+  return available == 0 ? UINT64_MAX : available;
 }
 
 StatusOr<HostMemory> HostMemory::allocate(uint64_t byte_count, const char* what) {
@@ -79,6 +70,13 @@ HostMemory::~HostMemory() {
 
 void HostMemory::give_back() noexcept {
   if (data_ != nullptr) (void)madvise(data_, size_, MADV_DONTNEED);
+}
+
+uint64_t HostMemory::resident_bytes() const {
+  std::vector<unsigned char> pages((size_ + kPageBytes - 1) / kPageBytes);
+  if (pages.empty() || mincore(data_, size_, pages.data()) != 0) return 0;
+  const auto resident = std::ranges::count_if(pages, [](unsigned char p) { return (p & 1) != 0; });
+  return kPageBytes * static_cast<uint64_t>(resident);
 }
 
 StatusOr<std::byte*> HostArena::take(uint64_t byte_count, const char* what) {

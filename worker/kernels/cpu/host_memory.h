@@ -18,7 +18,7 @@
 
 namespace trireme::worker::cpu {
 
-// What the kernel says is left, MemAvailable of /proc/meminfo; no bound where it does not say.
+// available_memory() (worker/memory_budget.h); no bound where the kernel does not say.
 [[nodiscard]] uint64_t available_bytes();
 
 class HostMemory {
@@ -41,6 +41,8 @@ class HostMemory {
 
   [[nodiscard]] std::byte* data() const { return data_; }
   [[nodiscard]] uint64_t size() const { return size_; }
+  // Of it, what has been touched.
+  [[nodiscard]] uint64_t resident_bytes() const;
   template <typename T>
   [[nodiscard]] T* as() const {
     return reinterpret_cast<T*>(data_);

@@ -17,7 +17,10 @@ class KvMemory {
   KvMemory() = default;
   [[nodiscard]] const KvLayout& layout() const { return layout_; }
   [[nodiscard]] uint32_t block_count() const { return block_count_; }
-  [[nodiscard]] uint64_t byte_count() const { return memory_.size(); }
+  // Promised, and not written yet.
+  [[nodiscard]] uint64_t untouched_bytes() const {
+    return memory_.size() - std::min(memory_.size(), memory_.resident_bytes());
+  }
   // The head's part of block 0; block b lies b · block_stride() further.
   [[nodiscard]] std::byte* head(uint32_t layer, uint32_t head) const {
     return memory_.data() + layer * layer_bytes_ * block_count_ + head * head_bytes_;

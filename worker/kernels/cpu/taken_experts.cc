@@ -7,7 +7,7 @@
 namespace trireme::worker::cpu {
 
 StatusOr<const ExpertWeights*> TakenExperts::find(const ExpertWeights& elsewhere,
-                                                  uint64_t reserve) {
+                                                  const std::function<uint64_t()>& reserve) {
   const auto known = taken_.find(&elsewhere);
   if (known != taken_.end()) return &known->second;
   passing_.reset();
@@ -17,7 +17,7 @@ StatusOr<const ExpertWeights*> TakenExperts::find(const ExpertWeights& elsewhere
     loaded = elsewhere.load();
   }
   if (!loaded.ok()) return loaded.status();
-  if (available_bytes() < reserve) return &passing_.emplace(*std::move(loaded));
+  if (available_bytes() < reserve()) return &passing_.emplace(*std::move(loaded));
   return &taken_.emplace(&elsewhere, *std::move(loaded)).first->second;
 }
 

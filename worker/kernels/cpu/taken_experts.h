@@ -3,6 +3,7 @@
 // that a small machine is slow for a while and not out of memory. Threads: one.
 #pragma once
 
+#include <functional>
 #include <iterator>
 #include <map>
 #include <optional>
@@ -16,10 +17,11 @@ class TakenExperts {
  public:
   [[nodiscard]] bool empty() const { return taken_.empty(); }
 
-  // What `elsewhere` loads; valid until the next call. `reserve`: bytes of memory that others have
-  // been promised. Errors: those of loading; kResourceExhausted: there is not even room for one.
+  // What `elsewhere` loads; valid until the next call. `reserve`: gives the bytes of memory
+  // that are promised to others. Errors: those of loading; kResourceExhausted: there is not even
+  // room for one.
   [[nodiscard]] StatusOr<const ExpertWeights*> find(const ExpertWeights& elsewhere,
-                                                    uint64_t reserve);
+                                                    const std::function<uint64_t()>& reserve);
 
   // Of a layer; true: one was forgotten.
   template <typename IsWanted>
