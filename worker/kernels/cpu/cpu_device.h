@@ -15,6 +15,7 @@
 #include <array>
 #include <vector>
 
+#include "common/clock.h"
 #include "worker/comm/collective.h"
 #include "worker/comm/expert_exchange.h"
 #include "worker/device.h"
@@ -156,6 +157,8 @@ class CpuDevice final : public Device {
 
   // Those of a worker that is away too.
   [[nodiscard]] StatusOr<const ExpertWeights*> weights_of(const ExpertWeights& expert);
+  // KV memory of the node's workers that nobody has written yet.
+  [[nodiscard]] uint64_t promised_bytes();
   // Of a layer those that are at their homes again.
   void give_back_experts(std::span<const ExpertWeights> layer);
   [[nodiscard]] StatusOr<std::unique_ptr<PackedLinear>> pack(const LinearSource& source,
@@ -228,6 +231,8 @@ class CpuDevice final : public Device {
   std::vector<float> expert_weights_;
   std::vector<uint32_t> wave_rows_;  // Those that this rank sends.
   TakenExperts taken_;
+  Instant look_at_promises_{};
+  uint64_t promised_bytes_ = 0;
   WaveId told_of_taken_;             // The last wave in which the log says so.
   std::vector<float> row_sums_;      // Of wide_rms_norm.
   std::vector<float> position_row_;  // Of add_positions.

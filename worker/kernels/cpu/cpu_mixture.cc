@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "worker/kernels/cpu/cpu_device.h"
 
@@ -168,7 +169,18 @@ StatusOr<const ExpertWeights*> CpuDevice::weights_of(const ExpertWeights& expert
                 "of a rank that is away, or placed here by load, and not in this worker's memory: "
                 "loaded from the checkpoint as they are needed"}});
   }
-  return taken_.find(expert, [this] { return workers_of_node_ * kv_.untouched_bytes(); });
+  return taken_.find(expert, [this] { return promised_bytes(); });
+}
+
+// It looks at every page, so not for each expert.
+uint64_t CpuDevice::promised_bytes() {
+  constexpr Duration kLookAgain = std::chrono::seconds(1);
+  const Instant at = now();
+  if (at >= look_at_promises_) {
+    promised_bytes_ = workers_of_node_ * kv_.untouched_bytes();
+    look_at_promises_ = at + kLookAgain;
+  }
+  return promised_bytes_;
 }
 
 void CpuDevice::give_back_experts(std::span<const ExpertWeights> layer) {
