@@ -92,18 +92,15 @@ void ExpertBalancer::sum_routed(std::span<const uint32_t> tables, uint32_t layer
 }
 
 void ExpertBalancer::place(uint32_t layer) {
-  const bool is_known = std::ranges::any_of(routed_, [](uint64_t rows) { return rows > 0; });
-  if (!is_known) {
-    // What was agreed in this wave stays; before, each member may have another one.
-    if (!is_agreed_) placements_[layer] = home_;
-    return;
-  }
+  // What was agreed in this wave; before, each member may have another one, and all know the homes.
+  const ExpertPlacement& current = is_agreed_ ? placements_[layer] : home_;
+  const uint64_t busiest = busiest_load(current, routed_);
   ExpertPlacement next = place_experts(routed_, member_count_, config_.redundant_count);
-  if (is_agreed_) {
-    const uint64_t now = busiest_load(placements_[layer], routed_);
-    if (busiest_load(next, routed_) + now / kGainPart >= now) return;
+  if (busiest_load(next, routed_) + busiest / kGainPart < busiest) {
+    placements_[layer] = std::move(next);
+  } else if (!is_agreed_) {
+    placements_[layer] = home_;
   }
-  placements_[layer] = std::move(next);
 }
 
 void ExpertBalancer::count_moves(uint32_t layer) {

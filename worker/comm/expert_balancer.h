@@ -9,11 +9,10 @@
 //                         them: two halves, of which the older one is dropped
 //
 // All members make the same forwards, so nobody has to say when. Placements last as long as the
-// wave: one that is left in the middle, by whomever, begins anew with an agreement. Where a
-// worker has the weights of all experts, as on one node without tensor
-// parallelism, a move is a change of this table; else it is loaded when a row wants it. In
-// a wave's course a layer stays as it is unless its busiest member would have noticeably less to
-// do.
+// wave: one that is left in the middle, by whomever, begins anew with an agreement. Where a worker
+// has the weights of all experts, as on one node without tensor parallelism, a move is a change of
+// this table; else it is loaded when a row wants it. A layer stays as it is, or at home, unless
+// its busiest member would have noticeably less to do.
 //
 // Memory: layers · experts numbers, a few times, and as many for each member where the tables are
 // kept. Threads: one owner.
