@@ -124,10 +124,9 @@ CutJudge::Cuts CutJudge::take_cuts(Instant now, const Nodes& nodes) {
   return cuts;
 }
 
-uint32_t CutJudge::choose(const Cuts& cuts, const Nodes& nodes) const {
+uint32_t CutJudge::choose(const Cuts& cuts, const Nodes& nodes) {
   struct Weight {
     int cuts = 0;
-    int awaited_by = 0;
     int ranks = 0;
   };
   std::map<uint32_t, Weight> weights;
@@ -137,17 +136,11 @@ uint32_t CutJudge::choose(const Cuts& cuts, const Nodes& nodes) const {
   }
   for (const auto& [rank, node] : nodes) {
     const auto weight = weights.find(node);
-    if (weight == weights.end()) continue;
-    ++weight->second.ranks;
-    for (const auto& [other, wait] : waits_) {
-      const auto at = nodes.find(other);
-      const bool is_elsewhere = at != nodes.end() && at->second != node;
-      if (is_elsewhere && wait.awaits.contains(rank)) ++weight->second.awaited_by;
-    }
+    if (weight != weights.end()) ++weight->second.ranks;
   }
   const auto order = [](const auto& entry) {
     const auto& [node, weight] = entry;
-    return std::tuple(weight.cuts, weight.awaited_by, -weight.ranks, node);
+    return std::tuple(weight.cuts, -weight.ranks, node);
   };
   return std::ranges::max_element(weights, {}, order)->first;
 }

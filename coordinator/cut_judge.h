@@ -18,7 +18,8 @@
 // Links are those of nodes, so whole nodes are left out; ranks of one node hear each other through
 // its memory. Who must go is a vertex cover of the cuts; taking the node with the most cuts is not
 // always the smallest one, but it is where one link or all links of one node are cut. Of equal ones
-// goes that which more ranks of others wait for, then the one with fewer ranks, then the later one.
+// goes the one with fewer ranks, then the later one: whom ranks happen to wait for first says
+// nothing.
 //
 // Who was left out may come back after kOutMin, twice as long each time it happens again, up to
 // kOutMax; after kForgetAfter in the cluster all is forgotten.
@@ -87,7 +88,7 @@ class CutJudge {
   [[nodiscard]] std::set<Edge> in_circles(const std::set<Edge>& waits) const;
   [[nodiscard]] bool has_said_again(EngineId rank, Instant since) const;
   [[nodiscard]] Cuts take_cuts(Instant now, const Nodes& nodes);
-  [[nodiscard]] uint32_t choose(const Cuts& cuts, const Nodes& nodes) const;
+  [[nodiscard]] static uint32_t choose(const Cuts& cuts, const Nodes& nodes);
   [[nodiscard]] Duration sentence(Instant now, EngineId rank);
 
   const Duration patience_;
