@@ -7,6 +7,7 @@
 #include <set>
 
 #include "cli/simulate/lockstep_rank.h"
+#include "cli/simulate/rank_loop.h"
 #include "cli/simulate/world.h"
 #include "common/status.h"
 #include "coordinator/coordinator_state.h"
@@ -157,31 +158,14 @@ class Cluster {
 
   void step_on(uint32_t id) {
     LockstepRank& rank = *ranks_[id];
-    for (bool goes_on = true; goes_on;) {
-      switch (rank.lockstep.phase()) {
-        case Lockstep::Phase::kAsleep:
-          goes_on = false;
-          break;
-        case Lockstep::Phase::kReady:
-          post(id);
-          break;
-        case Lockstep::Phase::kAgreeing:
-          goes_on = agree(id);
-          break;
-        case Lockstep::Phase::kRunning:
-          goes_on = compute(id);
-          break;
-      }
-    }
+    sim::step_on(
+        rank.lockstep, [&] { post(id); }, [&] { return agree(id); }, [&] { return compute(id); });
     tell_coordinator(rank);
   }
 
   void tell_coordinator(LockstepRank& rank) {
-    const bool sleeps = rank.lockstep.phase() == Lockstep::Phase::kAsleep;
-    rank.member.set_wave(!sleeps              ? wire::WaveEventKind::kRunning
-                         : rank.can_compute() ? wire::WaveEventKind::kStart
-                                              : wire::WaveEventKind::kComplete,
-                         rank.lockstep.wave(), awaited_by(rank));
+    rank.member.set_wave(standing_of(rank.lockstep, rank.can_compute()), rank.lockstep.wave(),
+                         awaited_by(rank));
   }
 
   [[nodiscard]] std::vector<uint32_t> awaited_by(const LockstepRank& rank) const {

@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "cli/simulate/rank_loop.h"
 #include "cli/simulate/world.h"
 #include "common/check.h"
 #include "common/status.h"
@@ -197,27 +198,10 @@ class ScaleCluster {
 
   // --- A rank's loop, as the product's is. ---
   void step_on(Member& rank) {
-    for (bool goes_on = true; goes_on;) {
-      switch (rank.lockstep.phase()) {
-        case Lockstep::Phase::kAsleep:
-          goes_on = false;
-          break;
-        case Lockstep::Phase::kReady:
-          post(rank);
-          break;
-        case Lockstep::Phase::kAgreeing:
-          goes_on = agree(rank);
-          break;
-        case Lockstep::Phase::kRunning:
-          goes_on = compute(rank);
-          break;
-      }
-    }
-    const bool sleeps = rank.lockstep.phase() == Lockstep::Phase::kAsleep;
-    rank.member.set_wave(!sleeps         ? wire::WaveEventKind::kRunning
-                         : rank.has_work ? wire::WaveEventKind::kStart
-                                         : wire::WaveEventKind::kComplete,
-                         rank.lockstep.wave());
+    sim::step_on(
+        rank.lockstep, [&] { post(rank); }, [&] { return agree(rank); },
+        [&] { return compute(rank); });
+    rank.member.set_wave(standing_of(rank.lockstep, rank.has_work), rank.lockstep.wave());
   }
 
   void post(Member& rank) {
