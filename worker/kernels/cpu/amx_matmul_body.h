@@ -15,6 +15,7 @@
 namespace trireme::worker {
 namespace {
 
+using cpu::kHalfBlockUnits;
 using cpu::kPanelColumns;
 using cpu::MatmulPiece;
 using cpu::RowScale;
@@ -89,38 +90,75 @@ struct Int8Tiles {
 // block.
 struct NextBlocks {
   const uint32_t* lines;
-  uint32_t lines_per_block;
+  // Of the lines for one block, how many beside each of its four products: all at once they would
+  // keep the next tiles waiting, and the product with them.
+  uint8_t beside[4];
 };
+inline constexpr uint32_t kLinesPerBlock = 2 * kTileUnits;  // Of a panel.
 
-TRIREME_INLINE void prefetch_next(NextBlocks& next) {
-  for (uint32_t line = 0; line < next.lines_per_block; ++line) {
+TRIREME_INLINE NextBlocks next_blocks(const uint32_t* lines, uint32_t pair_count) {
+  const uint32_t share = (kLinesPerBlock + pair_count - 1) / pair_count;
+  NextBlocks next{lines, {}};
+  for (uint32_t i = 0; i < share; ++i) ++next.beside[i % 4];
+  return next;
+}
+
+// is_alone: nobody shares the block, so that its lines are all of one.
+template <bool is_alone, uint32_t product>
+TRIREME_INLINE void prefetch_beside(NextBlocks& next) {
+  const uint32_t count = is_alone ? kLinesPerBlock / 4 : next.beside[product];
+  for (uint32_t line = 0; line < count; ++line) {
     _mm_prefetch(next.lines, _MM_HINT_T1);
     next.lines += kTileUnits;
   }
 }
 
+template <bool is_alone>
+TRIREME_INLINE void prefetch_block(NextBlocks& next) {
+  prefetch_beside<is_alone, 0>(next);
+  prefetch_beside<is_alone, 1>(next);
+  prefetch_beside<is_alone, 2>(next);
+  prefetch_beside<is_alone, 3>(next);
+}
+
 // block_count tiles along K.
-template <typename Tiles, bool has_second>
+template <typename Tiles, bool has_second, bool is_alone>
 TRIREME_INLINE void multiply_blocks(const uint32_t* first, const uint32_t* second,
                                     const TileShape& shape, const uint32_t* panel,
-                                    uint32_t block_count, NextBlocks next) {
+                                    uint32_t block_count, NextBlocks& next) {
   const uint32_t first_step = shape.first_rows * kTileUnits;
   const uint32_t second_step = shape.second_rows * kTileUnits;
   for (uint32_t block = 0; block < block_count; ++block) {
-    _tile_loadd(6, panel, 2 * kTileRowBytes);
+    _tile_loadd(6, panel, kTileRowBytes);
+    prefetch_beside<is_alone, 0>(next);
     _tile_loadd(4, first, kTileRowBytes);
-    _tile_loadd(7, panel + kTileUnits, 2 * kTileRowBytes);
-    prefetch_next(next);
     Tiles::multiply_first_left();
+    prefetch_beside<is_alone, 1>(next);
+    _tile_loadd(7, panel + kHalfBlockUnits, kTileRowBytes);
     Tiles::multiply_first_right();
+    prefetch_beside<is_alone, 2>(next);
     if constexpr (has_second) {
       _tile_loadd(5, second, kTileRowBytes);
       Tiles::multiply_second_left();
+      prefetch_beside<is_alone, 3>(next);
       Tiles::multiply_second_right();
       second += second_step;
+    } else {
+      prefetch_beside<is_alone, 3>(next);
     }
     first += first_step;
     panel += kTileUnits * kPanelColumns;
+  }
+}
+
+template <typename Tiles, bool is_alone>
+TRIREME_INLINE void multiply_pair(const uint32_t* first, const uint32_t* second,
+                                  const TileShape& shape, const uint32_t* panel,
+                                  uint32_t block_count, NextBlocks& next) {
+  if (shape.second_rows > 0) {
+    multiply_blocks<Tiles, true, is_alone>(first, second, shape, panel, block_count, next);
+  } else {
+    multiply_blocks<Tiles, false, is_alone>(first, second, shape, panel, block_count, next);
   }
 }
 
@@ -159,7 +197,6 @@ inline constexpr uint32_t kBlocksAtOnce = 8;
 inline constexpr uint32_t kPairsAtOnce = 16;
 inline constexpr uint32_t kRowsAtOnce = kPairsAtOnce * 2 * kTileRowsMax;
 inline constexpr uint32_t kTilePanelsAtOnce = 4;
-inline constexpr uint32_t kLinesPerBlock = 2 * kTileUnits;  // Of a panel.
 // 4 KiB: how far a single pass looks ahead in its panel.
 inline constexpr uint32_t kUnitsAhead = 1024;
 
@@ -190,12 +227,12 @@ class SumsInTiles {
   template <typename Tiles>
   TRIREME_INLINE void exchange(const TileSums& next, const uint32_t* first, const uint32_t* second,
                                const uint32_t* panel) {
-    _tile_loadd(6, panel, 2 * kTileRowBytes);
+    _tile_loadd(6, panel, kTileRowBytes);
     _tile_loadd(4, first, kTileRowBytes);
     _tile_stored(0, to_->tiles[0], kTileRowBytes);
     _tile_loadd(0, next.tiles[0], kTileRowBytes);
     Tiles::multiply_first_left();
-    _tile_loadd(7, panel + kTileUnits, 2 * kTileRowBytes);
+    _tile_loadd(7, panel + kHalfBlockUnits, kTileRowBytes);
     _tile_stored(1, to_->tiles[1], kTileRowBytes);
     _tile_loadd(1, next.tiles[1], kTileRowBytes);
     Tiles::multiply_first_right();
@@ -226,7 +263,6 @@ void multiply_panels(const MatmulPiece& piece, uint32_t row_begin, uint32_t row_
   const uint32_t pair_rows = 2 * piece.rows_per_tile;
   const uint32_t pairs = (row_end - row_begin + pair_rows - 1) / pair_rows;
   const uint32_t step = pairs == 1 ? blocks : kBlocksAtOnce;
-  const uint32_t share = (kLinesPerBlock + pairs - 1) / pairs;
   const auto blocks_of = [&](uint32_t panel, uint32_t block) {
     return panels + panel * panel_units + static_cast<uint64_t>(block) * kTileUnits * kPanelColumns;
   };
@@ -238,7 +274,8 @@ void multiply_panels(const MatmulPiece& piece, uint32_t row_begin, uint32_t row_
       const bool is_last = panel + 1 == panel_end && block + count < blocks;
       const uint32_t* const after =
           is_last ? blocks_of(panel_begin, block + count) : blocks_of(panel + 1, block);
-      NextBlocks next{pairs == 1 ? blocks_of(panel, block) + kUnitsAhead : after, share};
+      NextBlocks next =
+          next_blocks(pairs == 1 ? blocks_of(panel, block) + kUnitsAhead : after, pairs);
       for (uint32_t row = row_begin; row < row_end; row += pair_rows, ++kept) {
         const TilePair pair = tile_pair(piece, row);
         const bool has_second = pair.shape.second_rows > 0;
@@ -254,7 +291,7 @@ void multiply_panels(const MatmulPiece& piece, uint32_t row_begin, uint32_t row_
           first += pair.shape.first_rows * kTileUnits;
           second += pair.shape.second_rows * kTileUnits;
           b += kTileUnits * kPanelColumns;
-          prefetch_next(next);
+          prefetch_block<false>(next);
           --left;
         } else {
           in_tiles.store();
@@ -265,12 +302,11 @@ void multiply_panels(const MatmulPiece& piece, uint32_t row_begin, uint32_t row_
             load_sums(*kept, has_second);
           }
         }
-        if (has_second) {
-          multiply_blocks<Tiles, true>(first, second, pair.shape, b, left, next);
+        if (pairs > 1) {
+          multiply_pair<Tiles, false>(first, second, pair.shape, b, left, next);
         } else {
-          multiply_blocks<Tiles, false>(first, second, pair.shape, b, left, next);
+          multiply_pair<Tiles, true>(first, second, pair.shape, b, left, next);
         }
-        next.lines += static_cast<uint64_t>(left) * share * kTileUnits;
         if (block + count < blocks) {
           in_tiles.hold(*kept);
         } else if (Tiles::kSumsAreResults && piece.bias == nullptr &&

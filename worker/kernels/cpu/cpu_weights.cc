@@ -18,8 +18,12 @@ float in_precision(float value, Element element) {
 // In a panel of Values: column k of the row that is in this lane.
 template <typename Value>
 constexpr std::size_t place_in_panel(uint32_t lane, uint32_t k) {
-  constexpr uint32_t kPerUnit = 4 / sizeof(Value);
-  return std::size_t{k / kPerUnit * kPanelColumns + lane} * kPerUnit + k % kPerUnit;
+  if constexpr (sizeof(Value) == 4) {
+    return std::size_t{k} * kPanelColumns + lane;
+  } else {
+    constexpr uint32_t kPerUnit = 4 / sizeof(Value);
+    return unit_in_panel(lane, k / kPerUnit) * kPerUnit + k % kPerUnit;
+  }
 }
 
 template <typename Value>
@@ -65,8 +69,7 @@ bool copy_panel(const LinearSource& source, uint32_t panel, std::byte* to) {
     const uint32_t end = std::min(begin + kUnitsAtOnce, unit_count);
     for (uint32_t lane = 0; lane < kPanelColumns; ++lane) {
       for (uint32_t unit = begin; unit < end; ++unit) {
-        std::memcpy(to + 4 * (std::size_t{unit} * kPanelColumns + lane),
-                    rows[lane] + 4 * std::size_t{unit}, 4);
+        std::memcpy(to + 4 * unit_in_panel(lane, unit), rows[lane] + 4 * std::size_t{unit}, 4);
       }
     }
   }

@@ -40,20 +40,23 @@ struct Int8Product {
     const Unit* b = static_cast<const Unit*>(piece.panels) + panel * panel_units;
     const RowScale* rows = row_scales_of(piece, a);
     VecInt sums[row_count][panel_count * 2] = {};
-    for (uint32_t unit = 0; unit < piece.unit_count; ++unit) {
+    for (uint32_t begin = 0; begin < piece.unit_count; begin += HalfBlocks::kUnits) {
+      for (uint32_t unit = 0; unit < HalfBlocks::kUnits; ++unit) {
 #pragma GCC unroll 8
-      for (uint32_t p = 0; p < panel_count; ++p) {
-        const VecBits left = load_bits(b + p * panel_units);
-        const VecBits right = load_bits(b + p * panel_units + kLanes);
-        prefetch_panel(b + p * panel_units);
+        for (uint32_t p = 0; p < panel_count; ++p) {
+          const VecBits left = load_bits(b + p * panel_units);
+          const VecBits right = load_bits(b + p * panel_units + HalfBlocks::kRight);
+          prefetch_panel<HalfBlocks>(b + p * panel_units);
 #pragma GCC unroll 12
-        for (uint32_t row = 0; row < row_count; ++row) {
-          sums[row][2 * p] = add_int8_products(sums[row][2 * p], a[row], left);
-          sums[row][2 * p + 1] = add_int8_products(sums[row][2 * p + 1], a[row], right);
+          for (uint32_t row = 0; row < row_count; ++row) {
+            sums[row][2 * p] = add_int8_products(sums[row][2 * p], a[row], left);
+            sums[row][2 * p + 1] = add_int8_products(sums[row][2 * p + 1], a[row], right);
+          }
         }
+        a += row_count;
+        b += HalfBlocks::kUnitStep;
       }
-      a += row_count;
-      b += kPanelColumns;
+      b += HalfBlocks::kSkip;
     }
 #pragma GCC unroll 12
     for (uint32_t row = 0; row < row_count; ++row) {
@@ -107,7 +110,7 @@ struct Int4ProductOf {
         for (uint32_t p = 0; p < panel_count; ++p) {
           const VecBits left = load_bits(b + p * panel_units);
           const VecBits right = load_bits(b + p * panel_units + kLanes);
-          prefetch_panel(b + p * panel_units);
+          prefetch_panel<WholeRows>(b + p * panel_units);
           const VecBits low_left = left & kLowHalf;
           const VecBits low_right = right & kLowHalf;
           const VecBits high_left = (left >> 4) & kLowHalf;

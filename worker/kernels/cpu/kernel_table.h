@@ -5,9 +5,12 @@
 // between two calls of one table with the same row.
 //
 // Forms
-//   matrix bf16   panels of 32 columns of the product: [panel][k / 2][32][2], zero-padded
-//   matrix fp32   [panel][k][32]
-//   matrix int8   [panel][k / 4][32][4], each code the value / scale of its column + 128
+//   matrix fp32   panels of 32 columns of the product: [panel][k][32], zero-padded
+//   matrix bf16   units of two along K, 16 a block: [panel][unit block][half][unit][16 columns][2],
+//                 so that what AMX loads as one tile, half a block, lies in one piece
+//   matrix int8   units of four: [panel][unit block][half][unit][16 columns][4], each code the
+//   value
+//                 / scale of its column + 128
 //   matrix int4   groups of group_units · 4 values of K, each with a scale (and a zero) per column:
 //                 [panel][group][k / 8][32][4], k and k + 4 in the low and high half of a byte
 //                 bf16 and int8: K is padded to whole blocks of 16 units
@@ -24,6 +27,7 @@
 // Threads: the functions are pure; callers split the work.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -35,6 +39,15 @@ inline constexpr uint32_t kUnitsPerBlock = 16;
 // Units padded to whole blocks.
 [[nodiscard]] constexpr uint32_t whole_blocks(uint32_t unit_count) {
   return (unit_count + kUnitsPerBlock - 1) / kUnitsPerBlock * kUnitsPerBlock;
+}
+inline constexpr uint32_t kHalfPanelColumns = kPanelColumns / 2;
+// Units of half a panel that lie in one piece, of bf16 and int8.
+inline constexpr uint32_t kHalfBlockUnits = kUnitsPerBlock * kHalfPanelColumns;
+// Of bf16 and int8: where in a panel the unit of a column is.
+[[nodiscard]] constexpr std::size_t unit_in_panel(uint32_t column, uint32_t unit) {
+  const std::size_t half = std::size_t{unit / kUnitsPerBlock} * 2 + column / kHalfPanelColumns;
+  return half * kHalfBlockUnits + unit % kUnitsPerBlock * kHalfPanelColumns +
+         column % kHalfPanelColumns;
 }
 inline constexpr uint32_t kKvChunkTokens = 16;
 // Softmax works on spans of this many positions, which are then combined in order.

@@ -4,6 +4,8 @@
 // is why a row's bits are the same alone and among 500 others.
 #pragma once
 
+#include <type_traits>
+
 #include "worker/kernels/cpu/kernel_table.h"
 #include "worker/kernels/cpu/product_body.h"
 #ifdef __AVX512F__
@@ -13,7 +15,9 @@
 namespace trireme::worker {
 namespace {
 
+using cpu::kHalfBlockUnits;
 using cpu::kPanelColumns;
+using cpu::kUnitsPerBlock;
 using cpu::MatmulPiece;
 using cpu::RowsToPack;
 
@@ -86,12 +90,28 @@ TRIREME_INLINE void store_columns(float* out, uint32_t column_count, Vec left, V
   if (column_count > kLanes) store_part(out + kLanes, right, column_count - kLanes);
 }
 
+// How a product walks along a panel: what is between a unit's two halves, how many units follow
+// each other at half a panel's distance, and what comes after so many.
+struct WholeRows {  // fp32, int4
+  static constexpr uint32_t kRight = kLanes;
+  static constexpr uint32_t kUnits = 1;
+  static constexpr uint32_t kUnitStep = kPanelColumns;
+  static constexpr uint32_t kSkip = 0;
+};
+struct HalfBlocks {  // bf16, int8
+  static constexpr uint32_t kRight = kHalfBlockUnits;
+  static constexpr uint32_t kUnits = kUnitsPerBlock;
+  static constexpr uint32_t kUnitStep = kLanes;
+  static constexpr uint32_t kSkip = kHalfBlockUnits;
+};
+
 // What a panel has 2 KiB further on. The hardware's own prefetching stops at the end of a page, and
 // several panels at once are as many streams: without this, one row waits a quarter of its time.
+template <typename Walk>
 TRIREME_INLINE void prefetch_panel(const void* units) {
   const char* const ahead = static_cast<const char*>(units) + 2048;
   __builtin_prefetch(ahead);
-  __builtin_prefetch(ahead + 64);
+  __builtin_prefetch(ahead + sizeof(uint32_t) * Walk::kRight);
 }
 
 // row_count rows of one tile times panel_count panels. The loops over both unroll.
@@ -99,23 +119,27 @@ template <typename Product, uint32_t row_count, uint32_t panel_count>
 void multiply_tile(const MatmulPiece& piece, const typename Product::Unit* a, uint32_t panel,
                    float* out) {
   using Unit = typename Product::Unit;
+  using Walk = std::conditional_t<Product::kUnitColumns == 1, WholeRows, HalfBlocks>;
   const uint64_t panel_units = static_cast<uint64_t>(piece.unit_count) * kPanelColumns;
   const Unit* b = static_cast<const Unit*>(piece.panels) + panel * panel_units;
   Vec sums[row_count][panel_count * 2] = {};
-  for (uint32_t unit = 0; unit < piece.unit_count; ++unit) {
+  for (uint32_t begin = 0; begin < piece.unit_count; begin += Walk::kUnits) {
+    for (uint32_t unit = 0; unit < Walk::kUnits; ++unit) {
 #pragma GCC unroll 8
-    for (uint32_t p = 0; p < panel_count; ++p) {
-      prefetch_panel(b + p * panel_units);
+      for (uint32_t p = 0; p < panel_count; ++p) {
+        prefetch_panel<Walk>(b + p * panel_units);
 #pragma GCC unroll 12
-      for (uint32_t row = 0; row < row_count; ++row) {
-        const Unit* columns = b + p * panel_units;
-        sums[row][2 * p] = Product::multiply_add(sums[row][2 * p], a[row], columns);
-        sums[row][2 * p + 1] =
-            Product::multiply_add(sums[row][2 * p + 1], a[row], columns + kLanes);
+        for (uint32_t row = 0; row < row_count; ++row) {
+          const Unit* columns = b + p * panel_units;
+          sums[row][2 * p] = Product::multiply_add(sums[row][2 * p], a[row], columns);
+          sums[row][2 * p + 1] =
+              Product::multiply_add(sums[row][2 * p + 1], a[row], columns + Walk::kRight);
+        }
       }
+      a += row_count;
+      b += Walk::kUnitStep;
     }
-    a += row_count;
-    b += kPanelColumns;
+    b += Walk::kSkip;
   }
 #pragma GCC unroll 12
   for (uint32_t row = 0; row < row_count; ++row) {

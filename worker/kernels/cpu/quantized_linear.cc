@@ -217,7 +217,8 @@ StatusOr<std::unique_ptr<PackedLinear>> pack_int8(const LinearSource& source, El
       if (row.part == nullptr) continue;
       scales[index] = read_int8(row, values, codes);
       for (std::size_t k = 0; k < codes.size(); ++k) {
-        to[(k / kCodesPerUnit * kPanelColumns + lane) * kCodesPerUnit + k % kCodesPerUnit] =
+        const auto unit = static_cast<uint32_t>(k / kCodesPerUnit);
+        to[unit_in_panel(lane, unit) * kCodesPerUnit + k % kCodesPerUnit] =
             static_cast<std::byte>(codes[k]);
       }
     }
