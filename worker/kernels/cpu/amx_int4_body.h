@@ -1,9 +1,10 @@
 // The product of int8 rows and int4 weights by tiles of AMX. See vec.h for who may include it,
 // amx_tiles.h for the tiles and kernel_table.h for the forms.
 //
-// Some groups of a panel at a time are unpacked to bytes in the first-level cache, and all rows
-// pass over them. A group's sum is exact; groups are scaled and added in order, by the same
-// arithmetic as in integer_matmul_body.h.
+// Some groups of a panel at a time, a portion, are unpacked to bytes in the first-level cache, and
+// all rows pass over them. While the tiles multiply one portion the vector units unpack the next,
+// and add the group before: each of the three alone would wait for the others. A group's sum is
+// exact; groups are scaled and added in order, by the same arithmetic as in integer_matmul_body.h.
 #pragma once
 
 #include "worker/kernels/cpu/amx_matmul_body.h"
@@ -11,8 +12,9 @@
 namespace trireme::worker {
 namespace {
 
-// Of unpacked weights: 16 KiB.
-inline constexpr uint32_t kUnpackedUnits = 128;
+// Of unpacked weights: 4 KiB, unless a group has more, 16 KiB at most.
+inline constexpr uint32_t kPortionUnits = 32;
+inline constexpr uint32_t kPortionUnitsMax = 128;
 
 // [row][32 columns] of the rows that pass together.
 struct GroupTotals {
@@ -25,35 +27,49 @@ TRIREME_INLINE uint32_t int4_block_units(const MatmulPiece& piece) {
   return piece.group_units < kTileUnits ? piece.group_units : kTileUnits;
 }
 
-class Int4Panel {
- public:
-  Int4Panel(const MatmulPiece& piece, uint32_t panel) : piece_(piece), panel_(panel) {}
+// What is left to be unpacked of a portion.
+struct Int4Unpacking {
+  const uint32_t* from = nullptr;
+  uint32_t* to = nullptr;
+  uint32_t pairs_left = 0;  // Of units.
 
-  void unpack(uint32_t group_begin, uint32_t group_end) {
+  TRIREME_INLINE void advance(uint32_t pairs) {
     constexpr uint32_t kLowHalf = 0x0f0f0f0fU;
-    const uint64_t pairs_before =
-        (static_cast<uint64_t>(panel_) * piece_.group_count + group_begin) * piece_.group_units / 2;
-    const uint32_t* from =
-        static_cast<const uint32_t*>(piece_.panels) + pairs_before * kPanelColumns;
-    uint32_t* to = units_;
-    const uint32_t pair_count = (group_end - group_begin) * piece_.group_units / 2;
-    for (uint32_t pair = 0; pair < pair_count; ++pair) {
+    constexpr uint32_t kAhead = 1024;  // 4 KiB.
+    if (pairs > pairs_left) pairs = pairs_left;
+    pairs_left -= pairs;
+    for (; pairs > 0; --pairs) {
+#pragma GCC unroll 2
       for (uint32_t half = 0; half < kPanelColumns; half += kLanes) {
         const VecBits both = load_bits(from + half);
         store_bits(to + half, both & kLowHalf);
         store_bits(to + kPanelColumns + half, (both >> 4) & kLowHalf);
-        // The groups unpacked next.
-        _mm_prefetch(from + half + kUnpackedUnits / 2 * kPanelColumns, _MM_HINT_T0);
+        _mm_prefetch(from + half + kAhead, _MM_HINT_T1);
       }
       from += kPanelColumns;
       to += 2 * kPanelColumns;
     }
-    finish_stores();
+  }
+};
+
+class Int4Panel {
+ public:
+  Int4Panel(const MatmulPiece& piece, uint32_t panel) : piece_(piece), panel_(panel) {}
+
+  [[nodiscard]] Int4Unpacking unpacking(uint32_t group_begin, uint32_t group_end,
+                                        uint32_t portion) {
+    const uint32_t group_pairs = piece_.group_units / 2;
+    const uint64_t pairs_before =
+        (static_cast<uint64_t>(panel_) * piece_.group_count + group_begin) * group_pairs;
+    return {.from = static_cast<const uint32_t*>(piece_.panels) + pairs_before * kPanelColumns,
+            .to = units_[portion],
+            .pairs_left = (group_end - group_begin) * group_pairs};
   }
 
-  // The sums of a group, of those that are unpacked the index-th, for a pair of row tiles.
-  TRIREME_INLINE void multiply(uint32_t group, uint32_t index, const TilePair& pair,
-                               TileSums& sums) const {
+  // The sums of a group, the index-th of a portion, for a pair of row tiles. Meanwhile as many
+  // units of the next portion are unpacked.
+  TRIREME_INLINE void multiply(uint32_t group, uint32_t portion, uint32_t index,
+                               const TilePair& pair, TileSums& sums, Int4Unpacking& next) const {
     const TileShape& shape = pair.shape;
     const auto* rows = static_cast<const uint32_t*>(piece_.rows);
     const uint64_t unit = static_cast<uint64_t>(group) * piece_.group_units;
@@ -62,7 +78,7 @@ class Int4Panel {
     const uint32_t* second =
         rows + static_cast<uint64_t>(pair.row + shape.first_rows) * piece_.unit_count +
         unit * shape.second_rows;
-    const uint32_t* panel = units_ + index * piece_.group_units * kPanelColumns;
+    const uint32_t* panel = units_[portion] + index * piece_.group_units * kPanelColumns;
     const uint32_t row_bytes = 4 * shape.unit_count;
     const bool has_second = shape.second_rows > 0;
     clear_tiles(has_second);
@@ -77,6 +93,7 @@ class Int4Panel {
         Int8Tiles::multiply_second_left();
         Int8Tiles::multiply_second_right();
       }
+      next.advance(shape.unit_count / 2);
       first += shape.first_rows * shape.unit_count;
       second += shape.second_rows * shape.unit_count;
       panel += shape.unit_count * kPanelColumns;
@@ -118,21 +135,29 @@ class Int4Panel {
  private:
   const MatmulPiece& piece_;
   const uint32_t panel_;
-  alignas(64) uint32_t units_[kUnpackedUnits * kPanelColumns];
+  alignas(64) uint32_t units_[2][kPortionUnitsMax * kPanelColumns];
 };
 
 void multiply_int4_rows(const MatmulPiece& piece, uint32_t panel_index, uint32_t row_begin,
                         uint32_t row_end, TileScope& scope) {
   GroupTotals totals;
-  TileSums sums;
+  TileSums sums[2];
   Int4Panel panel(piece, panel_index);
   for (uint32_t i = 0; i < (row_end - row_begin) * kPanelColumns; ++i) totals.values[i] = 0.0F;
-  const uint32_t groups_at_once = kUnpackedUnits / piece.group_units;
-  const uint32_t block_units = int4_block_units(piece);
-  for (uint32_t begin = 0; begin < piece.group_count; begin += groups_at_once) {
+  const uint32_t groups_at_once =
+      piece.group_units < kPortionUnits ? kPortionUnits / piece.group_units : 1;
+  const auto end_of = [&](uint32_t begin) {
     const uint32_t left = piece.group_count - begin;
-    const uint32_t end = begin + (left < groups_at_once ? left : groups_at_once);
-    panel.unpack(begin, end);
+    return begin + (left < groups_at_once ? left : groups_at_once);
+  };
+  const uint32_t block_units = int4_block_units(piece);
+  uint32_t portion = 0;
+  Int4Unpacking next = panel.unpacking(0, end_of(0), portion);
+  for (uint32_t begin = 0; begin < piece.group_count; begin = end_of(begin)) {
+    const uint32_t end = end_of(begin);
+    next.advance(next.pairs_left);
+    finish_stores();
+    next = panel.unpacking(end, end_of(end), 1 - portion);
     for (uint32_t row = row_begin; row < row_end; row += 2 * piece.rows_per_tile) {
       TilePair pair = tile_pair(piece, row);
       pair.shape.unit_count = block_units;
@@ -140,10 +165,12 @@ void multiply_int4_rows(const MatmulPiece& piece, uint32_t panel_index, uint32_t
       scope.configure(pair.shape);
       float* const pair_totals = totals.values + (row - row_begin) * kPanelColumns;
       for (uint32_t group = begin; group < end; ++group) {
-        panel.multiply(group, group - begin, pair, sums);
-        panel.add(group, pair, sums, pair_totals);
+        panel.multiply(group, portion, group - begin, pair, sums[group % 2], next);
+        if (group > begin) panel.add(group - 1, pair, sums[(group - 1) % 2], pair_totals);
       }
+      panel.add(end - 1, pair, sums[(end - 1) % 2], pair_totals);
     }
+    portion = 1 - portion;
   }
   for (uint32_t row = row_begin; row < row_end; ++row) {
     const float* total = totals.values + (row - row_begin) * kPanelColumns;

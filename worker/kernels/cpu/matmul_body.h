@@ -185,6 +185,11 @@ void multiply_rows(const MatmulPiece& piece, const typename Product::Unit* a, ui
   for (; panel + at_once <= panel_end; panel += at_once) {
     multiply_tile_of<Product, row_count, at_once>(piece, a, panel, out);
   }
+  if constexpr (at_once > 2) {
+    for (; panel + 2 <= panel_end; panel += 2) {
+      multiply_tile_of<Product, row_count, 2>(piece, a, panel, out);
+    }
+  }
   for (; panel < panel_end; ++panel) multiply_tile_of<Product, row_count, 1>(piece, a, panel, out);
 }
 

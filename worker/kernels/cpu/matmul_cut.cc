@@ -11,7 +11,7 @@ namespace {
 constexpr double kWeightBytesPerNanosecond = 25;
 // Long enough that claiming it costs nothing, short enough that a thread waits little for the last.
 constexpr double kPieceNanoseconds = 12000;
-// As many panels a kernel takes at once for one row.
+// As many panels a kernel takes at once for one row; two are nearly as good, one is not.
 constexpr uint32_t kPanelsAtOnce = 4;
 
 uint32_t parts(uint32_t count, uint32_t size) { return (count + size - 1) / size; }
@@ -33,8 +33,12 @@ PanelCut::PanelCut(uint32_t panel_count, double panel_nanoseconds, uint32_t pane
     : panel_count_(panel_count) {
   const double wanted = std::min(kPieceNanoseconds / panel_nanoseconds, 1e6);
   large_ = std::max(static_cast<uint32_t>(wanted), panels_min);
-  if (large_ > kPanelsAtOnce) large_ -= large_ % kPanelsAtOnce;
-  small_ = std::max({large_ / kPanelsAtOnce, panels_min / 2, 1U});
+  if (large_ > kPanelsAtOnce) {
+    large_ -= large_ % kPanelsAtOnce;
+  } else if (large_ > 1) {
+    large_ += large_ % 2;
+  }
+  small_ = std::max({large_ / kPanelsAtOnce, panels_min / 2, std::min(large_, 2U)});
   const uint32_t tail = std::min(thread_count * large_, panel_count);
   large_count_ = (panel_count - tail) / large_;
   const uint32_t rest = panel_count - large_count_ * large_;
