@@ -122,6 +122,7 @@ class EngineLoop {
   void step_ends();
   void watch_step(Instant now);
   [[nodiscard]] wire::Stall stall_of(const LateStep& late, StepId step, Instant now) const;
+  void log_late_step(const wire::Stall& stall, const std::string& text) const;
   [[nodiscard]] bool end_if_stuck(StepId step, const LateStep& late, Instant now);
   int look_for_the_end(Instant now);
   void publish(Instant now);

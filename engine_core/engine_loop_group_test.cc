@@ -264,6 +264,26 @@ TEST_F(EngineLoopGroupTest, it_tells_whom_it_waits_for_in_an_agreement_and_in_a_
   EXPECT_EQ(ranks_[0]->standing.awaits, std::vector<uint32_t>{});
 }
 
+TEST_F(EngineLoopGroupTest, the_log_names_who_is_awaited_with_the_node) {
+  ranks_[0]->add(7, 5);
+  for (const auto& rank : ranks_) {
+    rank->push(
+        WaveStarted{{.wave = WaveId{1}, .epoch = Epoch{12}, .ranks = {0, 1}}, {"left", "right"}});
+  }
+  turns(2);
+  ranks_[0]->executor.is_stuck = true;
+  ranks_[0]->executor.late.facts = {.phase = wire::StallPhase::kDispatch, .awaited_ranks = {1}};
+  testing::internal::CaptureStderr();
+  turns(5100);
+  const std::string log = testing::internal::GetCapturedStderr();
+  for (const std::string_view words :
+       {R"("phase":"exchange","awaits_ranks":"0","awaits_nodes":"left")",
+        R"("event":"step_slow","node")", R"("epoch":12,"wave":1,)",
+        R"("phase":"dispatch","awaits_ranks":"1","awaits_nodes":"right")"}) {
+    EXPECT_NE(log.find(words), std::string::npos) << words << log;
+  }
+}
+
 TEST_F(EngineLoopGroupTest, a_pause_of_one_rank_holds_for_all_from_the_same_step_on) {
   ranks_[0]->add(7, 20);
   ranks_[1]->add(8, 20);

@@ -27,7 +27,12 @@ SeatWatch::Finding SeatWatch::look(const std::vector<WorkerSighting>& workers, I
   if (behind->motionless >= worker_timeout_ || behind->still >= still_max_) {
     found.stuck = behind->rank;
   }
-  if (found.is_news || found.stuck) found.text = watch_.describe(late_);
+  if (!found.is_news && !found.stuck) return found;
+  found.text = watch_.describe(late_);
+  found.stall = watch_.facts(late_);
+  found.stall.step = late_.value;
+  found.stall.milliseconds = static_cast<uint32_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(behind->still).count());
   return found;
 }
 

@@ -24,6 +24,7 @@ class SeatWatch {
     bool is_news = false;           // To be told.
     std::optional<uint32_t> stuck;  // To be killed: this rank.
     std::string text;               // If either: who is behind, and at what.
+    wire::Stall stall;              // Likewise; since when nothing moves there.
   };
 
   SeatWatch(EngineId engine, uint32_t tp_size, Duration worker_timeout);
