@@ -346,6 +346,8 @@ void EngineLoop::watch_step(Instant now) {
   if (group_ != nullptr) group_->note_awaited(late.awaits);
   if (end_if_stuck(step, late, now)) return;
   wire::Stall facts = stall_of(late, step, now);
+  const bool stands_still = late.behind && late.motionless >= WorkerWatch::kMotionlessWarning;
+  if (stands_still && !stall_facts_) step_warning_at_ = std::min(step_warning_at_, now);
   const bool is_news = stall_facts_ && !is_same_but_for_time(facts, *stall_facts_);
   if (now < step_warning_at_ && !is_news) return;
   const Duration taken = now - step_began_;

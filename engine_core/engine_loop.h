@@ -44,7 +44,7 @@ struct EngineLoopConfig {
   Incarnation incarnation;
   Duration drain_timeout = std::chrono::seconds(30);
   // A step that takes longer is named in the log, with who is behind; again after twice the time,
-  // and so on.
+  // and so on. Sooner where who is behind stands still (WorkerWatch::kMotionlessWarning).
   Duration step_warning = WorkerWatch::kWarning;
   // The worker that is behind is killed when it has neither shown progress nor used any CPU time
   // for the one, or has shown no progress for the other; the engine ends, to be started again.

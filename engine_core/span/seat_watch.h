@@ -2,9 +2,9 @@
 //
 // The engine cannot see what workers elsewhere are at; it says which step it waits for
 // (GroupKeepAlive), and who started them looks (WorkerWatch). A worker that is behind is named
-// after as long as the engine takes to name one, again after twice the time, and so on; it is stuck
-// when it has neither shown progress nor used any CPU time for `worker_timeout`, or has shown no
-// progress for much longer. Pure. Threads: one owner.
+// after as long as the engine takes to name one, sooner when it stands still, again after twice the
+// time, and so on; it is stuck when it has neither shown progress nor used any CPU time for
+// `worker_timeout`, or has shown no progress for much longer. Pure. Threads: one owner.
 #pragma once
 
 #include <cstdint>
@@ -43,6 +43,7 @@ class SeatWatch {
   StepId late_;
   Instant look_at_ = Instant::max();
   Duration told_after_ = WorkerWatch::kWarning;
+  bool is_told_ = false;
 };
 
 }  // namespace trireme::engine

@@ -52,6 +52,7 @@ def test_stopped_worker_is_named_and_killed_and_its_rank_comes_back(cluster):
     client, replies = stop_while_it_answers(cluster, before[1])
     wait_for("it is named", lambda: slow_steps(cluster), 20)
     line = slow_steps(cluster)[0]
+    assert line["seconds"] < 4, "its worker stands still"
     text = line["text"]
     assert text.startswith(f"rank 0 worker tp1 (pid {before[1]}) is stopped (process state T) and has been ")
     assert f"of step {line['step']} for " in text or "idle with step" in text

@@ -181,6 +181,15 @@ def test_what_cannot_work_is_one_line_that_says_what_to_do(small):
         assert done.stderr.startswith(message) and done.stderr.count("\n") == 1 and done.stdout == "", done
 
 
+def test_a_key_of_the_environment_is_checked_like_one_of_the_flag(small):
+    for name in ("TRIREME_API_KEY", "VLLM_API_KEY"):
+        done = top("--url", small.url, "--once", env={**{k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")}, name: "a\nb"})
+        assert done.returncode == WRONG_FLAGS and done.stdout == "", done
+        assert done.stderr == f"trireme top: {name}: a key has no control characters; see trireme top --help\n"
+        given = top("--url", small.url, "--once", "--api-key", "secret", env={**os.environ, name: "a\nb"})
+        assert given.returncode == 0, given.stderr
+
+
 def test_a_front_end_that_stands_still_is_told_from_one_that_is_not_there(small):
     stopped = small.find("api-server 0").pid
     os.kill(stopped, signal.SIGSTOP)
