@@ -74,7 +74,7 @@ void EngineLoop::sleep() {
   Instant until = std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_,
                             step_look_at_, shm_again_at_, config_.pulse.due_at(now())});
   if (group_ != nullptr) {
-    until = std::min(until, group_->look_at());
+    until = std::min({until, group_->look_at(), record_look_at_});
     group_->about_to_wait();
   }
   channel_.main_bell.wait(Deadline(until), watched_, [this] {

@@ -14,7 +14,7 @@
 //
 // In a lockstep group (lockstep/lockstep_group.h) a step is made when the group runs one, a dummy
 // where there is nothing to do, one at a time; and a pause holds from the step on that all agree
-// on.
+// on. While it waits for the records of others it looks at its own workers, as in a late step.
 //
 // A turn never blocks; between turns the thread sleeps until something comes (idle: no CPU).
 // Threads: one calls everything. The scheduler and the executor belong to it.
@@ -118,6 +118,7 @@ class EngineLoop {
   void break_off_if_lost();
   int tell_standing();
   [[nodiscard]] bool has_group_work() const;
+  void look_while_records_are_awaited(Instant now);
   void step_begins(Instant now);
   void step_ends();
   void watch_step(Instant now);
@@ -141,6 +142,8 @@ class EngineLoop {
   std::unique_ptr<LockstepGroup> group_;
   GroupStep group_step_ = GroupStep::kNone;  // In flight.
   StepId own_step_;                          // The last of the scheduler's in the group.
+  StepId last_step_;                         // That the workers were given in the group.
+  Instant record_look_at_ = Instant::max();  // At them, while a record is awaited.
   WaveId joined_;                            // The wave that the workers are in.
   WaveId broken_below_;                      // What they have been told to leave.
   PauseWish pause_;                          // Holds.

@@ -288,7 +288,7 @@ StatusOr<bool> QueueExecutor::try_collect(wire::StepResult& result, Instant) {
   if (auto collected = results_.pop()) {
     result = *std::move(collected);
     --steps_uncollected_;
-    if (late_step_ != StepId{}) tell_late_step(late_step_ = StepId{});
+    end_watch();
     return true;
   }
   if (has_failed_.load()) return failure_;
@@ -332,6 +332,10 @@ LateStep QueueExecutor::watch_step(StepId late, Instant now) {
     step.awaits = watch_.find_awaited_ranks();
   }
   return step;
+}
+
+void QueueExecutor::end_watch() {
+  if (late_step_ != StepId{}) tell_late_step(late_step_ = StepId{});
 }
 
 Status QueueExecutor::health() {

@@ -45,6 +45,7 @@ class QueueExecutor : public Executor {
   [[nodiscard]] Instant next_result_at() const final;
   [[nodiscard]] std::optional<wire::ShmStats> shm_stats() const final;
   [[nodiscard]] LateStep watch_step(StepId late, Instant now) final;
+  void end_watch() final;
   void stop() noexcept final;
 
  protected:

@@ -71,7 +71,7 @@ bool LockstepGroup::advance(bool has_work, Instant now) {
       if (now >= repeat_at_) {
         exchange_->repeat();
         repeat_at_ = now + kRepeat;
-        if (now - posted_at_ >= kLate) awaits_ = missing();
+        if (now - posted_at_ >= kLate && !has_own_fault_) awaits_ = missing();
       }
       return false;
     }
@@ -84,6 +84,14 @@ bool LockstepGroup::advance(bool has_work, Instant now) {
 void LockstepGroup::on_step_done(bool is_abandoned) {
   awaits_.clear();
   lockstep_.on_step_done(is_abandoned);
+}
+
+void LockstepGroup::note_own_fault(bool is_there) {
+  has_own_fault_ = is_there;
+  if (!is_there) return;
+  awaits_.clear();
+  stall_.clear();
+  stall_facts_.reset();
 }
 
 std::optional<WaveStanding> LockstepGroup::take_standing(bool has_work) {
@@ -102,6 +110,7 @@ void LockstepGroup::forget_lateness() {
   stall_.clear();
   stall_facts_.reset();
   awaits_.clear();
+  has_own_fault_ = false;
 }
 
 void LockstepGroup::await_wave(bool has_work, Instant now) {
@@ -114,6 +123,10 @@ void LockstepGroup::await_wave(bool has_work, Instant now) {
 bool LockstepGroup::watch(Instant now) {
   const Phase phase = lockstep_.phase();
   if (now < late_at_ || (phase != Phase::kAgreeing && phase != Phase::kAsleep)) return false;
+  if (has_own_fault_) {
+    late_at_ = now + kRepeat;
+    return false;
+  }
   const double waited = std::chrono::duration<double>(now - posted_at_).count();
   if (phase == Phase::kAgreeing) {
     tell_who_is_missing(waited);

@@ -49,6 +49,10 @@ class LockstepGroup {
   void on_step_done(bool is_abandoned);
   // Whom the workers wait for in the step that runs, for a second or more.
   void note_awaited(std::vector<uint32_t> ranks) { awaits_ = std::move(ranks); }
+  // While a record is awaited: a worker of this rank stands still. Then it waits for nobody: what
+  // that one has said may not have arrived, so the others may wait for it. Until said otherwise, or
+  // the wait is over.
+  void note_own_fault(bool is_there);
   // Where the rank stands, when that has changed since last asked.
   [[nodiscard]] std::optional<WaveStanding> take_standing(bool has_work);
 
@@ -98,6 +102,7 @@ class LockstepGroup {
   std::string stall_;
   std::optional<wire::Stall> stall_facts_;
   std::vector<uint32_t> awaits_;
+  bool has_own_fault_ = false;
   std::map<uint32_t, std::string> node_names_;  // By rank.
 };
 
