@@ -134,6 +134,7 @@ Status QueueExecutor::make_queues() {
   steps_.emplace(std::move(step_memory));
   results_memory_.emplace(std::move(result_memory));
   sender_.emplace(*steps_, 0U);
+  expert_loads_.resize(worker_count());
   collector_.emplace(*results_memory_);
   return absl::OkStatus();
 }
@@ -370,6 +371,7 @@ Status QueueExecutor::take_record(const shm::ShmCollector::Received& received) {
     bell_->ring();
     return absl::OkStatus();
   }
+  if (result->expert_load) expert_loads_[received.ring] = *result->expert_load;
   const uint32_t output_rank = worker_count() - options_.parallel.tensor_parallel_size;
   if (gathering_) {
     TRIREME_ASSIGN_OR_RETURN(auto whole, gathering_->take(received.ring, *std::move(result)));
@@ -378,12 +380,22 @@ Status QueueExecutor::take_record(const shm::ShmCollector::Received& received) {
   } else if (received.ring != output_rank) {
     return absl::OkStatus();
   }
+  if (result->expert_load) result->expert_load = sum_expert_loads(*result->expert_load);
   if (!results_.push(*std::move(result))) {
     return error(StatusCode::kDataLoss, "worker rank %u answers more steps than there were",
                  received.ring);
   }
   bell_->ring();
   return absl::OkStatus();
+}
+
+wire::ExpertLoad QueueExecutor::sum_expert_loads(const wire::ExpertLoad& of_output_rank) const {
+  wire::ExpertLoad sum{.balancedness = of_output_rank.balancedness};
+  for (const wire::ExpertLoad& load : expert_loads_) {
+    sum.rows += load.rows;
+    sum.moves += load.moves;
+  }
+  return sum;
 }
 
 void QueueExecutor::fail(const Status& why) noexcept {
