@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "common/json_text.h"
+#include "proto/stall_phase_name.h"
 
 namespace trireme::api {
 namespace {
@@ -59,14 +59,6 @@ std::string_view name_of(wire::HeldPause pause) {
       return "abort";
   }
   return "unknown";
-}
-
-std::string_view name_of(wire::StallPhase phase) {
-  constexpr std::string_view kNames[] = {"unknown", "queue",  "exchange",  "dispatch", "expert",
-                                         "combine", "sample", "attention", "mlp",      "all-reduce",
-                                         "logits",  "stage",  "start",     "result"};
-  const auto index = static_cast<std::size_t>(phase);
-  return index < std::size(kNames) ? kNames[index] : kNames[0];
 }
 
 // An object or a list that is being written; the braces are its own.

@@ -6,7 +6,16 @@
 
 namespace trireme::coordinator {
 
+void CutJudge::look(Instant now) {
+  const bool stood_still = !circles_.empty() && now - looked_at_ > kGapMax;
+  looked_at_ = now;
+  if (!stood_still) return;
+  waits_.clear();
+  circles_.clear();
+}
+
 void CutJudge::on_report(Instant now, EngineId rank, const std::vector<uint32_t>& awaits) {
+  look(now);
   if (awaits.empty()) return forget(rank);
   ended_.erase(rank);
   Wait& wait = waits_[rank];
@@ -17,6 +26,7 @@ void CutJudge::on_report(Instant now, EngineId rank, const std::vector<uint32_t>
 }
 
 void CutJudge::on_end(Instant now, EngineId rank) {
+  look(now);
   waits_.erase(rank);
   ended_.insert(rank);
   find_circles(now);
@@ -146,6 +156,7 @@ uint32_t CutJudge::choose(const Cuts& cuts, const Nodes& nodes) {
 }
 
 std::vector<CutJudge::Verdict> CutJudge::judge(Instant now, const Nodes& nodes) {
+  look(now);
   Cuts cuts = take_cuts(now, nodes);
   std::vector<Verdict> verdicts;
   while (!cuts.empty()) {
@@ -173,7 +184,7 @@ Duration CutJudge::sentence(Instant now, EngineId rank) {
 }
 
 Instant CutJudge::wakeup() const {
-  Instant first = Instant::max();
+  Instant first = circles_.empty() ? Instant::max() : looked_at_ + kLook;
   for (const auto& [wait, since] : circles_) first = std::min(first, since + patience_);
   return first;
 }

@@ -21,6 +21,10 @@
 // goes the one with fewer ranks, then the later one: whom ranks happen to wait for first says
 // nothing.
 //
+// While a circle is open it wants to look every kLook. Who looks kGapMax later stood still itself
+// (stopped, starved): what had piled up says nothing of now, so waits and circles begin anew. That
+// a wave is over for somebody stays true.
+//
 // Who was left out may come back after kOutMin, twice as long each time it happens again, up to
 // kOutMax; after kForgetAfter in the cluster all is forgotten.
 // Threads: one owner. Bounds: a list of ranks per rank. Time never goes back.
@@ -41,6 +45,8 @@ class CutJudge {
  public:
   // From then on that a circle has closed; ranks say that they wait after a second.
   static constexpr Duration kPatience = std::chrono::seconds(2);
+  static constexpr Duration kLook = std::chrono::milliseconds(250);
+  static constexpr Duration kGapMax = std::chrono::seconds(1);
   static constexpr Duration kOutMin = std::chrono::seconds(10);
   static constexpr Duration kOutMax = std::chrono::minutes(2);
   static constexpr Duration kForgetAfter = std::chrono::minutes(2);
@@ -67,7 +73,7 @@ class CutJudge {
 
   // Who is to be left out now, each rank once; what they said is forgotten.
   [[nodiscard]] std::vector<Verdict> judge(Instant now, const Nodes& nodes);
-  // When judge() has something to decide, at the earliest.
+  // When judge() has to look again, or something to decide.
   [[nodiscard]] Instant wakeup() const;
 
  private:
@@ -83,6 +89,8 @@ class CutJudge {
   // A wait in a circle, by the nodes of its ends, the smaller one first.
   using Cuts = std::map<std::pair<uint32_t, uint32_t>, Edge>;
 
+  // First of all, whatever comes in.
+  void look(Instant now);
   // After any change of what ranks have said.
   void find_circles(Instant now);
   [[nodiscard]] std::set<Edge> in_circles(const std::set<Edge>& waits) const;
@@ -96,6 +104,7 @@ class CutJudge {
   std::set<EngineId> ended_;
   std::map<Edge, Instant> circles_;  // The waits in them, and since when.
   std::map<EngineId, Past> past_;
+  Instant looked_at_{};
 };
 
 }  // namespace trireme::coordinator

@@ -111,6 +111,41 @@ TEST_F(CutJudgeTest, who_has_said_nothing_for_long_may_be_frozen_and_is_not_judg
   EXPECT_EQ(said(), "");
 }
 
+// What has piled up in its sockets meanwhile it gets in any order, and all at once.
+TEST_F(CutJudgeTest, after_it_stood_still_itself_all_begins_anew) {
+  const Waits waits = {{0, {3}}, {3, {0}}};
+  say(waits, milliseconds(500));
+  now_ += milliseconds(1500);
+  for (int i = 0; i < 3; ++i) {
+    for (const auto& [rank, awaits] : waits) judge_.on_report(now_, EngineId{rank}, awaits);
+    take();
+  }
+  EXPECT_EQ(said(), "");
+  say(waits, milliseconds(2000));
+  EXPECT_EQ(said(), "");
+  say(waits, milliseconds(250));
+  EXPECT_EQ(said(), "3 for 10 s (0) ") << "they still do not hear each other";
+}
+
+TEST_F(CutJudgeTest,
+       while_a_circle_is_open_it_looks_often_enough_to_know_that_it_did_not_stand_still) {
+  say({{0, {3}}, {3, {0}}}, milliseconds(250));
+  for (Instant end = now_ + milliseconds(1700); now_ < end; now_ = judge_.wakeup()) take();
+  say({{0, {3}}, {3, {0}}}, milliseconds(500));
+  EXPECT_EQ(said(), "3 for 10 s (0) ");
+}
+
+// It sleeps, and does not say again that its wave is over.
+TEST_F(CutJudgeTest, whose_wave_is_over_is_not_forgotten_when_all_begins_anew) {
+  judge_.on_end(now_, EngineId{0});
+  say({{3, {0}}}, milliseconds(500));
+  now_ += milliseconds(1500);
+  say({{3, {0}}}, milliseconds(2000));
+  EXPECT_EQ(said(), "");
+  say({{3, {0}}}, milliseconds(250));
+  EXPECT_EQ(said(), "3 for 10 s (0) ");
+}
+
 TEST_F(CutJudgeTest, who_hears_least_goes_and_the_others_stay) {
   say({{0, {2}}, {1, {2}}, {2, {0, 1, 3}}, {3, {2}}}, milliseconds(2500));
   EXPECT_EQ(said(), "2 for 10 s (0) ");

@@ -217,7 +217,10 @@ void ViewState::leave_out(const wire::MemberKey& key, const std::string& reason,
 std::optional<wire::View> ViewState::tick(Instant now) {
   const Duration away = now - ticked_at_;
   if (away > options_.lease / 2) {
-    for (auto& [id, place] : places_) place.heard_at = std::min(now, place.heard_at + away);
+    for (auto& [id, place] : places_) {
+      place.heard_at = std::min(now, place.heard_at + away);
+      place.rival_since = std::min(now, place.rival_since + away);
+    }
   }
   ticked_at_ = now;
   if (now >= next_lease_end_) end_leases(now);

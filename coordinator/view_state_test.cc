@@ -275,6 +275,18 @@ TEST_F(ViewStateTest, a_coordinator_that_was_frozen_gives_everyone_the_missed_ti
   EXPECT_FALSE(state_.is_live(engine(0, 1)));
 }
 
+// Else a dead life looks as if it had been heard since, and its successor is refused for good.
+TEST_F(ViewStateTest, the_missed_time_counts_for_who_waits_for_a_place_too) {
+  ASSERT_TRUE(join(hello(Role::kEngine, 2, 1)));
+  ASSERT_TRUE(state_.tick(now_));
+  EXPECT_FALSE(refusal(hello(Role::kEngine, 2, 5)).is_final);
+  now_ += seconds(60);
+  EXPECT_FALSE(state_.tick(now_));
+  EXPECT_FALSE(refusal(hello(Role::kEngine, 2, 5)).is_final);
+  EXPECT_TRUE(after(seconds(3)));
+  EXPECT_TRUE(join(hello(Role::kEngine, 2, 5)));
+}
+
 TEST_F(ViewStateTest, who_lags_gets_the_view_once_in_half_a_lease) {
   ASSERT_TRUE(join(hello(Role::kEngine, 2, 1)));
   (void)after(milliseconds(20));

@@ -58,6 +58,7 @@ struct MembershipRefused {
 // The coordinator has started a wave with this rank in it.
 struct WaveStarted {
   wire::StartWave start;
+  std::vector<std::string> node_names;  // Of start.ranks; none, or empty: not known.
 };
 // Another node of the lockstep group has said something.
 struct StepHeard {

@@ -6,6 +6,7 @@
 
 #include "common/check.h"
 #include "common/log.h"
+#include "engine_core/stall_log.h"
 
 namespace trireme::engine {
 namespace {
@@ -73,7 +74,7 @@ void EngineLoop::sleep() {
   Instant until = std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_,
                             step_look_at_, shm_again_at_, config_.pulse.due_at(now())});
   if (group_ != nullptr) {
-    until = std::min(until, group_->look_at());
+    until = std::min({until, group_->look_at(), record_look_at_});
     group_->about_to_wait();
   }
   channel_.main_bell.wait(Deadline(until), watched_, [this] {
@@ -202,7 +203,7 @@ void EngineLoop::on(UtilityCalled& event, Instant) {
 }
 
 void EngineLoop::on(WaveStarted& event, Instant) {
-  if (group_ != nullptr) group_->on_start(event.start);
+  if (group_ != nullptr) group_->on_start(event.start, event.node_names);
 }
 
 void EngineLoop::on(StepHeard& event, Instant) {
@@ -337,31 +338,34 @@ void EngineLoop::step_ends() {
 
 // Its workers live, or health() had said so: they compute, or wait for each other, or are stopped.
 void EngineLoop::watch_step(Instant now) {
-  const wire::EngineStats stats = this->stats();
   const StepId step = group_step_ == GroupStep::kDummy
                           ? own_step_.next()
-                          : StepId{stats.step.value - (scheduler_.steps_in_flight() - 1)};
+                          : StepId{stats().step.value - (scheduler_.steps_in_flight() - 1)};
   const LateStep late = executor_.watch_step(step, now);
   step_look_at_ = now + WorkerWatch::kInterval;
   if (group_ != nullptr) group_->note_awaited(late.awaits);
   if (end_if_stuck(step, late, now)) return;
   wire::Stall facts = stall_of(late, step, now);
+  const bool stands_still = late.behind && late.motionless >= WorkerWatch::kMotionlessWarning;
+  if (stands_still && !stall_facts_) step_warning_at_ = std::min(step_warning_at_, now);
   const bool is_news = stall_facts_ && !is_same_but_for_time(facts, *stall_facts_);
   if (now < step_warning_at_ && !is_news) return;
   const Duration taken = now - step_began_;
   if (now >= step_warning_at_) {
-    log::warning("step_slow", {{"engine", config_.engine.value},
-                               {"step", step.value},
-                               {"seconds", in_seconds(taken)},
-                               {"running", stats.running},
-                               {"phase", late.text}});
+    log_late_step(facts, late.text);
     step_warning_at_ = step_began_ + 2 * taken;
   }
   stall_ = absl::StrFormat("step %u for %.1f s: %s", step.value,
                            std::chrono::duration<double>(taken).count(), late.text);
   stall_facts_ = std::move(facts);
   publisher_.tell_shm(executor_.shm_stats(), /*at_once=*/true);
-  publisher_.publish(this->stats(), false, now);
+  publisher_.publish(stats(), false, now);
+}
+
+void EngineLoop::log_late_step(const wire::Stall& stall, const std::string& text) const {
+  StallLine line{.event = "step_slow", .wave = joined_, .stall = stall, .text = text};
+  if (group_ != nullptr) line.node_of = [this](uint32_t rank) { return group_->node_of(rank); };
+  log_stall(line);
 }
 
 // Ranks that step together count the steps of their wave.

@@ -14,7 +14,7 @@
 //
 // In a lockstep group (lockstep/lockstep_group.h) a step is made when the group runs one, a dummy
 // where there is nothing to do, one at a time; and a pause holds from the step on that all agree
-// on.
+// on. While it waits for the records of others it looks at its own workers, as in a late step.
 //
 // A turn never blocks; between turns the thread sleeps until something comes (idle: no CPU).
 // Threads: one calls everything. The scheduler and the executor belong to it.
@@ -44,7 +44,7 @@ struct EngineLoopConfig {
   Incarnation incarnation;
   Duration drain_timeout = std::chrono::seconds(30);
   // A step that takes longer is named in the log, with who is behind; again after twice the time,
-  // and so on.
+  // and so on. Sooner where who is behind stands still (WorkerWatch::kMotionlessWarning).
   Duration step_warning = WorkerWatch::kWarning;
   // The worker that is behind is killed when it has neither shown progress nor used any CPU time
   // for the one, or has shown no progress for the other; the engine ends, to be started again.
@@ -118,10 +118,12 @@ class EngineLoop {
   void break_off_if_lost();
   int tell_standing();
   [[nodiscard]] bool has_group_work() const;
+  void look_while_records_are_awaited(Instant now);
   void step_begins(Instant now);
   void step_ends();
   void watch_step(Instant now);
   [[nodiscard]] wire::Stall stall_of(const LateStep& late, StepId step, Instant now) const;
+  void log_late_step(const wire::Stall& stall, const std::string& text) const;
   [[nodiscard]] bool end_if_stuck(StepId step, const LateStep& late, Instant now);
   int look_for_the_end(Instant now);
   void publish(Instant now);
@@ -140,6 +142,8 @@ class EngineLoop {
   std::unique_ptr<LockstepGroup> group_;
   GroupStep group_step_ = GroupStep::kNone;  // In flight.
   StepId own_step_;                          // The last of the scheduler's in the group.
+  StepId last_step_;                         // That the workers were given in the group.
+  Instant record_look_at_ = Instant::max();  // At them, while a record is awaited.
   WaveId joined_;                            // The wave that the workers are in.
   WaveId broken_below_;                      // What they have been told to leave.
   PauseWish pause_;                          // Holds.

@@ -34,6 +34,7 @@ int EngineLoop::make_group_step(Instant now) {
     ++count;
     if (const Status status = submit_group_step(now); !status.ok()) end(status);
   }
+  look_while_records_are_awaited(now);
   return count + tell_standing();
 }
 
@@ -43,17 +44,48 @@ Status EngineLoop::submit_group_step(Instant now) {
   const WaveId wave = group_->lockstep().wave();
   if (group_->lockstep().owes_step()) {
     group_step_ = GroupStep::kOwn;
+    last_step_ = own_step_;
     return executor_.submit({.step = own_step_, .wave = wave, .kind = wire::StepKind::kAgain}, now);
   }
   const wire::StepInput* const step = has_group_work() ? scheduler_.schedule(now) : nullptr;
   if (step != nullptr) {
     group_step_ = GroupStep::kOwn;
-    own_step_ = step->step;
+    own_step_ = last_step_ = step->step;
     return executor_.submit(*step, now);
   }
   group_step_ = GroupStep::kDummy;
-  const StepId dummy = own_step_.next();
+  const StepId dummy = last_step_ = own_step_.next();
   return executor_.submit({.step = dummy, .wave = wave, .kind = wire::StepKind::kDummy}, now);
+}
+
+// They have given their step back, but what they said to others may still lie in their queues: one
+// that is stopped then looks to the others like a link that is cut.
+void EngineLoop::look_while_records_are_awaited(Instant now) {
+  const bool is_awaited = group_->lockstep().phase() == Phase::kAgreeing && last_step_ != StepId{};
+  if (!is_awaited) {
+    if (std::exchange(record_look_at_, Instant::max()) == Instant::max()) return;
+    executor_.end_watch();
+    if (group_->lockstep().phase() != Phase::kRunning) step_ends();
+    return;
+  }
+  if (record_look_at_ == Instant::max()) record_look_at_ = now + WorkerWatch::kInterval;
+  if (now < record_look_at_ || is_over_) return;
+  record_look_at_ = now + WorkerWatch::kInterval;
+  const LateStep late = executor_.watch_step(last_step_, now);
+  group_->note_own_fault(late.behind.has_value());
+  if (!late.behind) return step_ends();
+  if (end_if_stuck(last_step_, late, now) || late.still < LockstepGroup::kLate) return;
+  wire::Stall stall = late.facts;
+  stall.epoch = group_->lockstep().start().epoch;
+  stall.step = group_->lockstep().step();
+  stall.milliseconds = static_cast<uint32_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(late.still).count());
+  const bool is_told = stall_facts_.has_value();
+  stall_ = late.text;
+  stall_facts_ = std::move(stall);
+  if (is_told) return;
+  log_late_step(*stall_facts_, stall_);
+  publisher_.publish(stats(), false, now);
 }
 
 Status EngineLoop::join_wave() {

@@ -88,9 +88,13 @@ class WatchedExecutor final : public Executor {
   [[nodiscard]] uint32_t steps_in_flight_max() const override { return 1; }
   [[nodiscard]] Instant next_result_at() const override { return sim_.next_result_at(); }
   [[nodiscard]] LateStep watch_step(StepId, Instant) override { return late; }
+  void end_watch() override { ++watches_ended; }
+  void kill_worker(uint32_t rank) noexcept override { killed.push_back(rank); }
   void stop() noexcept override {}
 
   LateStep late;
+  int watches_ended = 0;
+  std::vector<uint32_t> killed;
   std::vector<wire::StepKind> kinds;
   std::vector<wire::JoinWave> joined;
   WaveId abandoned_below;
@@ -262,6 +266,74 @@ TEST_F(EngineLoopGroupTest, it_tells_whom_it_waits_for_in_an_agreement_and_in_a_
   start_wave(2, {0}, /*abandon_below=*/2);
   turns(10);
   EXPECT_EQ(ranks_[0]->standing.awaits, std::vector<uint32_t>{});
+}
+
+// What it said last may still lie in its queues: to the others that looks like a cut link.
+TEST_F(EngineLoopGroupTest,
+       who_waits_for_records_while_its_own_worker_is_stopped_blames_nobody_else) {
+  ranks_[0]->add(7, 20);
+  start_wave(1, {0, 1});
+  turns(5);
+  ranks_[1]->executor.is_stuck = true;
+  turns(1500);
+  EXPECT_EQ(ranks_[0]->standing.awaits, std::vector<uint32_t>{1});
+  LateStep& late = ranks_[0]->executor.late;
+  late = {.text = "worker tp0 is stopped",
+          .behind = 0,
+          .still = std::chrono::milliseconds(1200),
+          .facts = {.phase = wire::StallPhase::kQueue, .worker_pid = 4711}};
+  testing::internal::CaptureStderr();
+  turns(300);
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_NE(log.find(R"("worker_pid":4711,"seconds":1.2,)"), std::string::npos) << log;
+  EXPECT_EQ(ranks_[0]->standing.awaits, std::vector<uint32_t>{});
+  ASSERT_TRUE(ranks_[0]->told.stall.has_value());
+  EXPECT_EQ(ranks_[0]->told.stall->worker_pid, 4711u);
+  EXPECT_EQ(ranks_[0]->told.stall->awaited_ranks, std::vector<uint32_t>{});
+  turns(3000);
+  EXPECT_EQ(ranks_[0]->standing.awaits, std::vector<uint32_t>{});
+  late.motionless = std::chrono::seconds(60);
+  turns(300);
+  EXPECT_TRUE(ranks_[0]->loop.is_over());
+  EXPECT_EQ(ranks_[0]->executor.killed, std::vector<uint32_t>{0});
+}
+
+TEST_F(EngineLoopGroupTest, a_worker_that_goes_on_in_time_while_records_are_awaited_is_forgotten) {
+  ranks_[0]->add(7, 20);
+  start_wave(1, {0, 1});
+  turns(5);
+  ranks_[1]->executor.is_stuck = true;
+  ranks_[0]->executor.late = {.behind = 0, .still = std::chrono::seconds(2)};
+  turns(1500);
+  EXPECT_EQ(ranks_[0]->standing.awaits, std::vector<uint32_t>{});
+  ranks_[0]->executor.late = {};
+  turns(500);
+  EXPECT_EQ(ranks_[0]->standing.awaits, std::vector<uint32_t>{1});
+  ranks_[1]->executor.is_stuck = false;
+  turns(600);
+  EXPECT_EQ(ranks_[0]->tokens, 20);
+  EXPECT_EQ(ranks_[0]->told, wire::EngineStanding{.stepping = wire::Stepping::kAsleep});
+  EXPECT_GT(ranks_[0]->executor.watches_ended, 0);
+}
+
+TEST_F(EngineLoopGroupTest, the_log_names_who_is_awaited_with_the_node) {
+  ranks_[0]->add(7, 5);
+  for (const auto& rank : ranks_) {
+    rank->push(
+        WaveStarted{{.wave = WaveId{1}, .epoch = Epoch{12}, .ranks = {0, 1}}, {"left", "right"}});
+  }
+  turns(2);
+  ranks_[0]->executor.is_stuck = true;
+  ranks_[0]->executor.late.facts = {.phase = wire::StallPhase::kDispatch, .awaited_ranks = {1}};
+  testing::internal::CaptureStderr();
+  turns(5100);
+  const std::string log = testing::internal::GetCapturedStderr();
+  for (const std::string_view words :
+       {R"("phase":"exchange","awaits_ranks":"0","awaits_nodes":"left")",
+        R"("event":"step_slow","node")", R"("epoch":12,"wave":1,)",
+        R"("phase":"dispatch","awaits_ranks":"1","awaits_nodes":"right")"}) {
+    EXPECT_NE(log.find(words), std::string::npos) << words << log;
+  }
 }
 
 TEST_F(EngineLoopGroupTest, a_pause_of_one_rank_holds_for_all_from_the_same_step_on) {

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "common/log.h"
@@ -60,7 +61,10 @@ struct IoThread::Parts {
   void on(const member::CoordinatorSilent& event);
   void on(const wire::View& view) { links.on_view(view, channel); }
   void on(const wire::LoadBoard&) {}
-  void on(const wire::StartWave& start) { links.post(WaveStarted{start}, channel); }
+  void on(const wire::StartWave& start) {
+    links.post(WaveStarted{start, node_names(start.ranks)}, channel);
+  }
+  [[nodiscard]] std::vector<std::string> node_names(const std::vector<uint32_t>& ranks) const;
   void wait(Instant now, bool has_room);
 
   EngineId engine;
@@ -221,6 +225,18 @@ int IoThread::Parts::do_member_work(Instant now) {
     std::visit([this](const auto& known) { on(known); }, *event);
   }
   return work;
+}
+
+// The view that a wave was made from came before it.
+std::vector<std::string> IoThread::Parts::node_names(const std::vector<uint32_t>& ranks) const {
+  std::map<uint32_t, std::string_view> nodes;
+  for (const wire::Member& member : link.view().members) {
+    if (member.role == wire::Role::kEngine) nodes[member.index] = member.node;
+  }
+  std::vector<std::string> names;
+  names.reserve(ranks.size());
+  for (const uint32_t rank : ranks) names.emplace_back(nodes[rank]);
+  return names;
 }
 
 void IoThread::Parts::on(const member::Accepted& event) {

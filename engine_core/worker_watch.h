@@ -39,6 +39,8 @@ class WorkerWatch {
   static constexpr Duration kGapMax = std::chrono::seconds(1);
   // A step that takes longer is told of.
   static constexpr Duration kWarning = std::chrono::seconds(5);
+  // And one whose worker has been motionless for so long: no honest step takes its time that way.
+  static constexpr Duration kMotionlessWarning = std::chrono::seconds(2);
   // Without progress for so long a worker is stuck, whether or not it uses CPU time.
   static constexpr Duration kStillMax = std::chrono::seconds(300);
   // A wait for a place of a wave counts from then on. It is shown when nothing has come of it for

@@ -143,10 +143,11 @@ struct EngineStats {
   uint64_t corrupted_requests = 0;
   // Since version 7 of EngineOutputs: what holds the step up, for people, where it is late.
   std::string stall;
-  // With --enable-eplb, since version 8 of EngineOutputs; of the first worker of the last stage.
-  uint64_t expert_rows = 0;   // Its experts computed; a row counts once for each of its experts.
-  uint64_t expert_moves = 0;  // Experts that came to it, over all layers.
-  // Rows of the mean worker of a wave over those of the busiest one; 0: not known.
+  // With --enable-eplb, since version 8 of EngineOutputs; of all its workers.
+  uint64_t expert_rows = 0;   // Their experts computed; a row counts once for each of its experts.
+  uint64_t expert_moves = 0;  // Experts that came to one of them, over all layers.
+  // Rows of the mean worker of a wave over those of the busiest one, in the last stage; 0: not
+  // known.
   float expert_balancedness = 0;
   // Since version 8 of EngineOutputs.
   EngineStanding standing;

@@ -43,7 +43,8 @@ class Cluster {
   }
 
   LockstepOutcome run() {
-    const uint32_t faults_end = options_.has_cut ? kCutEnd : kFaultsEnd;
+    const bool is_long = options_.has_cut || options_.has_flicker;
+    const uint32_t faults_end = is_long ? kCutEnd : kFaultsEnd;
     for (uint32_t time = 500; time < faults_end; time += 1 + world_.random(400)) {
       world_.after(time, [this] { load(); });
     }
@@ -51,7 +52,11 @@ class Cluster {
       world_.after(2'000 + world_.random(2'000), [this] { cut_two_off(); });
       watch_progress();
     }
-    const bool has_faults = options_.has_faults && !options_.has_cut;
+    if (options_.has_flicker) {
+      flicker();
+      freeze_again();
+    }
+    const bool has_faults = options_.has_faults && !options_.has_cut && !options_.has_flicker;
     for (uint32_t time = 800; has_faults && time < kFaultsEnd; time += 1 + world_.random(1'500)) {
       world_.after(time, [this] { inject_fault(); });
     }
@@ -299,15 +304,47 @@ class Cluster {
       if (ranks_[id]->is_cut_off) continue;
       world_.send(id, kCoordinator, [this, id, message] {
         if (!coordinator_ || ranks_[id]->is_cut_off) return;
-        std::visit([&](const auto& m) { coordinator_->on_message(now(), ranks_[id]->key, m); },
-                   message);
-        coordinator_->tick(now());
-        flush_coordinator();
+        coordinator_inbox_.emplace_back(id, message);
+        if (!coordinator_is_frozen_) take_coordinator_inbox();
       });
     }
   }
 
   // --- The coordinator. ---
+  // A turn for each message: what is said of the time between two must be right as well.
+  void take_coordinator_inbox() {
+    for (const auto& [id, message] : std::exchange(coordinator_inbox_, {})) {
+      std::visit([&](const auto& m) { coordinator_->on_message(now(), ranks_[id]->key, m); },
+                 message);
+      coordinator_->tick(now());
+      flush_coordinator();
+    }
+  }
+  void freeze_coordinator() {
+    if (!coordinator_ || coordinator_is_frozen_) return;
+    tell("coordinator is frozen");
+    coordinator_is_frozen_ = true;
+    world_.after(world_.random(3'000), [this, life = coordinator_->view().published().coordinator] {
+      if (coordinator_ && coordinator_->view().published().coordinator == life) thaw_coordinator();
+    });
+  }
+  void thaw_coordinator() {
+    if (!std::exchange(coordinator_is_frozen_, false)) return;
+    tell("coordinator goes on");
+    take_coordinator_inbox();
+  }
+  void freeze_again() {
+    world_.after(500 + world_.random(4'000), [this] {
+      if (world_.now() >= kCutEnd) return;
+      freeze_coordinator();
+      freeze_again();
+    });
+  }
+  void kill_coordinator() {
+    coordinator_.reset();
+    coordinator_inbox_.clear();
+    coordinator_is_frozen_ = false;
+  }
   void start_coordinator() {
     if (coordinator_) return;
     tell("coordinator#%u starts", lives_ + 1);
@@ -319,13 +356,16 @@ class Cluster {
   }
   void turn_coordinator(uint64_t life) {
     if (!coordinator_ || coordinator_->view().published().coordinator.value != life) return;
-    coordinator_->tick(now());
-    flush_coordinator();
+    if (!coordinator_is_frozen_) {
+      coordinator_->tick(now());
+      flush_coordinator();
+    }
     world_.after(kTick, [this, life] { turn_coordinator(life); });
   }
   void flush_coordinator() {
     for (const std::string& news : coordinator_->take_news()) {
       ++outcome_.left_out;
+      if (options_.has_flicker) fail("left out for a cut of a moment: " + news);
       tell("coordinator: %s", news);
     }
     for (const coordinator::Send& send : coordinator_->take_sends()) {
@@ -376,10 +416,10 @@ class Cluster {
 
   void inject_fault() {
     LockstepRank* const rank = pick();
-    switch (world_.random(7)) {
+    switch (world_.random(8)) {
       case 0:
         tell("coordinator is killed");
-        coordinator_.reset();
+        kill_coordinator();
         world_.after(world_.random(2'500), [this] { start_coordinator(); });
         return;
       case 1:
@@ -397,6 +437,8 @@ class Cluster {
         return;
       case 5:
         return cut_link();
+      case 6:
+        return freeze_coordinator();
       default:
         if (rank == nullptr) return;
         tell("%s is frozen", name(*rank));
@@ -410,6 +452,18 @@ class Cluster {
     tell("the link from %s to %s is cut", name(*ranks_[link.first]), name(*ranks_[link.second]));
     cut_links_.insert(link);
     world_.after(world_.random(3'000), [this, link] { cut_links_.erase(link); });
+  }
+  // Too short for anybody to be left out.
+  void flicker() {
+    world_.after(1'500 + world_.random(1'500), [this] {
+      if (world_.now() >= kCutEnd || options_.rank_count < 2) return;
+      cut_two_off();
+      world_.after(kLate + 200 + world_.random(500), [this] {
+        tell("they hear each other again");
+        cut_links_.clear();
+        flicker();
+      });
+    });
   }
   // In one direction or both, until all is healed.
   void cut_two_off() {
@@ -435,6 +489,7 @@ class Cluster {
   }
   void heal() {
     tell("all faults are healed");
+    thaw_coordinator();
     cut_links_.clear();
     for (const auto& rank : ranks_) rank->is_frozen = rank->is_cut_off = false;
     for (uint32_t i = 0; i < options_.rank_count; ++i) start_after(0, i);
@@ -461,7 +516,9 @@ class Cluster {
   LockstepOptions options_;
   World world_;
   std::optional<coordinator::CoordinatorState> coordinator_;
-  std::vector<std::unique_ptr<LockstepRank>> ranks_;  // All that ever were.
+  std::vector<std::unique_ptr<LockstepRank>> ranks_;                      // All that ever were.
+  std::vector<std::pair<uint32_t, member::Outgoing>> coordinator_inbox_;  // From whom, and what.
+  bool coordinator_is_frozen_ = false;
   std::set<std::pair<uint32_t, uint32_t>> cut_links_;
   std::map<std::pair<WaveId, uint64_t>, std::vector<uint32_t>> steps_;
   uint64_t lives_ = 0;

@@ -30,6 +30,7 @@ struct Options {
   uint32_t threads = std::max(1U, std::thread::hardware_concurrency());
   bool faults = true;
   bool cut = false;
+  bool flicker = false;
   ScaleOptions of_scale;
   bool help = false;
 };
@@ -49,6 +50,10 @@ std::vector<bench::Flag> flags_of(Options& o) {
       bench::flag("faults", "", "kills, freezes, cut links, restarts; --no-faults: none", o.faults),
       bench::flag("cut", "",
                   "two ranks do not hear each other, the coordinator both; no other faults", o.cut),
+      bench::flag("flicker", "",
+                  "links are cut for a moment, the coordinator stands still now and then; no other "
+                  "faults",
+                  o.flicker),
       bench::flag("scale", "",
                   "what a wave's start, a step's agreement and the loss of a rank cost many ranks",
                   o.scale),
@@ -70,12 +75,13 @@ constexpr char kIntroduction[] =
     "--scale: without faults but one; counts messages, bytes and microseconds.\n\n";
 
 LockstepOptions lockstep_options(const Options& o, uint64_t seed, bool keeps_history) {
+  const bool cuts = o.cut || o.flicker;
+  const uint32_t drawn = (cuts ? 2 : 1) + static_cast<uint32_t>(seed % (cuts ? 4 : 5));
   return {.seed = seed,
-          .rank_count = o.ranks > 0
-                            ? o.ranks
-                            : (o.cut ? 2 : 1) + static_cast<uint32_t>(seed % (o.cut ? 4 : 5)),
+          .rank_count = o.ranks > 0 ? o.ranks : drawn,
           .has_faults = o.faults,
           .has_cut = o.cut,
+          .has_flicker = o.flicker,
           .keeps_history = keeps_history};
 }
 
@@ -151,9 +157,10 @@ class Sweep {
           options_.ranks > 0 ? absl::StrFormat(" --ranks %u", options_.ranks) : "";
       std::printf(
           "%s", absl::StrFormat("seed %u failed: %s\n  trireme simulate --protocol --seed "
-                                "%u%s%s%s\n",
+                                "%u%s%s%s%s\n",
                                 part.failed_seed, part.failure, part.failed_seed, ranks,
-                                options_.faults ? "" : " --no-faults", options_.cut ? " --cut" : "")
+                                options_.faults ? "" : " --no-faults", options_.cut ? " --cut" : "",
+                                options_.flicker ? " --flicker" : "")
                     .c_str());
     }
     return has_failed_ ? 1 : 0;
@@ -204,8 +211,12 @@ Status check(const Options& o) {
     return error(StatusCode::kInvalidArgument, "--ranks %u: at most %u; --threads %u: at least 1",
                  o.ranks, kRanksMax, o.threads);
   }
-  if (o.cut && o.ranks == 1) {
-    return error(StatusCode::kInvalidArgument, "--ranks 1: --cut takes at least 2");
+  if (o.cut && o.flicker) {
+    return error(StatusCode::kInvalidArgument, "--cut and --flicker: one of them");
+  }
+  if ((o.cut || o.flicker) && o.ranks == 1) {
+    return error(StatusCode::kInvalidArgument, "--ranks 1: %s takes at least 2",
+                 o.cut ? "--cut" : "--flicker");
   }
   if (!o.scale) return absl::OkStatus();
   if (o.ranks == 1) {

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -62,21 +63,22 @@ std::vector<bench::Flag> flags_of(Options& o) {
   };
 }
 
-std::string key_of_environment() {
+// What the flag says, else the environment. A key goes into a header's line, so it is checked
+// wherever it comes from.
+StatusOr<std::string> find_key(const std::string& asked) {
+  std::string key = asked;
+  std::string_view source = "--api-key";
   for (const char* const name : {"TRIREME_API_KEY", "VLLM_API_KEY"}) {
-    const char* const key = std::getenv(name);
-    if (key != nullptr && *key != '\0') return key;
+    const char* const value = std::getenv(name);
+    if (!key.empty() || value == nullptr) continue;
+    key = value;
+    source = name;
   }
-  return {};
-}
-
-// A key goes into a header's line.
-Status check_key(const std::string& key) {
   for (const char c : key) {
     if (static_cast<unsigned char>(c) >= 0x20 && c != 0x7F) continue;
-    return error(StatusCode::kInvalidArgument, "--api-key: a key has no control characters");
+    return error(StatusCode::kInvalidArgument, "%s: a key has no control characters", source);
   }
-  return absl::OkStatus();
+  return key;
 }
 
 Status check(const Options& options) {
@@ -84,7 +86,7 @@ Status check(const Options& options) {
     return error(StatusCode::kInvalidArgument, "--interval: %g is not from %g to %g seconds",
                  options.interval, kIntervalMin, kIntervalMax);
   }
-  return check_key(options.api_key);
+  return absl::OkStatus();
 }
 
 Status explain(const Status& status, const bench::ServerUrl& url) {
@@ -200,9 +202,10 @@ int refuse(const Status& why, int code) {
 int run(const Options& options) {
   const auto url = bench::parse_server_url(options.url);
   if (!url.ok()) return refuse(annotate(url.status(), "--url"), kExitWrongFlags);
-  const std::string& key = options.api_key.empty() ? key_of_environment() : options.api_key;
+  const auto key = find_key(options.api_key);
+  if (!key.ok()) return refuse(key.status(), kExitWrongFlags);
   bench::Headers headers;
-  if (!key.empty()) headers.emplace_back("Authorization", "Bearer " + key);
+  if (!key->empty()) headers.emplace_back("Authorization", "Bearer " + *key);
   const std::string request = bench::request_text(*url, "GET", "/cluster", headers, "");
   View view(*url, options.json);
   auto answer = ask_cluster(*url, request);

@@ -134,6 +134,7 @@ Status QueueExecutor::make_queues() {
   steps_.emplace(std::move(step_memory));
   results_memory_.emplace(std::move(result_memory));
   sender_.emplace(*steps_, 0U);
+  expert_loads_.resize(worker_count());
   collector_.emplace(*results_memory_);
   return absl::OkStatus();
 }
@@ -288,7 +289,7 @@ StatusOr<bool> QueueExecutor::try_collect(wire::StepResult& result, Instant) {
   if (auto collected = results_.pop()) {
     result = *std::move(collected);
     --steps_uncollected_;
-    if (late_step_ != StepId{}) tell_late_step(late_step_ = StepId{});
+    end_watch();
     return true;
   }
   if (has_failed_.load()) return failure_;
@@ -334,6 +335,10 @@ LateStep QueueExecutor::watch_step(StepId late, Instant now) {
   return step;
 }
 
+void QueueExecutor::end_watch() {
+  if (late_step_ != StepId{}) tell_late_step(late_step_ = StepId{});
+}
+
 Status QueueExecutor::health() {
   if (elsewhere_ != nullptr) elsewhere_->service();
   // The worker's end says more than the broken queue that follows from it.
@@ -366,6 +371,7 @@ Status QueueExecutor::take_record(const shm::ShmCollector::Received& received) {
     bell_->ring();
     return absl::OkStatus();
   }
+  if (result->expert_load) expert_loads_[received.ring] = *result->expert_load;
   const uint32_t output_rank = worker_count() - options_.parallel.tensor_parallel_size;
   if (gathering_) {
     TRIREME_ASSIGN_OR_RETURN(auto whole, gathering_->take(received.ring, *std::move(result)));
@@ -374,12 +380,22 @@ Status QueueExecutor::take_record(const shm::ShmCollector::Received& received) {
   } else if (received.ring != output_rank) {
     return absl::OkStatus();
   }
+  if (result->expert_load) result->expert_load = sum_expert_loads(*result->expert_load);
   if (!results_.push(*std::move(result))) {
     return error(StatusCode::kDataLoss, "worker rank %u answers more steps than there were",
                  received.ring);
   }
   bell_->ring();
   return absl::OkStatus();
+}
+
+wire::ExpertLoad QueueExecutor::sum_expert_loads(const wire::ExpertLoad& of_output_rank) const {
+  wire::ExpertLoad sum{.balancedness = of_output_rank.balancedness};
+  for (const wire::ExpertLoad& load : expert_loads_) {
+    sum.rows += load.rows;
+    sum.moves += load.moves;
+  }
+  return sum;
 }
 
 void QueueExecutor::fail(const Status& why) noexcept {

@@ -7,9 +7,11 @@
 // come into the same result rings. Beside its ring a worker of this place keeps its sign of life,
 // which is looked at when a step is late. Every worker answers every step; the tokens are those of
 // the first TP rank of the last stage, an error of any worker is the engine's, and so is what any
-// of them lost of its store of KV blocks (result_gathering.h). A collector thread waits for the
-// answers, because the main thread waits for descriptors. Derived classes start, watch and stop the
-// workers. Threads: the engine's main thread, and the collector, which only touches the results.
+// of them lost of its store of KV blocks (result_gathering.h), and what their experts computed; of
+// workers that end a step after that one, this is of the step before. A collector thread waits for
+// the answers, because the main thread waits for descriptors. Derived classes start, watch and stop
+// the workers. Threads: the engine's main thread, and the collector, which only touches the
+// results.
 #pragma once
 
 #include <atomic>
@@ -45,6 +47,7 @@ class QueueExecutor : public Executor {
   [[nodiscard]] Instant next_result_at() const final;
   [[nodiscard]] std::optional<wire::ShmStats> shm_stats() const final;
   [[nodiscard]] LateStep watch_step(StepId late, Instant now) final;
+  void end_watch() final;
   void stop() noexcept final;
 
  protected:
@@ -83,6 +86,8 @@ class QueueExecutor : public Executor {
   [[nodiscard]] StatusOr<shm::ShmCollector::Received> await_record(StopSignal& stop);
   void collect_results() noexcept;
   [[nodiscard]] Status take_record(const shm::ShmCollector::Received& received);
+  // Of all workers, as far as they have told.
+  [[nodiscard]] wire::ExpertLoad sum_expert_loads(const wire::ExpertLoad& of_output_rank) const;
   void fail(const Status& why) noexcept;
 
   ServeOptions options_;
@@ -99,8 +104,9 @@ class QueueExecutor : public Executor {
   std::atomic<uint64_t> releases_answered_{0};  // By each worker.
   uint64_t kv_bytes_ = 0;                       // Of the worker that has most.
   std::atomic<bool> has_failed_{false};
-  Status failure_;                            // Written before has_failed_.
-  std::optional<ResultGathering> gathering_;  // Where several workers have stores.
+  Status failure_;                              // Written before has_failed_.
+  std::optional<ResultGathering> gathering_;    // Where several workers have stores.
+  std::vector<wire::ExpertLoad> expert_loads_;  // By worker, as last told.
   std::thread collector_thread_;
   std::vector<uint32_t> worker_pids_;
   WorkerWatch watch_;

@@ -5,9 +5,8 @@
 #include <string>
 #include <utility>
 
-#include "common/host_name.h"
-#include "common/log.h"
 #include "common/status.h"
+#include "engine_core/stall_log.h"
 
 namespace trireme::engine {
 
@@ -16,10 +15,18 @@ using Phase = Lockstep::Phase;
 LockstepGroup::LockstepGroup(EngineId self, std::unique_ptr<StepExchange> exchange)
     : self_(self), exchange_(std::move(exchange)) {}
 
-void LockstepGroup::on_start(const wire::StartWave& start) {
+void LockstepGroup::on_start(const wire::StartWave& start,
+                             const std::vector<std::string>& node_names) {
   const WaveId before = lockstep_.wave();
   lockstep_.on_start(start);
   if (lockstep_.wave() != before) forget_lateness();
+  const std::size_t count = std::min(start.ranks.size(), node_names.size());
+  for (std::size_t i = 0; i < count; ++i) node_names_[start.ranks[i]] = node_names[i];
+}
+
+std::string LockstepGroup::node_of(uint32_t rank) const {
+  const auto found = node_names_.find(rank);
+  return found == node_names_.end() ? "" : found->second;
 }
 
 std::optional<StepSummary> LockstepGroup::gather() {
@@ -64,7 +71,7 @@ bool LockstepGroup::advance(bool has_work, Instant now) {
       if (now >= repeat_at_) {
         exchange_->repeat();
         repeat_at_ = now + kRepeat;
-        if (now - posted_at_ >= kLate) awaits_ = missing();
+        if (now - posted_at_ >= kLate && !has_own_fault_) awaits_ = missing();
       }
       return false;
     }
@@ -77,6 +84,14 @@ bool LockstepGroup::advance(bool has_work, Instant now) {
 void LockstepGroup::on_step_done(bool is_abandoned) {
   awaits_.clear();
   lockstep_.on_step_done(is_abandoned);
+}
+
+void LockstepGroup::note_own_fault(bool is_there) {
+  has_own_fault_ = is_there;
+  if (!is_there) return;
+  awaits_.clear();
+  stall_.clear();
+  stall_facts_.reset();
 }
 
 std::optional<WaveStanding> LockstepGroup::take_standing(bool has_work) {
@@ -95,6 +110,7 @@ void LockstepGroup::forget_lateness() {
   stall_.clear();
   stall_facts_.reset();
   awaits_.clear();
+  has_own_fault_ = false;
 }
 
 void LockstepGroup::await_wave(bool has_work, Instant now) {
@@ -107,15 +123,16 @@ void LockstepGroup::await_wave(bool has_work, Instant now) {
 bool LockstepGroup::watch(Instant now) {
   const Phase phase = lockstep_.phase();
   if (now < late_at_ || (phase != Phase::kAgreeing && phase != Phase::kAsleep)) return false;
+  if (has_own_fault_) {
+    late_at_ = now + kRepeat;
+    return false;
+  }
   const double waited = std::chrono::duration<double>(now - posted_at_).count();
   if (phase == Phase::kAgreeing) {
     tell_who_is_missing(waited);
   } else {
     tell_of_no_wave(waited);
   }
-  stall_facts_->epoch = lockstep_.start().epoch;
-  stall_facts_->step = lockstep_.step();
-  stall_facts_->milliseconds = static_cast<uint32_t>(waited * 1000);
   late_at_ = posted_at_ + 2 * (now - posted_at_);
   return true;
 }
@@ -126,31 +143,27 @@ void LockstepGroup::tell_who_is_missing(double waited) {
   for (const uint32_t rank : ranks) {
     awaited += (awaited.empty() ? "" : ",") + std::to_string(rank);
   }
-  log::warning("lockstep_waits", {{"rank", self_.value},
-                                  {"node", host_name()},
-                                  {"epoch", lockstep_.start().epoch.value},
-                                  {"wave", wave_number(lockstep_.wave())},
-                                  {"step", lockstep_.step()},
-                                  {"phase", "exchange"},
-                                  {"awaits_ranks", awaited},
-                                  {"seconds", waited}});
   stall_ = absl::StrFormat("wave %u step %u: no record of rank %s for %.1f s",
                            wave_number(lockstep_.wave()), lockstep_.step(), awaited, waited);
   ranks.resize(std::min(ranks.size(), wire::Stall::kAwaitedRanksMax));
-  stall_facts_ =
-      wire::Stall{.phase = wire::StallPhase::kExchange, .awaited_ranks = std::move(ranks)};
+  tell({.phase = wire::StallPhase::kExchange, .awaited_ranks = std::move(ranks)}, waited);
 }
 
 void LockstepGroup::tell_of_no_wave(double waited) {
-  log::warning("lockstep_waits", {{"rank", self_.value},
-                                  {"node", host_name()},
-                                  {"epoch", lockstep_.start().epoch.value},
-                                  {"wave", wave_number(lockstep_.wave())},
-                                  {"phase", "queue"},
-                                  {"awaits", "coordinator"},
-                                  {"seconds", waited}});
   stall_ = absl::StrFormat("no wave has started for %.1f s: the coordinator is awaited", waited);
-  stall_facts_ = wire::Stall{.phase = wire::StallPhase::kQueue};
+  tell({.phase = wire::StallPhase::kQueue}, waited);
+}
+
+void LockstepGroup::tell(wire::Stall stall, double waited) {
+  stall.epoch = lockstep_.start().epoch;
+  stall.step = lockstep_.step();
+  stall.milliseconds = static_cast<uint32_t>(waited * 1000);
+  log_stall({.event = "lockstep_waits",
+             .wave = lockstep_.wave(),
+             .stall = stall,
+             .text = stall_,
+             .node_of = [this](uint32_t rank) { return node_of(rank); }});
+  stall_facts_ = std::move(stall);
 }
 
 }  // namespace trireme::engine

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,13 +41,18 @@ class LockstepGroup {
   // From another node.
   void hear(const wire::StepAgreement& message) { exchange_->hear(message); }
 
-  void on_start(const wire::StartWave& start);
+  // `node_names`: of its ranks; none, or empty: not known.
+  void on_start(const wire::StartWave& start, const std::vector<std::string>& node_names = {});
   // Posts and agrees as far as it goes. True: run a step of the wave now; a dummy one if there is
   // nothing to do, the one that was broken off if owes_step().
   [[nodiscard]] bool advance(bool has_work, Instant now);
   void on_step_done(bool is_abandoned);
   // Whom the workers wait for in the step that runs, for a second or more.
   void note_awaited(std::vector<uint32_t> ranks) { awaits_ = std::move(ranks); }
+  // While a record is awaited: a worker of this rank stands still. Then it waits for nobody: what
+  // that one has said may not have arrived, so the others may wait for it. Until said otherwise, or
+  // the wait is over.
+  void note_own_fault(bool is_there);
   // Where the rank stands, when that has changed since last asked.
   [[nodiscard]] std::optional<WaveStanding> take_standing(bool has_work);
 
@@ -58,6 +64,8 @@ class LockstepGroup {
   [[nodiscard]] bool spin();
   // Names who is awaited, when it is time to; true: it has.
   bool watch(Instant now);
+  // Where the rank is; empty: not known.
+  [[nodiscard]] std::string node_of(uint32_t rank) const;
   // Empty unless somebody is: "wave 5 step 812: no record of rank 1 for 2.0 s", "no wave has
   // started for 1.0 s: the coordinator is awaited".
   [[nodiscard]] const std::string& stall() const { return stall_; }
@@ -80,6 +88,7 @@ class LockstepGroup {
   void await_wave(bool has_work, Instant now);
   void tell_who_is_missing(double waited);
   void tell_of_no_wave(double waited);
+  void tell(wire::Stall stall, double waited);
 
   EngineId self_;
   std::unique_ptr<StepExchange> exchange_;
@@ -93,6 +102,8 @@ class LockstepGroup {
   std::string stall_;
   std::optional<wire::Stall> stall_facts_;
   std::vector<uint32_t> awaits_;
+  bool has_own_fault_ = false;
+  std::map<uint32_t, std::string> node_names_;  // By rank.
 };
 
 }  // namespace trireme::engine

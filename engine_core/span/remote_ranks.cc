@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "common/host_name.h"
-#include "common/log.h"
 #include "common/random.h"
 #include "common/zmq/context.h"
 #include "common/zmq/dealer.h"
@@ -18,6 +17,7 @@
 #include "engine_core/span/remote_workers.h"
 #include "engine_core/span/seat_watch.h"
 #include "engine_core/span/worker_span.h"
+#include "engine_core/stall_log.h"
 #include "proto/member/cluster_context.h"
 #include "proto/messages.h"
 
@@ -202,10 +202,7 @@ void Attempt::watch_step(Instant now) {
   if (now < watch_.look_at()) return;
   const SeatWatch::Finding found = watch_.look(workers_.look(), now);
   if (found.is_news) {
-    log::warning("step_slow", {{"engine", place_.options.internal.engine_rank},
-                               {"step", seat_.late_step().value},
-                               {"node", host_name()},
-                               {"phase", found.text}});
+    log_stall({.event = "step_slow", .wave = {}, .stall = found.stall, .text = found.text});
   }
   if (!found.stuck) return;
   workers_.kill(*found.stuck);

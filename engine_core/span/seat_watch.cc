@@ -13,6 +13,7 @@ void SeatWatch::on_late_step(StepId step, Instant now) {
   if (step == late_) return;
   late_ = step;
   told_after_ = WorkerWatch::kWarning;
+  is_told_ = false;
   look_at_ = step == StepId{} ? Instant::max() : now;
 }
 
@@ -22,12 +23,21 @@ SeatWatch::Finding SeatWatch::look(const std::vector<WorkerSighting>& workers, I
   Finding found;
   const auto behind = watch_.find_behind(late_);
   if (!behind) return found;
-  found.is_news = behind->still >= told_after_;
-  if (found.is_news) told_after_ = 2 * behind->still;
+  const bool stands_still = behind->motionless >= WorkerWatch::kMotionlessWarning;
+  found.is_news = behind->still >= told_after_ || (stands_still && !is_told_);
+  if (found.is_news) {
+    told_after_ = 2 * behind->still;
+    is_told_ = true;
+  }
   if (behind->motionless >= worker_timeout_ || behind->still >= still_max_) {
     found.stuck = behind->rank;
   }
-  if (found.is_news || found.stuck) found.text = watch_.describe(late_);
+  if (!found.is_news && !found.stuck) return found;
+  found.text = watch_.describe(late_);
+  found.stall = watch_.facts(late_);
+  found.stall.step = late_.value;
+  found.stall.milliseconds = static_cast<uint32_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(behind->still).count());
   return found;
 }
 

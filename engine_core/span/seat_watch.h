@@ -2,9 +2,9 @@
 //
 // The engine cannot see what workers elsewhere are at; it says which step it waits for
 // (GroupKeepAlive), and who started them looks (WorkerWatch). A worker that is behind is named
-// after as long as the engine takes to name one, again after twice the time, and so on; it is stuck
-// when it has neither shown progress nor used any CPU time for `worker_timeout`, or has shown no
-// progress for much longer. Pure. Threads: one owner.
+// after as long as the engine takes to name one, sooner when it stands still, again after twice the
+// time, and so on; it is stuck when it has neither shown progress nor used any CPU time for
+// `worker_timeout`, or has shown no progress for much longer. Pure. Threads: one owner.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +24,7 @@ class SeatWatch {
     bool is_news = false;           // To be told.
     std::optional<uint32_t> stuck;  // To be killed: this rank.
     std::string text;               // If either: who is behind, and at what.
+    wire::Stall stall;              // Likewise; since when nothing moves there.
   };
 
   SeatWatch(EngineId engine, uint32_t tp_size, Duration worker_timeout);
@@ -42,6 +43,7 @@ class SeatWatch {
   StepId late_;
   Instant look_at_ = Instant::max();
   Duration told_after_ = WorkerWatch::kWarning;
+  bool is_told_ = false;
 };
 
 }  // namespace trireme::engine

@@ -44,10 +44,26 @@ TEST(SeatWatch, a_stopped_worker_is_named_and_then_stuck) {
   EXPECT_TRUE(told.is_news && !told.stuck);
   EXPECT_EQ(told.text,
             "rank 0 worker pp1 tp1 (pid 4711) is stopped (process state T) and has been in layer 3 "
-            "(attention) of step 812 for 5.0 s; the others wait for it in all-reduce");
+            "(attention) of step 812 for 2.0 s; the others wait for it in all-reduce");
+  EXPECT_FALSE(f.find_within(seconds(6), waits, stopped).stuck) << "told again";
   const auto found = f.find_within(seconds(6), waits, stopped);
   EXPECT_EQ(found.stuck, 3u);
   EXPECT_NE(found.text.find("for 8.0 s"), std::string::npos) << found.text;
+}
+
+TEST(SeatWatch, a_worker_that_computes_is_named_later_and_again_after_twice_the_time) {
+  Fixture f;
+  const auto begin = f.now;
+  auto computes = at(WorkerPhase::kAttention, kLate.value, 'R');
+  const auto waits = at(WorkerPhase::kReducing, kLate.value);
+  std::vector<Duration> told;
+  for (; f.now < begin + seconds(16); f.now += WorkerWatch::kInterval) {
+    ++computes.process.cpu_ticks;
+    f.watch.on_late_step(f.late, f.now);
+    const auto found = f.watch.look({WorkerSighting{}, WorkerSighting{}, waits, computes}, f.now);
+    if (found.is_news) told.push_back(f.now - begin);
+  }
+  EXPECT_EQ(told, (std::vector<Duration>{seconds(5), seconds(10)}));
 }
 
 TEST(SeatWatch, a_worker_that_never_took_the_step_is_stuck) {
@@ -77,7 +93,7 @@ TEST(SeatWatch, while_no_step_is_late_nobody_looks) {
 TEST(SeatWatch, of_a_step_that_ends_in_time_nothing_is_told) {
   Fixture f;
   const auto stopped = at(WorkerPhase::kAttention, kLate.value, 'T');
-  EXPECT_EQ(f.find_within(seconds(4), stopped, stopped).text, "");
+  EXPECT_EQ(f.find_within(seconds(1), stopped, stopped).text, "");
   f.late = StepId{};
   EXPECT_EQ(f.find_within(seconds(100), stopped, stopped).text, "");
 }

@@ -6,9 +6,11 @@ import signal
 
 import pytest
 from cluster import metric_by_engine, wait_for
-from expert_parallel_test import PROMPTS, Asker, answer, answers_at_once, expected, start, worker_of  # noqa: F401
+from expert_parallel_test import MODEL, PROMPTS, Asker, answer, answers_at_once, expected, start, worker_of  # noqa: F401
 
 RANKS = 3
+CONFIG = json.loads((MODEL / "config.json").read_text())
+ROWS_PER_TOKEN = CONFIG["num_hidden_layers"] * CONFIG["num_experts_per_tok"]
 
 
 def balancing(interval: int, redundant: int) -> tuple:
@@ -36,6 +38,11 @@ def test_ranks_whose_experts_move_answer_as_one(expected, data, tensor, redundan
         rows = metric_by_engine(cluster, "trireme:expert_rows_total")
         assert len(moves) == data and sum(moves.values()) > 0
         assert min(rows.values()) > 0
+        requests = 2 * data * len(PROMPTS)
+        computed = cluster.metric("vllm:prompt_tokens_total") - cluster.metric("vllm:prefix_cache_hits_total")
+        computed += cluster.metric("vllm:generation_tokens_total") - requests
+        # Of all workers of all engines; the last step of some may not be in it, nor a step made before an end was known.
+        assert 0.9 * computed < sum(rows.values()) / ROWS_PER_TOKEN < computed + 2 * requests, (computed, rows)
         assert all(0 < value <= 1 for value in metric_by_engine(cluster, "trireme:expert_load_balancedness").values())
         lines = log_lines(cluster, "experts_balanced")
         assert len(lines) > 3 and max(line["members"] for line in lines) == data * tensor

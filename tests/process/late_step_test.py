@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import threading
 
 import pytest
@@ -50,10 +51,14 @@ def test_stopped_worker_is_named_and_killed_and_its_rank_comes_back(cluster):
     before = workers(cluster)
     client, replies = stop_while_it_answers(cluster, before[1])
     wait_for("it is named", lambda: slow_steps(cluster), 20)
-    phase = slow_steps(cluster)[0]["phase"]
-    assert phase.startswith(f"rank 0 worker tp1 (pid {before[1]}) is stopped (process state T) and has been ")
-    assert f"of step {slow_steps(cluster)[0]['step']} for " in phase or "idle with step" in phase
-    assert phase.endswith("the others wait for it in all-reduce")
+    line = slow_steps(cluster)[0]
+    assert line["seconds"] < 4, "its worker stands still"
+    text = line["text"]
+    assert text.startswith(f"rank 0 worker tp1 (pid {before[1]}) is stopped (process state T) and has been ")
+    assert f"of step {line['step']} for " in text or "idle with step" in text
+    assert text.endswith("the others wait for it in all-reduce")
+    assert (line["rank"], line["pid"], line["node"]) == (0, cluster.find("rank 0").pid, socket.gethostname())
+    assert (line["epoch"], line["wave"], line["awaits_ranks"], line["worker_pid"]) == (0, 0, "", before[1])
     wait_for("its queue shows", lambda: queue_figure(cluster, "chunks_waiting", "steps") >= 1)
     client.join(timeout=60)
     assert [r.status for r in replies] == [503]

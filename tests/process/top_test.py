@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -31,6 +32,11 @@ def wait_well(cluster):
     wait_for("all is well", lambda: look(cluster)[0] == 0, 30)
 
 
+def stall_lines(cluster) -> list[dict]:
+    lines = [line[line.index("{") :] for line in cluster.log_text().split("\n") if '"step_slow"' in line or '"lockstep_waits"' in line]
+    return [json.loads(line) for line in lines]
+
+
 def watch(cluster, is_enough, seconds: float) -> list[dict]:
     """Each stall that was seen, with its rank, until they are enough; at most so long after now."""
     seen, deadline = [], time.monotonic() + seconds
@@ -52,6 +58,7 @@ def test_a_stopped_worker_is_named_with_who_waits_for_it_and_all_is_well_when_it
         askers = [Asker(cluster, rank, expected) for rank in (0, 2)]
         wait_for("answers", lambda: min(asker.count for asker in askers) >= 3)
         victim = worker_of(cluster, 1)
+        pids = {rank: cluster.find(f"rank {rank}").pid for rank in range(3)}
         os.kill(victim, signal.SIGSTOP)
 
         def is_enough(seen):
@@ -64,6 +71,15 @@ def test_a_stopped_worker_is_named_with_who_waits_for_it_and_all_is_well_when_it
             else:
                 assert stall["phase"] in ("exchange", "dispatch", "combine"), stall
             assert stall["step"] > 0 and stall["epoch"] > 0 and 0.9 < stall["seconds"] < 6
+        wait_for("each is in the log", lambda: {line["rank"] for line in stall_lines(cluster)} == {0, 1, 2}, 1)
+        for line in stall_lines(cluster):
+            assert (line["pid"], line["node"]) == (pids[line["rank"]], socket.gethostname())
+            assert line["epoch"] > 0 and line["wave"] > 0 and line["step"] > 0 and 0.9 < line["seconds"] < 5
+            if line["rank"] == 1:
+                assert (line["worker_pid"], line["awaits_ranks"]) == (victim, "")
+            else:
+                assert (line["awaits_ranks"], line["awaits_nodes"], line["worker_pid"]) == ("1", socket.gethostname(), 0)
+                assert line["phase"] in ("exchange", "dispatch", "combine"), line
         wait_well(cluster)
         for asker in askers:
             asker.stop()
@@ -163,6 +179,15 @@ def test_what_cannot_work_is_one_line_that_says_what_to_do(small):
         done = top(*words, env={k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")})
         assert done.returncode == status, (words, done)
         assert done.stderr.startswith(message) and done.stderr.count("\n") == 1 and done.stdout == "", done
+
+
+def test_a_key_of_the_environment_is_checked_like_one_of_the_flag(small):
+    for name in ("TRIREME_API_KEY", "VLLM_API_KEY"):
+        done = top("--url", small.url, "--once", env={**{k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")}, name: "a\nb"})
+        assert done.returncode == WRONG_FLAGS and done.stdout == "", done
+        assert done.stderr == f"trireme top: {name}: a key has no control characters; see trireme top --help\n"
+        given = top("--url", small.url, "--once", "--api-key", "secret", env={**os.environ, name: "a\nb"})
+        assert given.returncode == 0, given.stderr
 
 
 def test_a_front_end_that_stands_still_is_told_from_one_that_is_not_there(small):

@@ -98,6 +98,15 @@ TEST(LockstepSimulation, where_two_ranks_do_not_hear_each_other_the_rest_goes_on
   EXPECT_GT(left_out, kCutSeeds / 2);
 }
 
+TEST(LockstepSimulation,
+     nobody_is_left_out_for_cuts_of_a_moment_while_the_coordinator_stands_still) {
+  for (uint64_t seed = 0; seed < 1'000; ++seed) {
+    const LockstepOutcome outcome = simulate_lockstep(
+        {.seed = seed, .rank_count = 2 + static_cast<uint32_t>(seed % 4), .has_flicker = true});
+    ASSERT_EQ(outcome.failure, "") << "seed " << seed;
+  }
+}
+
 TEST(LockstepSimulation, the_same_seed_gives_the_same_history) {
   LockstepOptions options = options_of(3);
   options.keeps_history = true;
