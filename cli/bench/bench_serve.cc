@@ -191,9 +191,11 @@ Status save(const ServeBench& bench, const std::string& json, const std::string&
   return error(StatusCode::kInternal, "--save-result: cannot write '%s'", path);
 }
 
-Status show(const ServeBench& bench, const LoadOutcome& outcome) {
+Status show(const ServeBench& bench, const LoadOutcome& outcome,
+            std::optional<SpeculationFigures> speculation) {
   const ServeBenchOptions& options = bench.options;
-  const ServeFigures found = figures(outcome.samples, outcome.duration, options.report);
+  ServeFigures found = figures(outcome.samples, outcome.duration, options.report);
+  found.speculation = std::move(speculation);
   if (found.failed > 0) {
     std::fprintf(stderr, "%lu requests failed:\n%s", found.failed,
                  failure_lines(outcome.samples, kFailureLinesMax).c_str());
@@ -248,9 +250,11 @@ StatusOr<bool> run(const ServeBenchOptions& options, StopSignal& stop) {
   TRIREME_RETURN_IF_ERROR(warm_up(bench, first, stop));
   TRIREME_RETURN_IF_ERROR(warm_up(bench, words.num_warmups, stop));
   if (stop.level() != StopSignal::Level::kRun) return true;
+  const auto before = speculation_counts(options.url, options.headers);
   TRIREME_ASSIGN_OR_RETURN(const LoadOutcome outcome, load(bench, options.plan.num_prompts,
                                                            /*is_paced=*/true, "requests", stop));
-  TRIREME_RETURN_IF_ERROR(show(bench, outcome));
+  const auto after = before ? speculation_counts(options.url, options.headers) : std::nullopt;
+  TRIREME_RETURN_IF_ERROR(show(bench, outcome, speculation_between(before, after)));
   return outcome.was_interrupted;
 }
 

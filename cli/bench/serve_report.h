@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "cli/bench/sample.h"
+#include "cli/bench/speculation_figures.h"
 
 namespace trireme::bench {
 
@@ -49,6 +50,7 @@ struct ServeFigures {
   double max_output_tokens_per_s = 0;  // Pieces in the best second.
   uint64_t max_concurrent_requests = 0;
   std::map<std::string, Distribution> milliseconds;  // By metric.
+  std::optional<SpeculationFigures> speculation;     // The caller's to fill in.
 };
 
 [[nodiscard]] double percentile(std::span<const double> sorted, double percent);

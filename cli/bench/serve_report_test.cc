@@ -109,6 +109,46 @@ TEST(ServeReport, table_looks_as_vllms) {
             "==================================================\n");
 }
 
+ServeFigures with_speculation() {
+  ServeFigures found;
+  found.speculation = {.drafts = 10,
+                       .draft_tokens = 40,
+                       .accepted_tokens = 15,
+                       .acceptance_rate = 37.5,
+                       .acceptance_length = 2.5,
+                       .rates_by_position = {0.75, 0.5}};
+  return found;
+}
+
+TEST(ServeReport, speculation_stands_in_the_table_as_vllms) {
+  const std::string text = table(with_speculation(), {});
+  EXPECT_EQ(text.substr(text.find("---------------Spec")),
+            "---------------Speculative Decoding---------------\n"
+            "Acceptance rate (%):                     37.50     \n"
+            "Acceptance length:                       2.50      \n"
+            "Drafts:                                  10        \n"
+            "Draft tokens:                            40        \n"
+            "Accepted tokens:                         15        \n"
+            "Per-position acceptance (%):\n"
+            "  Position 0:                            75.00     \n"
+            "  Position 1:                            50.00     \n"
+            "==================================================\n");
+  EXPECT_EQ(table({}, {}).find("Speculative"), std::string::npos);
+}
+
+TEST(ServeReport, json_has_vllms_fields_of_speculation_where_tokens_were_guessed) {
+  const std::string json = json_members(with_speculation(), {});
+  const std::string expected =
+      R"("rtfx": 0.0, "spec_decode_acceptance_rate": 37.5, "spec_decode_acceptance_length": 2.5, )"
+      R"("spec_decode_num_drafts": 10, "spec_decode_draft_tokens": 40, )"
+      R"("spec_decode_accepted_tokens": 15, )"
+      R"("spec_decode_per_position_acceptance_rates": [0.75, 0.5])";
+  EXPECT_NE(json.find(expected), std::string::npos) << json;
+  const std::string without = json_members({}, {});
+  EXPECT_NE(without.find(R"("rtfx": 0.0)"), std::string::npos) << without;
+  EXPECT_EQ(without.find("spec_decode"), std::string::npos) << without;
+}
+
 TEST(ServeReport, reasons_of_failures_come_most_frequent_first) {
   const std::vector<Sample> samples = {failed("a"), failed("b"), failed("b"), failed("c")};
   EXPECT_EQ(failure_lines(samples, 1), "  2 x b\n  and 2 more\n");

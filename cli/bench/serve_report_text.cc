@@ -57,6 +57,20 @@ std::string distribution_rows(const Metric& metric, const Distribution& values,
   return out;
 }
 
+std::string speculation_rows(const SpeculationFigures& found) {
+  std::string out = heading("Speculative Decoding", '-');
+  out += row("Acceptance rate (%):", found.acceptance_rate);
+  out += row("Acceptance length:", found.acceptance_length);
+  out += row("Drafts:", found.drafts);
+  out += row("Draft tokens:", found.draft_tokens);
+  out += row("Accepted tokens:", found.accepted_tokens);
+  if (!found.rates_by_position.empty()) out += "Per-position acceptance (%):\n";
+  for (std::size_t i = 0; i < found.rates_by_position.size(); ++i) {
+    out += row(absl::StrFormat("  Position %d:", i), 100 * found.rates_by_position[i]);
+  }
+  return out;
+}
+
 // Doubles that come back as they were; JSON has no infinity.
 std::string number(double value) {
   return std::isfinite(value) ? absl::StrFormat("%.17g", value) : "null";
@@ -65,6 +79,19 @@ std::string number(double value) {
 void append(std::string& out, std::string_view name, const std::string& json) {
   if (!out.empty()) out += ", ";
   out += absl::StrFormat("\"%s\": %s", name, json);
+}
+
+void append_speculation(std::string& out, const SpeculationFigures& found) {
+  append(out, "spec_decode_acceptance_rate", number(found.acceptance_rate));
+  append(out, "spec_decode_acceptance_length", number(found.acceptance_length));
+  append(out, "spec_decode_num_drafts", std::to_string(found.drafts));
+  append(out, "spec_decode_draft_tokens", std::to_string(found.draft_tokens));
+  append(out, "spec_decode_accepted_tokens", std::to_string(found.accepted_tokens));
+  std::string rates;
+  for (const double rate : found.rates_by_position) {
+    rates += (rates.empty() ? "" : ", ") + number(rate);
+  }
+  append(out, "spec_decode_per_position_acceptance_rates", "[" + rates + "]");
 }
 
 template <typename Field>
@@ -131,6 +158,7 @@ std::string table(const ServeFigures& figures, const ReportOptions& options) {
       out += distribution_rows(metric, found->second, options.percentiles);
     }
   }
+  if (figures.speculation) out += speculation_rows(*figures.speculation);
   return out + heading("", '=');
 }
 
@@ -149,6 +177,9 @@ std::string json_members(const ServeFigures& figures, const ReportOptions& optio
   append(out, "total_token_throughput", number(figures.total_token_throughput));
   append(out, "max_output_tokens_per_s", number(figures.max_output_tokens_per_s));
   append(out, "max_concurrent_requests", std::to_string(figures.max_concurrent_requests));
+  // Seconds of audio in a second of the run: requests of text have none.
+  append(out, "rtfx", "0.0");
+  if (figures.speculation) append_speculation(out, *figures.speculation);
   for (const Metric& metric : kMetrics) {
     const auto found = figures.milliseconds.find(metric.name);
     if (found == figures.milliseconds.end()) continue;

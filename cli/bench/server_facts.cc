@@ -44,6 +44,13 @@ uint32_t vocabulary_of(const fs::path& config) {
   return static_cast<uint32_t>(size);
 }
 
+std::optional<std::string> metrics_page(const ServerUrl& url, const Headers& headers) {
+  const std::string request = request_text(url, "GET", "/metrics", headers, "");
+  StatusOr<WholeReply> reply = ask(url, request, Deadline::after(kAnswerMax));
+  if (!reply.ok() || reply->status != 200) return std::nullopt;
+  return std::move(reply->body);
+}
+
 }  // namespace
 
 StatusOr<ServedModel> first_model(const ServerUrl& url, const Headers& headers) {
@@ -69,13 +76,16 @@ StatusOr<ServedModel> first_model(const ServerUrl& url, const Headers& headers) 
 
 std::optional<uint32_t> engines_ready(const ServerUrl& url) {
   constexpr std::string_view kLine = "\ntrireme:engines_ready{";
-  const std::string request = request_text(url, "GET", "/metrics", {}, "");
-  const StatusOr<WholeReply> reply = ask(url, request, Deadline::after(kAnswerMax));
-  if (!reply.ok() || reply->status != 200) return std::nullopt;
-  const std::size_t at = reply->body.find(kLine);
+  const std::optional<std::string> page = metrics_page(url, {});
+  const std::size_t at = page ? page->find(kLine) : std::string::npos;
   if (at == std::string::npos) return std::nullopt;
-  const std::size_t value = reply->body.rfind(' ', reply->body.find('\n', at + 1));
-  return static_cast<uint32_t>(std::strtoul(&reply->body[value + 1], nullptr, 10));
+  const std::size_t value = page->rfind(' ', page->find('\n', at + 1));
+  return static_cast<uint32_t>(std::strtoul(&(*page)[value + 1], nullptr, 10));
+}
+
+std::optional<SpeculationCounts> speculation_counts(const ServerUrl& url, const Headers& headers) {
+  const std::optional<std::string> page = metrics_page(url, headers);
+  return page ? read_speculation(*page) : std::nullopt;
 }
 
 Vocabulary find_vocabulary(const std::vector<std::string>& models) {

@@ -8,6 +8,7 @@
 
 #include "cli/bench/http_exchange.h"
 #include "cli/bench/server_url.h"
+#include "cli/bench/speculation_figures.h"
 #include "common/status.h"
 
 namespace trireme::bench {
@@ -23,6 +24,10 @@ struct ServedModel {
 
 // How many engines an api-server of ours can send to now; nothing where the page does not say.
 [[nodiscard]] std::optional<uint32_t> engines_ready(const ServerUrl& url);
+
+// The counters of its /metrics page; nothing where it does not say.
+[[nodiscard]] std::optional<SpeculationCounts> speculation_counts(const ServerUrl& url,
+                                                                  const Headers& headers);
 
 struct Vocabulary {
   uint32_t size = 0;

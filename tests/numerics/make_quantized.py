@@ -18,6 +18,7 @@ FOLDER = pathlib.Path(__file__).parent / "golden_quantized"
 VOCABULARY, HIDDEN, INTERMEDIATE, HEADS, KV_HEADS, LAYERS, TOKENS = 40, 64, 96, 4, 2, 1, 24
 HEAD_DIM = HIDDEN // HEADS
 GROUP = 32
+BLOCK = [32, 48]
 AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
 LINEAR = {
     "self_attn.q_proj": (HIDDEN, HIDDEN), "self_attn.k_proj": (KV_HEADS * HEAD_DIM, HIDDEN),
@@ -219,8 +220,8 @@ CASES = {
         lambda w: float8(w, 1, 0, "weight_scale")),
     "fp8": (dict(quant_method="fp8", activation_scheme="dynamic"),
             lambda w: float8(w, 0, 0, "weight_scale", flat=True)),
-    "fp8_block": (dict(quant_method="fp8", activation_scheme="dynamic", weight_block_size=[32, 48]),
-                  lambda w: float8(w, 32, 48, "weight_scale_inv")),
+    "fp8_block": (dict(quant_method="fp8", activation_scheme="dynamic", weight_block_size=BLOCK),
+                  lambda w: float8(w, *BLOCK, "weight_scale_inv")),
 }  # fmt: skip
 
 

@@ -1,9 +1,11 @@
 // Goal: checkpoints of every quantised format mean what their descriptions say, on one rank and cut
-// over two; and one whose files do not fit together is refused by the tensor. Method: the tiny
+// over two; and one whose files do not fit together, or whose weights are not quantised where they
+// shall be, is refused by the tensor. Method: the tiny
 // models of make_quantized.py, whose logits were computed from the numbers their codes mean.
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <map>
 #include <thread>
 
 #include "tests/numerics/checkpoint_for_test.h"
@@ -178,6 +180,109 @@ TEST_P(BadQuantized, groups_of_another_size_are_named_with_both_shapes) {
   const std::string message = refusal(
       other, [](const TensorView& tensor, auto& checkpoint) { checkpoint.add_copy(tensor); });
   expect_words(message, {"tensor \"model.layers.0.", "\" has shape [", "config.json makes it ["});
+}
+
+// Checkpoints with plain weights where config.json says they are quantised.
+class PlainInQuantized : public BadQuantized {
+ protected:
+  // With the layers that are `plain` stored in F16, and `lists` in quantization_config.
+  [[nodiscard]] std::string refusal_with(const std::function<bool(std::string_view)>& is_plain,
+                                         const std::string& lists) {
+    CheckpointForTest checkpoint;
+    for (const TensorView& tensor : directory_->weights().tensors()) {
+      const std::string layer(tensor.name.substr(0, tensor.name.rfind('.') + 1));
+      if (!layer.ends_with("_proj.") || !is_plain(layer)) {
+        checkpoint.add_copy(tensor);
+      } else if (is_codes(tensor)) {
+        checkpoint.add(layer + "weight", "F16", shape_of(layer),
+                       std::string(2 * shape_of(layer)[0] * shape_of(layer)[1], '\0'));
+      }
+    }
+    std::string text = config();
+    replace_all(text, R"("quantization_config": {)", R"("quantization_config": {)" + lists);
+    const ModelDirectory changed = checkpoint.open(text);
+    return std::string(load_model(changed, WorkerPlace{}, {}, solo_, pool_, {}).status().message());
+  }
+  [[nodiscard]] std::string refusal_of_one(const std::string& lists = "") {
+    return refusal_with([](std::string_view layer) { return layer == kLayer; }, lists);
+  }
+
+  [[nodiscard]] static bool is_codes(const TensorView& tensor) {
+    return tensor.name.ends_with("weight") || tensor.name.ends_with("_packed");
+  }
+  // Of LINEAR in make_quantized.py.
+  [[nodiscard]] static std::vector<int64_t> shape_of(const std::string& layer) {
+    if (layer.ends_with("gate_proj.") || layer.ends_with("up_proj.")) return {96, 64};
+    if (layer.ends_with("down_proj.")) return {64, 96};
+    const bool is_kv = layer.ends_with("k_proj.") || layer.ends_with("v_proj.");
+    return {is_kv ? 32 : 64, 64};
+  }
+  [[nodiscard]] std::string method() const {
+    return std::string(name_of(directory_->config().quantization.method));
+  }
+  // Whether tools write no list of layers that are left out.
+  [[nodiscard]] bool says_nothing() const { return method() == "gptq" || method() == "awq"; }
+};
+
+INSTANTIATE_TEST_SUITE_P(All, PlainInQuantized, testing::ValuesIn(golden_names(kFolder)),
+                         [](const auto& test) { return test.param; });
+
+TEST_P(PlainInQuantized, a_checkpoint_of_plain_weights_is_refused_with_what_to_do) {
+  const std::string message = refusal_with([](std::string_view) { return true; }, "");
+  expect_words(message,
+               {"/model.safetensors: tensor \"model.layers.0.self_attn.q_proj.weight\" is F16",
+                "quantization_config of ", "/config.json says that it is quantised by " + method(),
+                "remove quantization_config"});
+}
+
+TEST_P(PlainInQuantized, one_plain_layer_is_refused_where_the_method_lists_those_left_out) {
+  const std::string message = refusal_of_one();
+  if (says_nothing()) {
+    EXPECT_EQ(message, "");
+    return;
+  }
+  expect_words(message,
+               {"tensor \"" + std::string(kLayer) + "weight\" is F16", "quantised by " + method(),
+                method() == "fp8" ? "modules_to_not_convert" : "name it in ignore"});
+}
+
+TEST_P(PlainInQuantized, a_layer_that_is_left_out_may_be_plain) {
+  const std::map<std::string, std::string> lists = {
+      {"gptq", R"("modules_in_block_to_quantize": [["self_attn", "gate_proj"], ["up_proj"]], )"},
+      {"awq", R"("modules_to_not_convert": ["down_proj"], )"},
+      {"fp8", R"("ignored_layers": ["model.layers.0.mlp.down_proj"], )"},
+      {"compressed-tensors", R"("ignore": ["lm_head", "re:.*down_proj$"], )"}};
+  EXPECT_EQ(refusal_of_one(lists.at(method())), "");
+}
+
+TEST_P(PlainInQuantized, a_list_without_the_layer_refuses_it) {
+  const std::map<std::string, std::string> lists = {
+      {"gptq", R"("modules_in_block_to_quantize": [["self_attn", "gate_proj", "down_proj"]], )"},
+      {"awq", R"("modules_to_not_convert": ["lm_head"], )"},
+      {"fp8", R"("ignored_layers": ["lm_head"], )"},
+      {"compressed-tensors", R"("ignore": ["lm_head"], )"}};
+  expect_words(refusal_of_one(lists.at(method())),
+               {"tensor \"" + std::string(kLayer) + "weight\" is F16"});
+}
+
+TEST(PlainRouter, of_a_quantised_mixture_need_not_be_left_out) {
+  const auto mixture = ModelDirectory::open("models/demo-moe");
+  ASSERT_TRUE(mixture.ok()) << mixture.status();
+  CheckpointForTest checkpoint;
+  for (const TensorView& tensor : mixture->weights().tensors()) checkpoint.add_copy(tensor);
+  SoloCollective solo;
+  ThreadPool pool(1);
+  const auto refusal = [&](const std::string& left_out) {
+    std::string text = text_of("models/demo-moe/config.json");
+    text.insert(text.find('{') + 1, R"("quantization_config": {"quant_method": "fp8",)"
+                                    R"("modules_to_not_convert": [)" +
+                                        left_out + "]},");
+    const ModelDirectory changed = checkpoint.open(text);
+    return std::string(load_model(changed, WorkerPlace{}, {}, solo, pool, {}).status().message());
+  };
+  EXPECT_EQ(refusal(R"("self_attn","experts")"), "");
+  EXPECT_NE(refusal(R"("self_attn")").find("block_sparse_moe.experts.0.w1.weight"),
+            std::string::npos);
 }
 
 }  // namespace

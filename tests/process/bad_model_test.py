@@ -111,8 +111,10 @@ def test_broken_config(model, text, words):
         ("num_hidden_layers", 10**9, ["num_hidden_layers", "1000000000"]),
         ("num_hidden_layers", 99, ["model.layers."]),
         ("vocab_size", 10**7, ["model.embed_tokens.weight", "10000000"]),
+        ("quantization_config", {"quant_method": "gptq", "bits": 4},
+         ["model.safetensors", "model.layers.0.self_attn.q_proj.weight", "is BF16", "config.json", "gptq", "remove quantization_config"]),
     ],
-)
+)  # fmt: skip
 def test_config_that_cannot_be_served(model, key, value, words):
     config = json.loads((model / "config.json").read_text())
     config[key] = value

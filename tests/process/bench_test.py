@@ -63,6 +63,7 @@ def test_serve_counts_every_request_and_token(cluster, tmp_path):
     assert result["median_tpot_ms"] > 4
     assert result["mean_e2el_ms"] > result["mean_ttft_ms"] + 11 * 4
     assert (result["label"], result["build"], result["request_rate"], result["model_id"]) == ("mine", "7", "inf", "demo")
+    assert result["rtfx"] == 0 and not any(name.startswith("spec_decode") for name in result)  # Nothing was guessed.
     assert result["output_lens"] == [12] * 40 and all(len(itls) == 11 for itls in result["itls"])
     assert re.search(r"^Successful requests: +40 *$", done.stdout, re.M)
     assert "Serving Benchmark Result" in done.stdout and "P99.9 TTFT (ms):" in done.stdout
@@ -101,6 +102,25 @@ def test_serve_shows_what_was_measured_when_it_is_interrupted(cluster, tmp_path)
     counts = {name: int(re.search(rf"^{name} requests: +(\d+)", out, re.M)[1]) for name in ("Successful", "Failed", "Unfinished")}
     assert counts["Successful"] >= 20 and counts["Failed"] == 0 and sum(counts.values()) == 100000
     wait_for("its open requests were aborted", lambda: cluster.metric("vllm:num_requests_running") == 0)
+
+
+def test_serve_has_vllms_fields_of_speculation(tmp_path):
+    repetitive = json.dumps({"prompt": "one two three four one two three four one two three four one two"})
+    speculation = json.dumps({"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_min": 1, "prompt_lookup_max": 3})
+    with demo_cluster("--speculative-config", speculation) as guessing:
+        guessing.wait_ready()
+        guessing.wait_engines(1)
+        flags = ["--num-prompts", 4, "--random-output-len", 60, "--temperature", 0, "--extra-body", repetitive]
+        serve(guessing, tmp_path, *flags)
+        before = guessing.metric("vllm:spec_decode_num_draft_tokens_total")
+        done, result = serve(guessing, tmp_path, *flags)
+        assert done.returncode == 0, done.stderr
+        assert result["spec_decode_draft_tokens"] == guessing.metric("vllm:spec_decode_num_draft_tokens_total") - before > 0
+    drafts, accepted = result["spec_decode_num_drafts"], result["spec_decode_accepted_tokens"]
+    assert result["spec_decode_acceptance_rate"] == pytest.approx(100 * accepted / result["spec_decode_draft_tokens"])
+    assert result["spec_decode_acceptance_length"] == pytest.approx(1 + accepted / drafts)
+    assert sum(result["spec_decode_per_position_acceptance_rates"]) == pytest.approx(accepted / drafts)
+    assert "Speculative Decoding" in done.stdout and re.search(r"^Accepted tokens: +\d+ *$", done.stdout, re.M)
 
 
 def test_serve_says_why_requests_failed(cluster, tmp_path):

@@ -1,5 +1,7 @@
 #include "worker/models/tensor_loader.h"
 
+#include "worker/weights/quantized_formats.h"
+
 namespace trireme::worker {
 
 StatusOr<NormWeights> TensorLoader::norm(const std::string& name) {
@@ -22,7 +24,9 @@ StatusOr<std::unique_ptr<VectorWeight>> TensorLoader::norm_weight(const std::str
 
 StatusOr<MatrixSlice> TensorLoader::matrix(const std::string& name, uint32_t row_count,
                                            uint32_t column_count) const {
-  const std::string full = prefix_ + name + ".weight";
+  const std::string layer = prefix_ + name;
+  const std::string full = layer + ".weight";
+  TRIREME_RETURN_IF_ERROR(check_is_as_said(tensors_, sizes_, layer));
   return config_.is_transposed ? reader_.transposed(full, row_count, column_count)
                                : reader_.matrix(full, row_count, column_count);
 }
@@ -40,9 +44,10 @@ Status TensorLoader::add_rows(const std::string& name, uint32_t row_count,
 
 StatusOr<std::unique_ptr<LinearWeight>> TensorLoader::router(const std::string& name,
                                                              uint32_t row_count) {
-  LinearSource source{.narrowest = Narrowest::kAsIs};
-  TRIREME_RETURN_IF_ERROR(add_rows(name, row_count, {{0, row_count}}, false, source));
-  return device_.load_linear(source);
+  // Not by matrix(): tools leave routers plain unsaid.
+  TRIREME_ASSIGN_OR_RETURN(
+      MatrixSlice rows, reader_.matrix(prefix_ + name + ".weight", row_count, sizes_.hidden_size));
+  return device_.load_linear({.parts = {std::move(rows)}, .narrowest = Narrowest::kAsIs});
 }
 
 StatusOr<std::unique_ptr<LinearWeight>> TensorLoader::column_parallel(const std::string& name,

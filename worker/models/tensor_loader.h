@@ -49,7 +49,7 @@ class TensorLoader {
   // One weight for each of `count` columns.
   [[nodiscard]] StatusOr<std::unique_ptr<VectorWeight>> norm_weight(const std::string& name,
                                                                     uint32_t count);
-  // The matrix of a linear layer.
+  // The matrix of a linear layer; one that config.json says is quantised must be.
   [[nodiscard]] StatusOr<MatrixSlice> matrix(const std::string& name, uint32_t row_count,
                                              uint32_t column_count) const;
   // Some rows of a matrix over the hidden states as parts of `source`, one after the other.

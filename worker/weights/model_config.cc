@@ -233,7 +233,10 @@ Status read_quantized(const ConfigFields& fields, ModelConfig& config) {
   if (!object->is_object()) {
     return error(StatusCode::kInvalidArgument, "%s is not an object", path);
   }
-  TRIREME_ASSIGN_OR_RETURN(config.quantization, read_quantization(fields_of(*object, path)));
+  const ConfigFields own = fields_of(*object, path);
+  TRIREME_ASSIGN_OR_RETURN(config.quantization, read_quantization(own));
+  TRIREME_ASSIGN_OR_RETURN(config.quantized_layers,
+                           QuantizedLayers::read(own, config.quantization.method));
   return absl::OkStatus();
 }
 

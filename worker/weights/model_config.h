@@ -18,6 +18,7 @@
 #include "common/status.h"
 #include "worker/weights/config_fields.h"
 #include "worker/weights/quantization_config.h"
+#include "worker/weights/quantized_layers.h"
 
 namespace trireme::worker {
 
@@ -94,6 +95,7 @@ struct ModelConfig {
   std::optional<LatentSizes> latent;
 
   QuantizationConfig quantization;
+  QuantizedLayers quantized_layers;
 
   [[nodiscard]] uint32_t window_of_layer(uint32_t layer) const {
     return layer_is_sliding[layer] != 0 ? sliding_window : 0;

@@ -1,7 +1,6 @@
 // QuantizationConfig: what quantization_config of config.json says about how weights are stored.
-// Which tensors are quantised the checkpoint itself shows (quantized_formats.h), so lists of layers
-// left out are not read. What cannot be run is an error that names the field, the value and what is
-// supported.
+// Which layers shall be is quantized_layers.h's matter. What cannot be run is an error that names
+// the field, the value and what is supported.
 #pragma once
 
 #include <cstdint>

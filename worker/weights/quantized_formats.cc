@@ -260,6 +260,27 @@ class LayerTensors {
   const uint32_t columns_;
 };
 
+bool are_codes(const TensorView& tensor) {
+  if (tensor.name.ends_with(".weight")) return !float_element(tensor.dtype);
+  return tensor.name.ends_with(".qweight") || tensor.name.ends_with(".weight_packed");
+}
+
+// How config.json says that a layer is plain.
+std::string_view leaving_out(Method method) {
+  switch (method) {
+    case Method::kNone:
+      break;
+    case Method::kGptq:
+      return "take it out of modules_in_block_to_quantize";
+    case Method::kAwq:
+    case Method::kFp8:
+      return "name it in modules_to_not_convert";
+    case Method::kCompressedTensors:
+      return "name it in ignore";
+  }
+  return "";
+}
+
 }  // namespace
 
 bool is_quantized(const Safetensors& tensors, const QuantizationConfig& config,
@@ -269,6 +290,29 @@ bool is_quantized(const Safetensors& tensors, const QuantizationConfig& config,
   if (weight != nullptr) return !float_element(weight->dtype);
   return tensors.find(layer + ".qweight") != nullptr ||
          tensors.find(layer + ".weight_packed") != nullptr;
+}
+
+Status check_is_as_said(const Safetensors& tensors, const ModelConfig& config,
+                        const std::string& layer) {
+  const TensorView* weight = tensors.find(layer + ".weight");
+  if (weight == nullptr || !float_element(weight->dtype)) return absl::OkStatus();
+  const LayerStorage said = config.quantized_layers.storage_of(layer);
+  if (said == LayerStorage::kPlain) return absl::OkStatus();
+  const bool are_others_quantized = std::ranges::any_of(tensors.tensors(), are_codes);
+  if (said == LayerStorage::kNotSaid && are_others_quantized) return absl::OkStatus();
+  const Method method = config.quantization.method;
+  const std::string what_to_do =
+      are_others_quantized
+          ? absl::StrFormat("fetch this file again, or, where the layer is meant to be plain, %s",
+                            leaving_out(method))
+          : "no other is quantised either: fetch the quantised weights, or remove "
+            "quantization_config to serve those that are there";
+  return error(
+      StatusCode::kInvalidArgument,
+      "%s: tensor \"%s\" is %s, but quantization_config of %s says that it is quantised by "
+      "%s; %s",
+      tensors.file_of(weight->name), weight->name, name_of(weight->dtype), config.path,
+      name_of(method), what_to_do);
 }
 
 StatusOr<MatrixPtr> open_quantized(const Safetensors& tensors, const QuantizationConfig& config,

@@ -21,6 +21,7 @@
 #include <string>
 
 #include "common/status.h"
+#include "worker/weights/model_config.h"
 #include "worker/weights/quantization_config.h"
 #include "worker/weights/quantized_matrix.h"
 #include "worker/weights/safetensors.h"
@@ -30,6 +31,11 @@ namespace trireme::worker {
 // Whether the checkpoint keeps this layer quantised.
 [[nodiscard]] bool is_quantized(const Safetensors& tensors, const QuantizationConfig& config,
                                 const std::string& layer);
+
+// Refuses a layer that the configuration says is quantised and whose weights are plain: they may be
+// others than are meant. Names the tensor, its file, the method and what to do.
+[[nodiscard]] Status check_is_as_said(const Safetensors& tensors, const ModelConfig& config,
+                                      const std::string& layer);
 
 // Errors name the tensor that is missing or has another shape, dtype or value, and both values. The
 // tensors outlive the matrix.

@@ -134,6 +134,10 @@ const TensorView* Safetensors::find(std::string_view name) const {
   return it == places_.end() ? nullptr : &tensors_[it->second.tensor];
 }
 
+const std::string& Safetensors::file_of(std::string_view name) const {
+  return files_[places_.at(std::string(name)).file].path();
+}
+
 StatusOr<TensorView> Safetensors::require(std::string_view name,
                                           std::span<const int64_t> shape) const {
   const TensorView* tensor = find(name);
@@ -141,10 +145,9 @@ StatusOr<TensorView> Safetensors::require(std::string_view name,
     return error(StatusCode::kNotFound, "tensor \"%s\" is missing in the weights", name);
   }
   if (!std::equal(shape.begin(), shape.end(), tensor->shape.begin(), tensor->shape.end())) {
-    const Place& place = places_.find(std::string(name))->second;
     return error(StatusCode::kInvalidArgument,
-                 "%s: tensor \"%s\" has shape %s, but config.json makes it %s",
-                 files_[place.file].path(), name, text_of(tensor->shape), text_of(shape));
+                 "%s: tensor \"%s\" has shape %s, but config.json makes it %s", file_of(name), name,
+                 text_of(tensor->shape), text_of(shape));
   }
   return *tensor;
 }

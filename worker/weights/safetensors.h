@@ -39,6 +39,8 @@ class Safetensors {
 
   // Null when there is none.
   [[nodiscard]] const TensorView* find(std::string_view name) const;
+  // Which file has it; there must be one.
+  [[nodiscard]] const std::string& file_of(std::string_view name) const;
   // kNotFound when there is none, kInvalidArgument when its shape is another one.
   [[nodiscard]] StatusOr<TensorView> require(std::string_view name,
                                              std::span<const int64_t> shape) const;
