@@ -62,9 +62,10 @@ std::string_view name_of(wire::HeldPause pause) {
 }
 
 std::string_view name_of(wire::StallPhase phase) {
-  constexpr std::string_view kNames[] = {"unknown", "queue",  "exchange",  "dispatch", "expert",
-                                         "combine", "sample", "attention", "mlp",      "all-reduce",
-                                         "logits",  "stage",  "start",     "result"};
+  constexpr std::string_view kNames[] = {"unknown", "queue",      "exchange",    "dispatch",
+                                         "expert",  "combine",    "sample",      "attention",
+                                         "mlp",     "all-reduce", "logits",      "stage",
+                                         "start",   "result",     "load experts"};
   const auto index = static_cast<std::size_t>(phase);
   return index < std::size(kNames) ? kNames[index] : kNames[0];
 }

@@ -24,7 +24,8 @@ SeatWatch::Finding SeatWatch::look(const std::vector<WorkerSighting>& workers, I
   if (!behind) return found;
   found.is_news = behind->still >= told_after_;
   if (found.is_news) told_after_ = 2 * behind->still;
-  if (behind->motionless >= worker_timeout_ || behind->still >= still_max_) {
+  const Duration motionless_max = WorkerWatch::motionless_max(behind->is_loading, worker_timeout_);
+  if (behind->motionless >= motionless_max || behind->still >= still_max_) {
     found.stuck = behind->rank;
   }
   if (found.is_news || found.stuck) found.text = watch_.describe(late_);

@@ -126,6 +126,8 @@ class ExpertExchange final : private IncomingPieces {
   // As far as the others have told in this forward: has one of them another?
   [[nodiscard]] bool others_have_more() const { return others_have_more_; }
   [[nodiscard]] bool is_abandoned() const { return is_abandoned_; }
+  // Where this member says what it is at.
+  [[nodiscard]] const LifeSigns& life() const { return life_; }
 
   [[nodiscard]] Status run(const ExpertShape& shape, const ExpertRows& own, ExpertWork& work);
 

@@ -169,7 +169,13 @@ StatusOr<const ExpertWeights*> CpuDevice::weights_of(const ExpertWeights& expert
                 "of a rank that is away, or placed here by load, and not in this worker's memory: "
                 "loaded from the checkpoint as they are needed"}});
   }
-  return taken_.find(expert, [this] { return promised_bytes(); });
+  const LifeSigns& life = exchange_->life();
+  const WorkerPhase before = life.phase();
+  auto found = taken_.find(
+      expert, [this] { return promised_bytes(); },
+      [&] { life.enter(WorkerPhase::kLoadingExperts); });
+  if (life.phase() != before) life.enter(before);
+  return found;
 }
 
 // It looks at every page, so not for each expert.
