@@ -16,6 +16,9 @@ namespace trireme::worker::cpu {
 class TakenExperts {
  public:
   [[nodiscard]] bool empty() const { return taken_.empty(); }
+  [[nodiscard]] bool has(const ExpertWeights& elsewhere) const {
+    return taken_.contains(&elsewhere);
+  }
 
   // What `elsewhere` loads; valid until the next call. `reserve`: gives the bytes of memory
   // that are promised to others. `on_piece`: not called for what was loaded before. Errors: those
