@@ -127,6 +127,9 @@ TEST(ClusterPage, a_stall_says_who_is_awaited_and_grows_older_until_it_is_over) 
   stats.standing.stall->milliseconds = 4000;
   f.say(0, stats);
   EXPECT_TRUE(f.has(R"("worker_pid":77,"seconds":4.000)")) << f.page();
+  stats.standing.stall->phase = wire::StallPhase::kLoadExperts;
+  f.say(0, stats);
+  EXPECT_TRUE(f.has(R"("stall":{"phase":"load experts",)")) << f.page();
   stats.standing.stall.reset();
   f.say(0, stats);
   EXPECT_TRUE(f.has(R"("stall":null)")) << f.page();

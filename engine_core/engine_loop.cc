@@ -381,8 +381,9 @@ wire::Stall EngineLoop::stall_of(const LateStep& late, StepId step, Instant now)
 bool EngineLoop::end_if_stuck(StepId step, const LateStep& late, Instant now) {
   const Duration taken = now - step_began_;
   if (late.behind) {
-    const bool is_stuck =
-        late.motionless >= config_.worker_timeout || late.still >= config_.step_timeout;
+    const Duration motionless_max =
+        WorkerWatch::motionless_max(late.is_loading, config_.worker_timeout);
+    const bool is_stuck = late.motionless >= motionless_max || late.still >= config_.step_timeout;
     if (!is_stuck) return false;
     const std::string stacks = executor_.keep_stacks(*late.behind);
     executor_.kill_worker(*late.behind);

@@ -40,6 +40,8 @@ const char* name_of_phase(WorkerPhase phase) {
       return "experts";
     case WorkerPhase::kCombining:
       return "combine of experts";
+    case WorkerPhase::kLoadingExperts:
+      return "load of experts";
   }
   return "an unknown phase";
 }
@@ -53,7 +55,8 @@ bool is_waiting(WorkerPhase phase) {
 bool has_layer(WorkerPhase phase) {
   return phase == WorkerPhase::kAttention || phase == WorkerPhase::kMlp ||
          phase == WorkerPhase::kReducing || phase == WorkerPhase::kDispatching ||
-         phase == WorkerPhase::kComputingExperts || phase == WorkerPhase::kCombining;
+         phase == WorkerPhase::kComputingExperts || phase == WorkerPhase::kCombining ||
+         phase == WorkerPhase::kLoadingExperts;
 }
 
 wire::StallPhase phase_on_wire(const LifeSighting& life, StepId late) {
@@ -86,6 +89,8 @@ wire::StallPhase phase_on_wire(const LifeSighting& life, StepId late) {
       return StallPhase::kExpert;
     case WorkerPhase::kCombining:
       return StallPhase::kCombine;
+    case WorkerPhase::kLoadingExperts:
+      return StallPhase::kLoadExperts;
   }
   return StallPhase::kUnknown;
 }
@@ -198,7 +203,9 @@ std::optional<WorkerWatch::Behind> WorkerWatch::find_behind(StepId late) const {
   const bool is_clear = worker.seen.process.is_stopped() || !is_waiting(worker.seen.life.phase) ||
                         (has_peer_ahead(*behind) && !may_wait_for_unseen(*behind));
   if (!is_clear) return std::nullopt;
-  return Behind{*behind, worker.still, worker.motionless};
+  const bool is_loading = worker.seen.life.phase == WorkerPhase::kLoadingExperts &&
+                          worker.seen.life.step == late && !worker.seen.process.is_stopped();
+  return Behind{*behind, worker.still, worker.motionless, is_loading};
 }
 
 std::optional<uint32_t> WorkerWatch::awaited_by(uint32_t rank) const {

@@ -13,6 +13,7 @@
 // Threads: one owner.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -43,6 +44,9 @@ class WorkerWatch {
   static constexpr Duration kMotionlessWarning = std::chrono::seconds(2);
   // Without progress for so long a worker is stuck, whether or not it uses CPU time.
   static constexpr Duration kStillMax = std::chrono::seconds(300);
+  // A disk may take longer for a piece (worker/weights/safetensors.h) than a worker may stand
+  // still.
+  static constexpr Duration kLoadingMax = std::chrono::seconds(60);
   // A wait for a place of a wave counts from then on. It is shown when nothing has come of it for
   // half a second (worker/comm/remote_mesh.h).
   static constexpr Duration kAwaiting = std::chrono::milliseconds(500);
@@ -51,9 +55,15 @@ class WorkerWatch {
     uint32_t rank;
     Duration still;
     Duration motionless;
+    bool is_loading = false;  // Experts, and nobody has stopped it.
   };
 
   WorkerWatch(EngineId engine, uint32_t tp_size) : engine_(engine), tp_size_(tp_size) {}
+
+  // How long a worker may be motionless, where others may be so for `worker_timeout`.
+  [[nodiscard]] static Duration motionless_max(bool is_loading, Duration worker_timeout) {
+    return is_loading ? std::max(worker_timeout, kLoadingMax) : worker_timeout;
+  }
 
   // All workers, by rank.
   void look(const std::vector<WorkerSighting>& workers, Instant now);

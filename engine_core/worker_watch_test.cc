@@ -133,6 +133,28 @@ TEST(WorkerWatch, cpu_time_keeps_a_still_worker_from_being_motionless) {
   EXPECT_EQ(behind->motionless, milliseconds(1000));
 }
 
+TEST(WorkerWatch, who_loads_experts_may_wait_longer_for_its_disk_unless_it_is_stopped) {
+  Fixture f(1);
+  auto loading = at(WorkerPhase::kLoadingExperts, 3, 20, kLate.value, 'D');
+  f.look_for(milliseconds(3000), {loading});
+  ASSERT_TRUE(f.watch.find_behind(kLate)->is_loading);
+  EXPECT_EQ(f.watch.find_behind(kLate)->motionless, milliseconds(3000));
+  EXPECT_EQ(f.watch.facts(kLate).phase, wire::StallPhase::kLoadExperts);
+  EXPECT_EQ(f.watch.describe(kLate),
+            "rank 1 worker tp0 (pid 4711) has been in layer 3 (load of experts) of step 812 for "
+            "3.0 s");
+  ++loading.life.changes;
+  f.look_for(milliseconds(0), {loading});
+  EXPECT_EQ(f.watch.find_behind(kLate)->motionless, Duration{}) << "the next piece";
+  loading.process.letter = 'T';
+  f.look_for(milliseconds(0), {loading});
+  EXPECT_FALSE(f.watch.find_behind(kLate)->is_loading);
+  f.look_for(milliseconds(0), {at(WorkerPhase::kComputingExperts, 3, 22)});
+  EXPECT_FALSE(f.watch.find_behind(kLate)->is_loading);
+  EXPECT_EQ(WorkerWatch::motionless_max(true, milliseconds(3000)), WorkerWatch::kLoadingMax);
+  EXPECT_EQ(WorkerWatch::motionless_max(false, milliseconds(3000)), milliseconds(3000));
+}
+
 TEST(WorkerWatch, a_change_begins_the_time_anew) {
   Fixture f(1);
   f.look_for(milliseconds(9000), {at(WorkerPhase::kMlp, 3, 20)});

@@ -72,9 +72,10 @@ enum class StallPhase : uint8_t {
   kMlp = 8,
   kReduce = 9,  // A sum over tensor-parallel ranks.
   kLogits = 10,
-  kStage = 11,   // A wait for another pipeline stage.
-  kStart = 12,   // A worker takes in what the step says.
-  kResult = 13,  // The workers are done with it, or say so.
+  kStage = 11,        // A wait for another pipeline stage.
+  kStart = 12,        // A worker takes in what the step says.
+  kResult = 13,       // The workers are done with it, or say so.
+  kLoadExperts = 14,  // A worker reads experts that it takes over from the checkpoint.
 };
 
 // What holds a step up: a rank that is awaited, or a worker of the engine's own.

@@ -11,9 +11,10 @@ namespace trireme::wire {
 
 // "unknown" for one that this version does not know.
 [[nodiscard]] constexpr std::string_view name_of(StallPhase phase) {
-  constexpr std::string_view kNames[] = {"unknown", "queue",  "exchange",  "dispatch", "expert",
-                                         "combine", "sample", "attention", "mlp",      "all-reduce",
-                                         "logits",  "stage",  "start",     "result"};
+  constexpr std::string_view kNames[] = {"unknown", "queue",      "exchange",    "dispatch",
+                                         "expert",  "combine",    "sample",      "attention",
+                                         "mlp",     "all-reduce", "logits",      "stage",
+                                         "start",   "result",     "load experts"};
   const auto index = static_cast<std::size_t>(phase);
   return index < std::size(kNames) ? kNames[index] : kNames[0];
 }

@@ -150,12 +150,15 @@ struct AttentionShape {
 
 enum class Activation : uint8_t { kSilu, kGelu, kGeluTanh };
 
+// Called again and again while something is read that may take long.
+using OnPiece = std::function<void()>;
+
 // One expert of a mixture: down(activation(gate) · up). Or how to load it, apart, where another
 // worker has it: a device does so when it has to take it over.
 struct ExpertWeights {
   std::unique_ptr<LinearWeight> gate_up;
   std::unique_ptr<LinearWeight> down;
-  std::function<StatusOr<ExpertWeights>()> load;
+  std::function<StatusOr<ExpertWeights>(const OnPiece& on_piece)> load;
 };
 
 inline constexpr uint32_t kExpertsMax = 1024;

@@ -38,6 +38,7 @@ enum class WorkerPhase : uint8_t {
   kDispatching = 11,       // Sends rows to the experts, and waits for those of the others.
   kComputingExperts = 12,  // For itself and for the others.
   kCombining = 13,         // Waits for what the others' experts gave.
+  kLoadingExperts = 14,    // Reads those of others from the checkpoint: a change for each piece.
 };
 
 struct SignOfLife {

@@ -196,16 +196,18 @@ Status check_mesh(const ServeOptions& options, const ModelConfig& config, Worker
                places_of_wave(options));
 }
 
-void balance_experts(const ServeOptions& options, uint32_t expert_count, const Model& model,
-                     ExpertExchange& experts) {
+void balance_experts(const ServeOptions& options, const WorkerPlace& place,
+                     const ModelConfig& config, const Model& model, ExpertExchange& experts) {
   const ExpertBalancingOptions& balancing = options.parallel.expert_balancing;
   if (!balancing.is_on || model.mixture_layer_count() == 0) return;
   experts.balance({.layer_count = model.mixture_layer_count(),
-                   .expert_count = expert_count,
+                   .expert_count = config.expert_count,
                    .window_size = balancing.window_size,
                    .step_interval = balancing.step_interval,
                    .redundant_count = balancing.redundant_count,
-                   .logs = balancing.logs});
+                   .moves_per_step = balancing.moves_per_step,
+                   .logs = balancing.logs},
+                  expert_home(options, config, place.tp_rank));
 }
 
 struct MemoryClaim {
@@ -290,8 +292,7 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
   TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Model> model,
                            load_main(options, place, links, *foundation, progress));
   if (links.experts != nullptr) {
-    const uint32_t expert_count = foundation->directory.config().expert_count;
-    balance_experts(options, expert_count, *model, *links.experts);
+    balance_experts(options, place, foundation->directory.config(), *model, *links.experts);
   }
   log::info("weights_ready", {{"bytes", model->weight_bytes()},
                               {"memory", sharing_text(weights)},

@@ -21,6 +21,7 @@ Status store_field(const std::string& name, const std::string& value,
   if (name == "window_size") return flag_value::read(value, balancing.window_size);
   if (name == "step_interval") return flag_value::read(value, balancing.step_interval);
   if (name == "num_redundant_experts") return flag_value::read(value, balancing.redundant_count);
+  if (name == "moves_per_step") return flag_value::read(value, balancing.moves_per_step);
   if (name == "log_balancedness") return flag_value::read(value, balancing.logs);
   if (name == "policy") {
     if (value == "default") return absl::OkStatus();
@@ -31,8 +32,8 @@ Status store_field(const std::string& name, const std::string& value,
     return absl::OkStatus();
   }
   return error(kBad,
-               "is not supported; there are window_size, step_interval, num_redundant_experts and "
-               "log_balancedness");
+               "is not supported; there are window_size, step_interval, num_redundant_experts, "
+               "moves_per_step and log_balancedness");
 }
 
 }  // namespace
@@ -50,6 +51,12 @@ Status validate_expert_balancing(const ParallelOptions& parallel) {
   }
   if (balancing.step_interval == 0) {
     return error(kBad, "--eplb-config: step_interval 0: must be at least 1");
+  }
+  if (balancing.moves_per_step == 0) {
+    return error(
+        kBad,
+        "--eplb-config: moves_per_step 0: must be at least 1, or no expert would ever come "
+        "to a node that has to load it");
   }
   if (!balancing.is_on) {
     if (balancing.redundant_count == 0) return absl::OkStatus();

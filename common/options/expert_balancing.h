@@ -8,10 +8,10 @@
 
 namespace trireme {
 
-// vLLM's JSON object: window_size, step_interval, num_redundant_experts, log_balancedness. Fields
-// that are not named keep their value. use_async, communicator and log_balancedness_interval are
-// taken and have no effect; what is unknown or does not fit is kInvalidArgument with the field and
-// its value.
+// vLLM's JSON object: window_size, step_interval, num_redundant_experts, log_balancedness; and
+// moves_per_step, which vLLM has not. Fields that are not named keep their value. use_async,
+// communicator and log_balancedness_interval are taken and have no effect; what is unknown or does
+// not fit is kInvalidArgument with the field and its value.
 [[nodiscard]] Status read_expert_balancing(std::string_view json,
                                            ExpertBalancingOptions& balancing);
 

@@ -21,13 +21,15 @@ std::string message(const StatusOr<ServeOptions>& parsed) {
 
 TEST(ExpertBalancingFlags, config_says_how_and_what_is_not_named_keeps_its_default) {
   const auto options =
-      parse_config(R"({"window_size": 50, "num_redundant_experts": 4, "log_balancedness": true})");
+      parse_config(R"({"window_size": 50, "num_redundant_experts": 4, "moves_per_step": 3,
+                       "log_balancedness": true})");
   ASSERT_TRUE(options.ok()) << options.status();
   const ExpertBalancingOptions& balancing = options->parallel.expert_balancing;
   EXPECT_TRUE(balancing.is_on);
   EXPECT_EQ(balancing.window_size, 50U);
   EXPECT_EQ(balancing.step_interval, 3000U);
   EXPECT_EQ(balancing.redundant_count, 4U);
+  EXPECT_EQ(balancing.moves_per_step, 3U);
   EXPECT_TRUE(balancing.logs);
 }
 
@@ -39,19 +41,24 @@ TEST(ExpertBalancingFlags, older_flags_are_its_fields) {
   EXPECT_EQ(balancing.redundant_count, 3U);
   EXPECT_EQ(balancing.window_size, 20U);
   EXPECT_EQ(balancing.step_interval, 40U);
+  EXPECT_EQ(balancing.moves_per_step, 1U);
   EXPECT_FALSE(balancing.logs);
 }
 
 TEST(ExpertBalancingFlags, what_is_not_there_or_does_not_fit_is_refused_by_name) {
   EXPECT_EQ(message(parse_config(R"({"window": 5})")),
             "--eplb-config: window: is not supported; there are window_size, step_interval, "
-            "num_redundant_experts and log_balancedness");
+            "num_redundant_experts, moves_per_step and log_balancedness");
   EXPECT_EQ(message(parse_config(R"({"policy": "random"})")),
             "--eplb-config: policy: 'random' is not supported; there is default");
   EXPECT_EQ(message(parse_config(R"({"step_interval": 0})")),
             "--eplb-config: step_interval 0: must be at least 1");
   EXPECT_EQ(message(parse_config(R"({"window_size": 0})")),
             "--eplb-config: window_size 0: must be at least 1");
+  EXPECT_EQ(
+      message(parse_config(R"({"moves_per_step": 0})")),
+      "--eplb-config: moves_per_step 0: must be at least 1, or no expert would ever come to a "
+      "node that has to load it");
   EXPECT_EQ(message(parse_config(R"({"num_redundant_experts": -1})")),
             "--eplb-config: num_redundant_experts: '-1' is not a number in range");
 }

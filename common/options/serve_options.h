@@ -43,6 +43,7 @@ struct ExpertBalancingOptions {
   uint32_t window_size = 1000;    // Forwards whose rows count.
   uint32_t step_interval = 3000;  // Forwards from one placement to the next.
   uint32_t redundant_count = 0;   // num_redundant_experts: of each layer, over all ranks.
+  uint32_t moves_per_step = 1;    // Experts that a forward moves to where they have to be loaded.
   bool logs = false;              // log_balancedness
   bool has_fields_without_effect = false;
 };

@@ -329,6 +329,7 @@ LateStep QueueExecutor::watch_step(StepId late, Instant now) {
     step.behind = behind->rank;
     step.still = behind->still;
     step.motionless = behind->motionless;
+    step.is_loading = behind->is_loading;
   } else {
     step.awaits = watch_.find_awaited_ranks();
   }

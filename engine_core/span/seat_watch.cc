@@ -29,7 +29,8 @@ SeatWatch::Finding SeatWatch::look(const std::vector<WorkerSighting>& workers, I
     told_after_ = 2 * behind->still;
     is_told_ = true;
   }
-  if (behind->motionless >= worker_timeout_ || behind->still >= still_max_) {
+  const Duration motionless_max = WorkerWatch::motionless_max(behind->is_loading, worker_timeout_);
+  if (behind->motionless >= motionless_max || behind->still >= still_max_) {
     found.stuck = behind->rank;
   }
   if (!found.is_news && !found.stuck) return found;

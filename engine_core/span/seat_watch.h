@@ -4,7 +4,8 @@
 // (GroupKeepAlive), and who started them looks (WorkerWatch). A worker that is behind is named
 // after as long as the engine takes to name one, sooner when it stands still, again after twice the
 // time, and so on; it is stuck when it has neither shown progress nor used any CPU time for
-// `worker_timeout`, or has shown no progress for much longer. Pure. Threads: one owner.
+// `worker_timeout` (longer where it loads experts), or has shown no progress for much longer. Pure.
+// Threads: one owner.
 #pragma once
 
 #include <cstdint>

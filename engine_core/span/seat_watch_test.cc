@@ -74,6 +74,20 @@ TEST(SeatWatch, a_worker_that_never_took_the_step_is_stuck) {
   EXPECT_EQ(found.stuck, 2u);
 }
 
+TEST(SeatWatch, a_worker_that_waits_for_its_disk_with_an_expert_has_longer) {
+  Fixture f;
+  const auto waits = at(WorkerPhase::kDispatching, kLate.value);
+  const auto loading = at(WorkerPhase::kLoadingExperts, kLate.value, 'D');
+  const Instant begin = f.now;
+  SeatWatch::Finding found;
+  while (!found.stuck && f.now - begin < seconds(100)) {
+    found = f.find_within(seconds(2), waits, loading);
+  }
+  EXPECT_EQ(found.stuck, 3u);
+  EXPECT_GE(f.now - begin, WorkerWatch::kLoadingMax);
+  EXPECT_LT(f.now - begin, WorkerWatch::kLoadingMax + seconds(2));
+}
+
 TEST(SeatWatch, workers_that_wait_for_those_elsewhere_are_left_in_peace) {
   Fixture f;
   const auto receives = at(WorkerPhase::kReceiving, kLate.value);

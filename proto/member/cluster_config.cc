@@ -18,8 +18,10 @@ std::string runner_name(Runner runner) {
 
 std::string balancing_text(const ExpertBalancingOptions& balancing) {
   if (!balancing.is_on) return "none";
-  return absl::StrFormat("window_size %u, step_interval %u, num_redundant_experts %u",
-                         balancing.window_size, balancing.step_interval, balancing.redundant_count);
+  return absl::StrFormat(
+      "window_size %u, step_interval %u, num_redundant_experts %u, moves_per_step %u",
+      balancing.window_size, balancing.step_interval, balancing.redundant_count,
+      balancing.moves_per_step);
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ TEST(ClusterConfig, how_experts_are_placed_is_the_same_on_all_or_refused) {
   EXPECT_EQ(value_of(options, "eplb-config"), "none");
   options.parallel.expert_balancing = {.is_on = true, .redundant_count = 4, .logs = true};
   EXPECT_EQ(value_of(options, "eplb-config"),
-            "window_size 1000, step_interval 3000, num_redundant_experts 4");
+            "window_size 1000, step_interval 3000, num_redundant_experts 4, moves_per_step 1");
 }
 
 TEST(ClusterConfig, models_are_compared_by_what_they_are_and_not_by_where_they_lie) {

@@ -365,7 +365,7 @@ class RanksInStep {
       BalancerConfig balancing = *shape_.balancing;
       balancing.layer_count = parts.model->mixture_layer_count();
       balancing.expert_count = directory_.config().expert_count;
-      parts.links.experts->balance(balancing);
+      parts.links.experts->balance(balancing, home);
     }
     if (draft_) {
       parts.draft.emplace();

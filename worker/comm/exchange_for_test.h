@@ -61,6 +61,7 @@ class PlainWork final : public ExpertWork {
  public:
   explicit PlainWork(const Rows& rows) : rows_(rows), sums(rows.values.size()) {}
 
+  void fetch(uint32_t expert) override { fetched.push_back(expert); }
   [[nodiscard]] Status compute(uint32_t expert, const float* x, std::span<const uint32_t> rows,
                                float* y, std::span<const uint32_t> results) override {
     experts_run.push_back(expert);
@@ -92,6 +93,7 @@ class PlainWork final : public ExpertWork {
 
  public:
   std::vector<float> sums;
+  std::vector<uint32_t> fetched;
   std::vector<uint32_t> experts_run;
   uint32_t rounds = 0;
 };

@@ -4,15 +4,23 @@
 //   join(home, own)       a wave: nothing is agreed in it yet
 //   begin_forward()       true, of the first forward and of every step_interval-th after it: before
 //                         its layers every member gets the table of every other
-//   rebalance(tables)     ... and makes the same placements of the same sums
+//   rebalance(tables)     ... and makes the same wanted placements of the same sums
+//   move_experts()        a forward's part of the way there
 //   count_*()             what goes into the table, over the last window_size forwards or a half of
 //                         them: two halves, of which the older one is dropped
+//   note_in_memory()      goes into the table as well: who has which weights
 //
 // All members make the same forwards, so nobody has to say when. Placements last as long as the
-// wave: one that is left in the middle, by whomever, begins anew with an agreement. Where a worker
-// has the weights of all experts, as on one node without tensor parallelism, a move is a change of
-// this table; else it is loaded when a row wants it. A layer stays as it is, or at home, unless
-// its busiest member would have noticeably less to do.
+// wave: one that is left in the middle, by whomever, begins anew with an agreement. A layer stays
+// as it is, or at home, unless its busiest member would have noticeably less to do.
+//
+//   at home ─ agreement ─▶ experts whose new members have their weights are there at once: a
+//                          change of this table
+//           ─ forwards ──▶ of the others moves_per_step in each, layer by layer, the busiest first:
+//                          that many are loaded in it by a member at most, so that is its pause
+//
+// Between two of those moves every expert is either where it was or where it is wanted. A new
+// agreement begins from there.
 //
 // Memory: layers · experts numbers, a few times, and as many for each member where the tables are
 // kept. Threads: one owner.
@@ -33,7 +41,8 @@ struct BalancerConfig {
   uint32_t window_size = 1000;
   uint32_t step_interval = 3000;
   uint32_t redundant_count = 0;
-  bool logs = false;  // A line at each rebalancing, by the wave's first member.
+  uint32_t moves_per_step = 1;  // Of experts that somebody has to load; in a forward, at most.
+  bool logs = false;            // A line at each rebalancing, by the wave's first member.
 };
 
 // Of this member. Counters only grow.
@@ -47,19 +56,34 @@ struct ExpertLoad {
 
 class ExpertBalancer {
  public:
-  explicit ExpertBalancer(const BalancerConfig& config);
+  struct Move {
+    uint32_t layer = 0;
+    uint32_t expert = 0;
+  };
+
+  // `memory`: which experts of each layer this member has from the start.
+  ExpertBalancer(const BalancerConfig& config, const ExpertHome& memory);
 
   // `home`: where experts are that nobody has wanted.
   void join(ExpertPlacement home, uint32_t own_index);
   [[nodiscard]] bool begin_forward();
-  [[nodiscard]] std::size_t table_size() const { return current_.size(); }
+  [[nodiscard]] std::size_t table_size() const { return config_.layer_count * table_columns_; }
   // Of this member; `table` has table_size() numbers.
   void write_table(std::span<uint32_t> table) const;
   // [member][table_size()], the own one too.
   void rebalance(std::span<const uint32_t> tables);
+  // Once a forward, after that. What was moved; valid until the next rebalance().
+  [[nodiscard]] std::span<const Move> move_experts();
+  [[nodiscard]] std::size_t moves_to_come() const { return moves_.size() - moves_made_; }
   // After the wave's first agreement.
   [[nodiscard]] const ExpertPlacement& placement(uint32_t layer) const {
     return placements_[layer];
+  }
+  // Where they are going: the same when no moves are to come.
+  [[nodiscard]] const ExpertPlacement& wanted(uint32_t layer) const { return wanted_[layer]; }
+  // Of this member.
+  void note_in_memory(uint32_t layer, uint32_t expert, bool is_in_memory) {
+    in_memory_[std::size_t{layer} * config_.expert_count + expert] = is_in_memory ? 1 : 0;
   }
 
   // Own rows, wherever they are computed: an expert of each.
@@ -79,16 +103,23 @@ class ExpertBalancer {
   };
   [[nodiscard]] uint32_t at(std::span<const uint32_t> tables, uint32_t member, uint32_t layer,
                             uint32_t column) const {
-    return tables[member * table_size() + layer * columns_ + column];
+    return tables[member * table_size() + layer * table_columns_ + column];
+  }
+  [[nodiscard]] bool is_in_memory(std::span<const uint32_t> tables, uint32_t member, uint32_t layer,
+                                  uint32_t expert) const {
+    const uint32_t word = at(tables, member, layer, config_.expert_count + 1 + expert / 32);
+    return ((word >> (expert % 32)) & 1) != 0;
   }
   [[nodiscard]] Sums sum_computed(std::span<const uint32_t> tables, uint32_t layer) const;
   void sum_routed(std::span<const uint32_t> tables, uint32_t layer);
-  void place(uint32_t layer);
+  void place(uint32_t layer, const IsInMemory& is_in_memory);
+  void plan_moves(uint32_t layer, const IsInMemory& is_in_memory);
   void count_moves(uint32_t layer);
 
   const BalancerConfig config_;
-  const std::size_t columns_;      // Of a layer: the experts, and what was computed.
-  std::vector<uint64_t> current_;  // [layer][column]
+  const std::size_t columns_;        // Of a layer: the experts, and what was computed.
+  const std::size_t table_columns_;  // The same, and a bit for each expert in memory.
+  std::vector<uint64_t> current_;    // [layer][column]
   std::vector<uint64_t> previous_;
   uint32_t forwards_in_half_ = 0;
   uint64_t forwards_in_wave_ = 0;
@@ -97,8 +128,12 @@ class ExpertBalancer {
   uint32_t own_index_ = 0;
   bool is_agreed_ = false;  // In this wave.
   std::vector<ExpertPlacement> placements_;
-  std::vector<uint8_t> is_here_;  // [layer][expert]
-  std::vector<uint64_t> routed_;  // Of a layer, by expert: the sums.
+  std::vector<ExpertPlacement> wanted_;
+  std::vector<Move> moves_;  // From the ones to the others, in their order.
+  std::size_t moves_made_ = 0;
+  std::vector<uint8_t> is_here_;    // [layer][expert]
+  std::vector<uint8_t> in_memory_;  // [layer][expert]
+  std::vector<uint64_t> routed_;    // Of a layer, by expert: the sums.
   ExpertLoad load_;
 };
 

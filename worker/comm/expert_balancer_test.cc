@@ -20,12 +20,16 @@ constexpr BalancerConfig kConfig{.layer_count = 2,
 class Members {
  public:
   explicit Members(uint32_t count, const BalancerConfig& config = kConfig) {
-    for (uint32_t i = 0; i < count; ++i) all_.push_back(std::make_unique<ExpertBalancer>(config));
+    for (uint32_t i = 0; i < count; ++i) {
+      all_.push_back(std::make_unique<ExpertBalancer>(config, ExpertHome()));
+    }
     join(count);
   }
   [[nodiscard]] ExpertBalancer& of(uint32_t member) const { return *all_[member]; }
   // As a new process, which knows nothing.
-  void start_again(uint32_t member) { all_[member] = std::make_unique<ExpertBalancer>(kConfig); }
+  void start_again(uint32_t member) {
+    all_[member] = std::make_unique<ExpertBalancer>(kConfig, ExpertHome());
+  }
   void join(uint32_t count) {
     for (uint32_t i = 0; i < count; ++i) of(i).join(ExpertPlacement(4, count), i);
     count_ = count;
@@ -34,13 +38,17 @@ class Members {
   bool begin_forward() {
     const bool is_due = of(0).begin_forward();
     for (uint32_t i = 1; i < count_; ++i) EXPECT_EQ(of(i).begin_forward(), is_due);
-    if (!is_due) return false;
+    if (!is_due) {
+      move_experts();
+      return false;
+    }
     const std::size_t each = of(0).table_size();
     std::vector<uint32_t> tables(count_ * each);
     for (uint32_t i = 0; i < count_; ++i) {
       of(i).write_table(std::span(tables).subspan(i * each, each));
     }
     for (uint32_t i = 0; i < count_; ++i) of(i).rebalance(tables);
+    move_experts();
     return true;
   }
   void begin_forwards_until_agreed() {
@@ -61,6 +69,10 @@ class Members {
   }
 
  private:
+  void move_experts() const {
+    for (uint32_t i = 0; i < count_; ++i) (void)of(i).move_experts();
+  }
+
   std::vector<std::unique_ptr<ExpertBalancer>> all_;
   uint32_t count_ = 0;
 };
@@ -114,7 +126,7 @@ TEST(ExpertBalancer, balancedness_is_of_each_layer_by_itself) {
 }
 
 TEST(ExpertBalancer, the_window_forgets) {
-  ExpertBalancer balancer(kConfig);
+  ExpertBalancer balancer(kConfig, ExpertHome());
   balancer.join(ExpertPlacement(4, 2), 0);
   std::vector<uint32_t> table(balancer.table_size());
   EXPECT_TRUE(balancer.begin_forward());
@@ -123,7 +135,7 @@ TEST(ExpertBalancer, the_window_forgets) {
   for (int forward = 2; forward <= 6; ++forward) {
     (void)balancer.begin_forward();
     balancer.write_table(table);
-    seen.push_back(table[5 + 2]);
+    seen.push_back(table[6 + 2]);
   }
   EXPECT_EQ(seen, (std::vector<uint32_t>{1, 1, 1, 0, 0})) << "after two halves of two forwards";
 }

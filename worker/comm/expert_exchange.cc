@@ -27,7 +27,8 @@ void ExpertExchange::begin_forward(bool has_more) {
   has_more_ = has_more;
   others_have_more_ = false;
   is_abandoned_ = false;
-  layer_ = 0;
+  next_layer_ = 0;
+  moves_ = {};
 }
 
 Status ExpertExchange::run(const ExpertShape& shape, const ExpertRows& own, ExpertWork& work) {
@@ -35,24 +36,32 @@ Status ExpertExchange::run(const ExpertShape& shape, const ExpertRows& own, Expe
   if (is_abandoned_) return error(StatusCode::kAborted, "wave %u was left", wave_.value);
   const WorkerPhase before = life_.phase();
   prepare(shape);
-  Status status = begin_layer(shape, own);
+  layer_ = next_layer_++;
+  Status status = begin_layer(shape, own, work);
   if (status.ok()) status = run_rounds(own, work);
-  ++layer_;
   is_abandoned_ = status.code() == StatusCode::kAborted;
   life_.enter(before);
   return status;
 }
 
-Status ExpertExchange::begin_layer(const ExpertShape& shape, const ExpertRows& own) {
+Status ExpertExchange::begin_layer(const ExpertShape& shape, const ExpertRows& own,
+                                   ExpertWork& work) {
   if (!balancer_) return absl::OkStatus();
   const BalancerConfig& config = balancer_->config();
   TRIREME_CHECK(layer_ < config.layer_count && shape.expert_count == config.expert_count,
                 "the model said how many layers of how many experts it has");
-  if (layer_ == 0 && balancer_->begin_forward()) TRIREME_RETURN_IF_ERROR(exchange_loads());
+  if (layer_ == 0) {
+    if (balancer_->begin_forward()) TRIREME_RETURN_IF_ERROR(exchange_loads());
+    moves_ = balancer_->move_experts();
+  }
   for (const uint32_t row : own.rows) {
     for (const uint32_t expert : experts_of(own, row)) balancer_->count_routed(layer_, expert);
   }
   placement_ = &balancer_->placement(layer_);
+  for (const ExpertBalancer::Move& move : moves_) {
+    const bool comes = move.layer == layer_ && placement_->is_at(move.expert, links_->rank());
+    if (comes) work.fetch(move.expert);
+  }
   return absl::OkStatus();
 }
 
@@ -84,6 +93,7 @@ Status ExpertExchange::exchange_loads() {
   log::info("experts_balanced", {{"wave", wave_number(wave_)},
                                  {"members", size()},
                                  {"balancedness", static_cast<double>(load.balancedness)},
+                                 {"experts_to_be_loaded", balancer_->moves_to_come()},
                                  {"experts_that_came_here", load.moves - moves}});
   return absl::OkStatus();
 }

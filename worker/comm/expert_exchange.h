@@ -61,6 +61,9 @@ struct ExpertRows {
 class ExpertWork {
  public:
   virtual ~ExpertWork() = default;
+  // Rows of `expert` come here from this forward on: its weights are better in memory now than when
+  // the first of many such experts is wanted.
+  virtual void fetch(uint32_t /*expert*/) {}
   // What `expert` makes of row rows[i] of x becomes row results[i] of y. An error ends run(), and
   // nobody gets a row that was not made.
   [[nodiscard]] virtual Status compute(uint32_t expert, const float* x,
@@ -99,8 +102,10 @@ class ExpertExchange final : private IncomingPieces {
       : links_(std::move(links)), place_count_(place_count), life_(life) {}
 
   // Before the first wave: experts go where the load is. All members say the same, and every
-  // forward has `layer_count` layers, all of them with as many experts.
-  void balance(const BalancerConfig& config) { balancer_.emplace(config); }
+  // forward has `layer_count` layers, all of them with as many experts. `memory`: of this member.
+  void balance(const BalancerConfig& config, const ExpertHome& memory = {}) {
+    balancer_.emplace(config, memory);
+  }
   // None: experts stay where they are.
   [[nodiscard]] std::optional<ExpertLoad> load() const {
     return balancer_ ? std::optional(balancer_->load()) : std::nullopt;
@@ -116,9 +121,14 @@ class ExpertExchange final : private IncomingPieces {
   // Members of the wave; 0: none was joined. With one there is nothing to exchange.
   [[nodiscard]] uint32_t size() const { return links_->size(); }
 
-  // Does this member compute it, in the layer that ran last?
+  // Does this member compute it, in the layer that ran last, or will it soon?
   [[nodiscard]] bool has_expert(uint32_t expert) const {
-    return size() == 1 || placement_->is_at(expert, links_->rank());
+    return size() == 1 || placement_->is_at(expert, links_->rank()) ||
+           (balancer_ && balancer_->wanted(layer_).is_at(expert, links_->rank()));
+  }
+  // An expert of another worker, of the layer that runs or ran last: it was loaded, or is gone.
+  void note_in_memory(uint32_t expert, bool is_in_memory) {
+    if (balancer_) balancer_->note_in_memory(layer_, expert, is_in_memory);
   }
 
   // `has_more`: this member has another forward in this step.
@@ -126,6 +136,8 @@ class ExpertExchange final : private IncomingPieces {
   // As far as the others have told in this forward: has one of them another?
   [[nodiscard]] bool others_have_more() const { return others_have_more_; }
   [[nodiscard]] bool is_abandoned() const { return is_abandoned_; }
+  // Where this member says what it is at.
+  [[nodiscard]] const LifeSigns& life() const { return life_; }
 
   [[nodiscard]] Status run(const ExpertShape& shape, const ExpertRows& own, ExpertWork& work);
 
@@ -158,7 +170,8 @@ class ExpertExchange final : private IncomingPieces {
 
   [[nodiscard]] StatusOr<std::span<std::byte>> next_piece(uint32_t member) override;
   [[nodiscard]] Status check(uint32_t member, const Header& in) const;
-  [[nodiscard]] Status begin_layer(const ExpertShape& shape, const ExpertRows& own);
+  [[nodiscard]] Status begin_layer(const ExpertShape& shape, const ExpertRows& own,
+                                   ExpertWork& work);
   [[nodiscard]] Status exchange_loads();
   [[nodiscard]] std::span<uint32_t> table_of(uint32_t member);
   [[nodiscard]] Status run_rounds(const ExpertRows& own, ExpertWork& work);
@@ -188,8 +201,10 @@ class ExpertExchange final : private IncomingPieces {
   Incoming incoming_ = Incoming::kRows;  // What the pieces that come are.
 
   std::optional<ExpertBalancer> balancer_;
-  uint32_t layer_ = 0;            // Of the forward, of those with experts.
-  std::vector<uint32_t> tables_;  // [member]: loads, as they were exchanged.
+  uint32_t next_layer_ = 0;                      // Of the forward, of those with experts.
+  uint32_t layer_ = 0;                           // That runs, or ran last.
+  std::span<const ExpertBalancer::Move> moves_;  // Of the forward.
+  std::vector<uint32_t> tables_;                 // [member]: loads, as they were exchanged.
 
   ExpertShape shape_;
   ExpertPlacement parts_;

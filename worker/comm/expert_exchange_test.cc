@@ -8,6 +8,8 @@
 #include <array>
 #include <atomic>
 #include <latch>
+#include <set>
+#include <utility>
 
 #include "common/random.h"
 #include "worker/comm/exchange_for_test.h"
@@ -232,6 +234,42 @@ TEST(BalancedExchange, rows_become_what_one_member_makes_of_them_wherever_expert
     EXPECT_GE(moves.load(), 2U) << "in each layer one of the busy experts";
     EXPECT_LT(5 * busiest_at_last.load(), 4 * busiest_at_first.load()) << places;
   }
+}
+
+TEST(BalancedExchange, what_is_not_in_memory_is_fetched_before_rows_want_it_and_one_in_a_forward) {
+  const MeshForTest mesh(3, 1024);
+  const std::vector<uint32_t> members = {0, 1, 2};
+  const ExpertShape shape{.hidden_size = 8, .expert_count = 9, .experts_per_token = 2};
+  std::atomic<uint32_t> fetches{0};
+  std::vector<std::jthread> threads;
+  for (const uint32_t place : members) {
+    threads.emplace_back([&, place] {
+      const ExpertHome own{.place_count = 3, .first_rank = place};
+      const auto exchange = mesh.exchange(place);
+      exchange->balance(kBalancing, own);
+      ASSERT_TRUE(exchange->join(WaveId{1}, members).ok());
+      std::set<std::pair<uint32_t, uint32_t>> fetched;  // Layer and expert.
+      for (uint32_t forward = 0; forward < 60; ++forward) {
+        const std::size_t before = fetched.size();
+        exchange->begin_forward(false);
+        for (uint32_t layer = 0; layer < kBalancing.layer_count; ++layer) {
+          const PlainWork work =
+              run_anywhere(*exchange, skewed_rows(shape, 30, mix64(forward * 8 + layer) ^ place));
+          for (const uint32_t expert : work.fetched) {
+            exchange->note_in_memory(expert, true);
+            if (!own.has(expert, shape.expert_count)) fetched.insert({layer, expert});
+          }
+          for (const uint32_t expert : work.experts_run) {
+            EXPECT_TRUE(own.has(expert, shape.expert_count) || fetched.contains({layer, expert}));
+          }
+        }
+        EXPECT_LE(fetched.size(), before + kBalancing.moves_per_step);
+      }
+      fetches += static_cast<uint32_t>(fetched.size());
+    });
+  }
+  threads.clear();
+  EXPECT_GE(fetches.load(), 4U) << "the two busy experts of each layer";
 }
 
 TEST(BalancedExchange, a_wave_that_was_left_begins_with_an_agreement_of_who_is_there) {

@@ -50,6 +50,19 @@ struct Member {
   uint32_t slots_taken = 0;
 };
 
+// The one with the least to do of those that may have it.
+template <typename MayHave>
+std::optional<uint32_t> find_idlest(std::span<const Member> members, const MayHave& may_have) {
+  std::optional<uint32_t> best;
+  const auto rank = [&](uint32_t of) {
+    return std::tuple(members[of].load, members[of].slots_taken);
+  };
+  for (uint32_t i = 0; i < members.size(); ++i) {
+    if (may_have(i) && (!best || rank(i) < rank(*best))) best = i;
+  }
+  return best;
+}
+
 }  // namespace
 
 ExpertPlacement ExpertPlacement::at_home(uint32_t expert_count, std::span<const uint32_t> members,
@@ -85,29 +98,44 @@ ExpertPlacement::ExpertPlacement(uint32_t member_count,
 }
 
 ExpertPlacement place_experts(std::span<const uint64_t> loads, uint32_t member_count,
-                              uint32_t redundant_count) {
+                              uint32_t redundant_count, const IsInMemory& is_in_memory) {
   const std::vector<uint32_t> counts = count_replicas(loads, member_count, redundant_count);
   const std::vector<Replica> replicas = heaviest_first(loads, counts);
   const std::size_t slots = (replicas.size() + member_count - 1) / member_count;
+  const uint64_t all = std::accumulate(loads.begin(), loads.end(), uint64_t{0});
+  const uint64_t little = all / member_count / kPreferencePart;
   std::vector<Member> members(member_count);
   std::vector<std::vector<uint32_t>> places(loads.size());
   for (const Replica& replica : replicas) {
     std::vector<uint32_t>& taken = places[replica.expert];
-    std::optional<uint32_t> best;
-    for (uint32_t i = 0; i < member_count; ++i) {
-      if (members[i].slots_taken == slots || std::ranges::find(taken, i) != taken.end()) continue;
-      const auto rank = [&](uint32_t of) {
-        return std::tuple(members[of].load, members[of].slots_taken);
-      };
-      if (!best || rank(i) < rank(*best)) best = i;
-    }
+    const auto has_room = [&](uint32_t i) {
+      return members[i].slots_taken < slots && std::ranges::find(taken, i) == taken.end();
+    };
+    std::optional<uint32_t> best = find_idlest(members, has_room);
     if (!best) continue;
+    if (is_in_memory && !is_in_memory(replica.expert, *best)) {
+      const uint64_t load_max = members[*best].load + little;
+      const auto near = find_idlest(members, [&](uint32_t i) {
+        return has_room(i) && members[i].load <= load_max && is_in_memory(replica.expert, i);
+      });
+      if (near) best = near;
+    }
     members[*best].load += replica.load;
     ++members[*best].slots_taken;
     taken.push_back(*best);
   }
   for (std::vector<uint32_t>& of_expert : places) std::ranges::sort(of_expert);
   return {member_count, places};
+}
+
+ExpertPlacement moved(const ExpertPlacement& placement, const ExpertPlacement& next,
+                      const std::function<bool(uint32_t expert)>& moves) {
+  std::vector<std::vector<uint32_t>> places(placement.expert_count());
+  for (uint32_t expert = 0; expert < places.size(); ++expert) {
+    const auto members = (moves(expert) ? next : placement).members_of(expert);
+    places[expert].assign(members.begin(), members.end());
+  }
+  return {placement.member_count(), places};
 }
 
 uint64_t busiest_load(const ExpertPlacement& placement, std::span<const uint64_t> loads) {

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -60,13 +61,23 @@ class ExpertPlacement {
   std::vector<uint32_t> members_;
 };
 
+// Has that member the expert's weights in memory? None: all have all.
+using IsInMemory = std::function<bool(uint32_t expert, uint32_t member)>;
+
 // As deepseek-ai/EPLB does within one group: `redundant_count` more replicas, each of the expert
 // whose replicas have the most to do then; and replicas, the heaviest first, to the member with the
-// least to do that has not that expert and has a slot left, of which all have equally many. What
-// is equal goes by index. An expert is once at a member: replicas beyond that are not made, and one
-// that finds no slot is left out.
+// least to do that has not that expert and has a slot left, of which all have equally many; or to
+// one that has little more to do (kPreferencePart of what all have to do on average), but has the
+// weights in memory where the other has not. What is equal goes by index. An expert is once at a
+// member: replicas beyond that are not made, and one that finds no slot is left out.
+inline constexpr uint64_t kPreferencePart = 16;
 [[nodiscard]] ExpertPlacement place_experts(std::span<const uint64_t> loads, uint32_t member_count,
-                                            uint32_t redundant_count);
+                                            uint32_t redundant_count,
+                                            const IsInMemory& is_in_memory = nullptr);
+
+// `placement`, but experts for which `moves` says so are where `next` has them.
+[[nodiscard]] ExpertPlacement moved(const ExpertPlacement& placement, const ExpertPlacement& next,
+                                    const std::function<bool(uint32_t expert)>& moves);
 
 // What the member with the most has to do, where replicas share equally.
 [[nodiscard]] uint64_t busiest_load(const ExpertPlacement& placement,

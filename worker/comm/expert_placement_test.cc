@@ -105,6 +105,38 @@ TEST(PlaceExperts, the_busiest_is_at_two_members_and_the_rest_fills_up) {
       << "as many slots each";
 }
 
+TEST(PlaceExperts, who_has_the_weights_is_preferred_where_little_is_lost) {
+  Random random(5);
+  uint64_t loads_without = 0;
+  uint64_t loads_with = 0;
+  for (int i = 0; i < 500; ++i) {
+    constexpr uint32_t kExperts = 32;
+    const auto is_in_memory = [](uint32_t expert, uint32_t member) {
+      return expert * 2 / kExperts == member / 2;  // Two nodes of two members.
+    };
+    std::vector<uint64_t> loads(kExperts);
+    for (uint64_t& load : loads) load = 1000 + random.below(1000);
+    const auto count_loads = [&](const ExpertPlacement& placement) {
+      uint64_t count = 0;
+      for (uint32_t expert = 0; expert < kExperts; ++expert) {
+        for (const uint32_t at : placement.members_of(expert)) {
+          count += is_in_memory(expert, at) ? 0 : 1;
+        }
+      }
+      return count;
+    };
+    const ExpertPlacement anywhere = place_experts(loads, 4, 4);
+    const ExpertPlacement near = place_experts(loads, 4, 4, is_in_memory);
+    loads_without += count_loads(anywhere);
+    loads_with += count_loads(near);
+    const uint64_t mean = std::accumulate(loads.begin(), loads.end(), uint64_t{0}) / 4;
+    EXPECT_LE(busiest_load(near, loads),
+              busiest_load(anywhere, loads) + 2 * mean / kPreferencePart);
+    EXPECT_EQ(place_experts(loads, 4, 4, [](uint32_t, uint32_t) { return true; }), anywhere);
+  }
+  EXPECT_LT(2 * loads_with, loads_without);
+}
+
 TEST(PlaceExperts, what_is_equal_goes_by_index) {
   const std::vector<uint64_t> loads(4, 6);
   EXPECT_EQ(members_of(place_experts(loads, 4, 2)),

@@ -10,7 +10,8 @@ struct ExpertSource {
   const Safetensors& tensors;
   Device& device;
 
-  [[nodiscard]] StatusOr<ExpertWeights> load(uint32_t layer, uint32_t expert) const;
+  [[nodiscard]] StatusOr<ExpertWeights> load(uint32_t layer, uint32_t expert,
+                                             const OnPiece& on_piece) const;
 };
 
 std::string layer_prefix(const DecoderConfig& config, uint32_t index) {
@@ -177,7 +178,9 @@ class LayerLoader : public TensorLoader {
         continue;
       }
       TRIREME_RETURN_IF_ERROR(check_expert(index));
-      to.load = [elsewhere, layer_index, index] { return elsewhere->load(layer_index, index); };
+      to.load = [elsewhere, layer_index, index](const OnPiece& on_piece) {
+        return elsewhere->load(layer_index, index, on_piece);
+      };
     }
     if (mixture.shared_size == 0) return absl::OkStatus();
     const std::string name = mixture.shared + ".";
@@ -190,9 +193,14 @@ class LayerLoader : public TensorLoader {
   }
 };
 
-StatusOr<ExpertWeights> ExpertSource::load(uint32_t layer, uint32_t expert) const {
-  return LayerLoader(config, share, tensors, device, layer_prefix(config, layer))
-      .expert(expert, /*is_apart=*/true);
+// Read one piece after the other first: packing looks at rows all over the expert at once, and
+// shows nobody how far the disk is.
+StatusOr<ExpertWeights> ExpertSource::load(uint32_t layer, uint32_t expert,
+                                           const OnPiece& on_piece) const {
+  const std::string prefix = layer_prefix(config, layer);
+  tensors.read_through(absl::StrFormat("%s%s.%d.", prefix, config.mixture->experts, expert),
+                       on_piece);
+  return LayerLoader(config, share, tensors, device, prefix).expert(expert, /*is_apart=*/true);
 }
 
 // What stands before the first layer and after the last.

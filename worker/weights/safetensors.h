@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <span>
 #include <string>
@@ -51,6 +52,10 @@ class Safetensors {
 
   [[nodiscard]] std::span<const TensorView> tensors() const { return tensors_; }
   [[nodiscard]] uint64_t byte_count() const { return byte_count_; }  // Of all tensors together.
+  // Touches all bytes of the tensors whose names begin so, in the order of the files; `on_piece` is
+  // called before each kPieceBytes of them, which is when a slow disk makes it wait.
+  static constexpr std::size_t kPieceBytes = std::size_t{1} << 20;
+  void read_through(std::string_view prefix, const std::function<void()>& on_piece) const;
   // MappedFile::release_pages() of all files.
   void release_pages() const {
     for (const MappedFile& file : files_) file.release_pages();

@@ -48,6 +48,27 @@ TEST(Safetensors, gives_tensors_as_written) {
   EXPECT_EQ(weights->find("c"), nullptr);
 }
 
+TEST(Safetensors, is_read_through_in_pieces_of_the_tensors_that_are_meant) {
+  constexpr std::size_t kBytes = 2 * Safetensors::kPieceBytes + 4;
+  const TestDirectory directory;
+  const std::string header =
+      absl::StrFormat(R"({"e.1.a":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]},)"
+                      R"("e.1.b":{"dtype":"U8","shape":[1],"data_offsets":[%d,%d]},)"
+                      R"("e.11.a":{"dtype":"U8","shape":[1],"data_offsets":[%d,%d]}})",
+                      kBytes, kBytes, kBytes, kBytes + 1, kBytes + 1, kBytes + 2);
+  directory.write("model.safetensors", safetensors_bytes(header, std::string(kBytes + 2, 'x')));
+  const StatusOr<Safetensors> weights = Safetensors::open_directory(directory.path());
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  const auto pieces_of = [&](std::string_view prefix) {
+    int count = 0;
+    weights->read_through(prefix, [&] { ++count; });
+    return count;
+  };
+  EXPECT_EQ(pieces_of("e.1."), 3 + 1);
+  EXPECT_EQ(pieces_of("e.11."), 1);
+  EXPECT_EQ(pieces_of("f"), 0);
+}
+
 TEST(Safetensors, wrong_shape_names_file_and_both_shapes) {
   const TestDirectory directory;
   const std::string path = directory.write("model.safetensors", safetensors_bytes(kTwo, kTwoData));

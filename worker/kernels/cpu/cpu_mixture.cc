@@ -169,7 +169,13 @@ StatusOr<const ExpertWeights*> CpuDevice::weights_of(const ExpertWeights& expert
                 "of a rank that is away, or placed here by load, and not in this worker's memory: "
                 "loaded from the checkpoint as they are needed"}});
   }
-  return taken_.find(expert, [this] { return promised_bytes(); });
+  const LifeSigns& life = exchange_->life();
+  const WorkerPhase before = life.phase();
+  auto found = taken_.find(
+      expert, [this] { return promised_bytes(); },
+      [&] { life.enter(WorkerPhase::kLoadingExperts); });
+  if (life.phase() != before) life.enter(before);
+  return found;
 }
 
 // It looks at every page, so not for each expert.
@@ -185,8 +191,12 @@ uint64_t CpuDevice::promised_bytes() {
 
 void CpuDevice::give_back_experts(std::span<const ExpertWeights> layer) {
   if (taken_.empty()) return;
-  const auto is_here = [&](uint32_t expert) { return exchange_->has_expert(expert); };
-  if (taken_.forget_unless(layer, is_here) && taken_.empty()) log::info("experts_given_back", {});
+  const auto is_kept = [&](uint32_t expert) {
+    const bool keeps = exchange_->has_expert(expert);
+    if (!keeps) exchange_->note_in_memory(expert, false);
+    return keeps;
+  };
+  if (taken_.forget_unless(layer, is_kept) && taken_.empty()) log::info("experts_given_back", {});
 }
 
 void CpuDevice::fill_with_zeros(const View& out) {

@@ -12,10 +12,12 @@ class CpuDevice::WaveWork final : public ExpertWork {
            const ExpertChoices& choices, const View& out)
       : device_(device), activation_(activation), experts_(experts), choices_(choices), out_(out) {}
 
+  // Where there is no room for it, that is said when a row wants it.
+  void fetch(uint32_t expert) override { (void)find(expert); }
+
   [[nodiscard]] Status compute(uint32_t expert, const float* x, std::span<const uint32_t> rows,
                                float* y, std::span<const uint32_t> results) override {
-    TRIREME_ASSIGN_OR_RETURN(const ExpertWeights* const weights,
-                             device_.weights_of(experts_[expert]));
+    TRIREME_ASSIGN_OR_RETURN(const ExpertWeights* const weights, find(expert));
     const auto row_count = static_cast<uint32_t>(rows.size());
     const View picked = device_.own_scratch(kPickedRows, row_count, columns());
     for_rows(row_count, 1, [&](uint32_t i) {
@@ -43,6 +45,15 @@ class CpuDevice::WaveWork final : public ExpertWork {
 
  private:
   [[nodiscard]] uint32_t columns() const { return out_.column_count; }
+
+  [[nodiscard]] StatusOr<const ExpertWeights*> find(uint32_t expert) {
+    const ExpertWeights& own = experts_[expert];
+    auto found = device_.weights_of(own);
+    if (own.gate_up == nullptr) {
+      device_.exchange_->note_in_memory(expert, device_.taken_.has(own));
+    }
+    return found;
+  }
 
   template <typename Body>
   void for_rows(uint32_t count, uint32_t passes, const Body& body) {

@@ -7,14 +7,16 @@
 namespace trireme::worker::cpu {
 
 StatusOr<const ExpertWeights*> TakenExperts::find(const ExpertWeights& elsewhere,
-                                                  const std::function<uint64_t()>& reserve) {
+                                                  const std::function<uint64_t()>& reserve,
+                                                  const OnPiece& on_piece) {
   const auto known = taken_.find(&elsewhere);
   if (known != taken_.end()) return &known->second;
   passing_.reset();
-  auto loaded = elsewhere.load();
+  on_piece();
+  auto loaded = elsewhere.load(on_piece);
   if (loaded.status().code() == StatusCode::kResourceExhausted && !taken_.empty()) {
     taken_.clear();
-    loaded = elsewhere.load();
+    loaded = elsewhere.load(on_piece);
   }
   if (!loaded.ok()) return loaded.status();
   if (available_bytes() < reserve()) return &passing_.emplace(*std::move(loaded));

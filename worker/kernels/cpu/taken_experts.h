@@ -16,12 +16,16 @@ namespace trireme::worker::cpu {
 class TakenExperts {
  public:
   [[nodiscard]] bool empty() const { return taken_.empty(); }
+  [[nodiscard]] bool has(const ExpertWeights& elsewhere) const {
+    return taken_.contains(&elsewhere);
+  }
 
   // What `elsewhere` loads; valid until the next call. `reserve`: gives the bytes of memory
-  // that are promised to others. Errors: those of loading; kResourceExhausted: there is not even
-  // room for one.
+  // that are promised to others. `on_piece`: not called for what was loaded before. Errors: those
+  // of loading; kResourceExhausted: there is not even room for one.
   [[nodiscard]] StatusOr<const ExpertWeights*> find(const ExpertWeights& elsewhere,
-                                                    const std::function<uint64_t()>& reserve);
+                                                    const std::function<uint64_t()>& reserve,
+                                                    const OnPiece& on_piece);
 
   // Of a layer; true: one was forgotten.
   template <typename IsWanted>

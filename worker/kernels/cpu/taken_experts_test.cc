@@ -14,7 +14,7 @@ class TakenExpertsTest : public testing::Test {
  protected:
   TakenExpertsTest() {
     for (ExpertWeights& expert : layer_) {
-      expert.load = [this]() -> StatusOr<ExpertWeights> {
+      expert.load = [this](const OnPiece&) -> StatusOr<ExpertWeights> {
         ++loads_;
         if (refusals_ > 0 && refusals_-- > 0) return error(StatusCode::kResourceExhausted, "full");
         return ExpertWeights();
@@ -22,19 +22,24 @@ class TakenExpertsTest : public testing::Test {
     }
   }
   [[nodiscard]] Status find(uint32_t expert) {
-    return taken_.find(layer_[expert], [this] { return reserve_; }).status();
+    return taken_
+        .find(
+            layer_[expert], [this] { return reserve_; }, [this] { ++pieces_; })
+        .status();
   }
 
   std::array<ExpertWeights, 3> layer_;
   TakenExperts taken_;
   uint64_t reserve_ = 0;
   int loads_ = 0;
+  int pieces_ = 0;
   int refusals_ = 0;
 };
 
 TEST_F(TakenExpertsTest, are_loaded_once_and_kept_until_they_are_not_wanted) {
   for (const uint32_t expert : {0U, 2U, 0U, 2U}) EXPECT_TRUE(find(expert).ok());
   EXPECT_EQ(loads_, 2);
+  EXPECT_EQ(pieces_, 2) << "a sign of life for each that is loaded";
   EXPECT_FALSE(taken_.forget_unless(layer_, [](uint32_t) { return true; }));
   EXPECT_TRUE(taken_.forget_unless(layer_, [](uint32_t expert) { return expert == 2; }));
   for (const uint32_t expert : {2U, 0U}) EXPECT_TRUE(find(expert).ok());

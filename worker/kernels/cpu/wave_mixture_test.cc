@@ -3,7 +3,11 @@
 // threads with a device each over one mesh; equality of bits.
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <functional>
 #include <limits>
+#include <semaphore>
+#include <thread>
 #include <vector>
 
 #include "common/random.h"
@@ -56,6 +60,11 @@ class RankOnly final : public Collective {
   uint32_t size_;
 };
 
+struct SlowDisk {
+  std::atomic<int> pieces_wanted{0};
+  std::counting_semaphore<> pieces{0};
+};
+
 // A device that has all experts' weights; it runs them all, or those of its place in a wave.
 class Layer {
  public:
@@ -69,6 +78,21 @@ class Layer {
     };
     for (uint32_t i = 0; i < kExperts; ++i) {
       experts_.push_back({load(2 * kInner, kHidden, 100 + i), load(kHidden, kInner, 200 + i)});
+    }
+  }
+
+  // Its experts are in no memory: each is read in two pieces.
+  void put_on(SlowDisk& disk) {
+    stored_ = std::exchange(experts_, {});
+    for (ExpertWeights& stored : stored_) {
+      experts_.emplace_back().load = [&](const OnPiece& on_piece) -> StatusOr<ExpertWeights> {
+        for (int piece = 0; piece < 2; ++piece) {
+          on_piece();
+          ++disk.pieces_wanted;
+          disk.pieces.acquire();
+        }
+        return std::move(stored);
+      };
     }
   }
 
@@ -95,7 +119,15 @@ class Layer {
   ThreadPool pool_{1};
   CpuDevice device_;
   std::vector<ExpertWeights> experts_;
+  std::vector<ExpertWeights> stored_;
 };
+
+[[nodiscard]] bool comes_true(const std::function<bool()>& condition) {
+  for (int i = 0; i < 10'000 && !condition(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return condition();
+}
 
 class WaveMixture : public testing::TestWithParam<const KernelTable*> {};
 INSTANTIATE_TEST_SUITE_P(All, WaveMixture, testing::ValuesIn(runnable_kernels()),
@@ -116,6 +148,37 @@ TEST_P(WaveMixture, has_the_bits_of_a_device_with_all_experts) {
       }
     });
   }
+}
+
+TEST_P(WaveMixture, whoever_waits_for_the_disk_says_so_with_each_piece_of_an_expert) {
+  SoloCollective solo;
+  const auto expected = Layer(*GetParam(), kForms[0], solo, nullptr).run(9, 5);
+  const MeshForTest mesh(2);
+  SignOfLife sign{};
+  SlowDisk disk;
+  std::vector<std::jthread> threads;
+  for (const uint32_t place : {0U, 1U}) {
+    threads.emplace_back([&, place] {
+      const LifeSigns life = place == 0 ? LifeSigns(sign) : LifeSigns();
+      ExpertExchange exchange(mesh.links(place), 2, life);
+      ASSERT_TRUE(exchange.join(WaveId{1}, std::vector<uint32_t>{0, 1}).ok());
+      Layer mine(*GetParam(), kForms[0], solo, &exchange);
+      if (place == 0) mine.put_on(disk);
+      life.enter(WorkerPhase::kMlp, 3);
+      EXPECT_EQ(mine.run(9, 5), expected);
+    });
+  }
+  ASSERT_TRUE(comes_true([&] { return disk.pieces_wanted == 1; }));
+  const LifeSighting first = look_at(sign);
+  EXPECT_EQ(first.phase, WorkerPhase::kLoadingExperts);
+  EXPECT_EQ(first.layer, 3U);
+  disk.pieces.release();
+  ASSERT_TRUE(comes_true([&] { return disk.pieces_wanted == 2; }));
+  EXPECT_EQ(look_at(sign).phase, WorkerPhase::kLoadingExperts);
+  EXPECT_EQ(look_at(sign).changes, first.changes + 1);
+  disk.pieces.release(2 * kExperts);
+  threads.clear();
+  EXPECT_EQ(look_at(sign).phase, WorkerPhase::kMlp);
 }
 
 TEST_P(WaveMixture, each_row_is_on_the_rank_that_its_position_says_and_zero_on_the_others) {

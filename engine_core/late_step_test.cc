@@ -1,6 +1,5 @@
-// Goal: a step that is late is told of, and who holds it up is killed, in time and not before.
-// Method: an executor that never answers, and what it says of its workers is the test's, as is
-// time.
+// Goal: a step that does not end is looked at, told of and ended, without a worker killed that
+// still has time. Method: an executor that never answers, and time is the test's.
 #include <gtest/gtest.h>
 
 #include "engine_core/engine_loop.h"
@@ -31,10 +30,10 @@ class HangingExecutor final : public Executor {
 
 class LateStepTest : public testing::Test {
  protected:
-  LateStepTest()
+  explicit LateStepTest(const EngineLoopConfig& config = {})
       : channel_(*EngineChannel::create()),
         scheduler_({.model_tokens_max = 256, .kv = {.block_count = 64}}),
-        loop_({}, scheduler_, executor_, *channel_) {
+        loop_(config, scheduler_, executor_, *channel_) {
     RequestAdded added{kFront, {}};
     added.request.key = RequestKey{1};
     added.request.prompt_token_ids = {5, 6, 7};
@@ -96,6 +95,30 @@ TEST_F(LateStepTest, a_step_may_take_long_while_its_workers_show_progress) {
   turn_for(std::chrono::hours(1));
   EXPECT_FALSE(loop_.is_over());
   executor_.late.still = std::chrono::seconds(300);
+  turn_for(std::chrono::seconds(1));
+  EXPECT_EQ(executor_.killed, std::vector{1U});
+}
+
+class LateStepOfGroupTest : public LateStepTest {
+ protected:
+  LateStepOfGroupTest() : LateStepTest({.worker_timeout = std::chrono::seconds(3)}) {}
+};
+
+TEST_F(LateStepOfGroupTest, a_worker_that_loads_experts_is_not_given_up_for_a_slow_disk) {
+  executor_.late = {.text = "rank 0 worker tp1",
+                    .behind = 1,
+                    .motionless = WorkerWatch::kLoadingMax - std::chrono::seconds(1),
+                    .is_loading = true};
+  turn_for(std::chrono::seconds(30));
+  EXPECT_FALSE(loop_.is_over());
+  executor_.late.motionless = WorkerWatch::kLoadingMax;
+  turn_for(std::chrono::seconds(1));
+  EXPECT_EQ(executor_.killed, std::vector{1U});
+}
+
+TEST_F(LateStepOfGroupTest, a_worker_at_anything_else_is_given_up_soon) {
+  executor_.late = {
+      .text = "rank 0 worker tp1", .behind = 1, .motionless = std::chrono::seconds(3)};
   turn_for(std::chrono::seconds(1));
   EXPECT_EQ(executor_.killed, std::vector{1U});
 }
