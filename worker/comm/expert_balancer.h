@@ -57,6 +57,8 @@ class ExpertBalancer {
   void write_table(std::span<uint32_t> table) const;
   // [member][table_size()], the own one too.
   void rebalance(std::span<const uint32_t> tables);
+  // An agreement was made in this wave.
+  [[nodiscard]] bool is_agreed() const { return is_agreed_; }
   // After the wave's first agreement.
   [[nodiscard]] const ExpertPlacement& placement(uint32_t layer) const {
     return placements_[layer];
