@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "api_server/expert_page.h"
 #include "api_server/field_error.h"
 #include "api_server/http/query.h"
 #include "api_server/openai/status_reply.h"
@@ -192,6 +193,14 @@ void DevRoutes::reset_prefix_cache(const std::shared_ptr<Exchange>& exchange) {
                  body += '}';
                }
                reply(*exchange, std::move(body));
+             });
+}
+
+void DevRoutes::experts(const std::shared_ptr<Exchange>& exchange) {
+  calls_.ask(wire::UtilityMethod::kExpertTables, now() + kExpertsTime,
+             [this, exchange](const auto& answers) {
+               if (is_done(*exchange, answers))
+                 reply(*exchange, render_experts(answers->replies()));
              });
 }
 

@@ -1,5 +1,5 @@
 // DevRoutes: what is asked of all engines over HTTP: pause, resume, sleep, wake up, reset the
-// prefix cache.
+// prefix cache, tell the load of experts.
 //
 // vLLM's names, parameters and answers (docs/dev_routes.md). Whether they are there at all, and for
 // whom, is the route table's to say. An exchange is kept until the engines have answered or
@@ -19,6 +19,7 @@ namespace trireme::api {
 class DevRoutes {
  public:
   static constexpr Duration kAnswerTime = std::chrono::seconds(60);
+  static constexpr Duration kExpertsTime = std::chrono::seconds(10);
 
   // Both outlive it.
   DevRoutes(EngineCalls& calls, Metrics& metrics) : calls_(calls), metrics_(metrics) {}
@@ -30,6 +31,8 @@ class DevRoutes {
   void sleep(const std::shared_ptr<Exchange>& exchange);
   void wake_up(const std::shared_ptr<Exchange>& exchange);
   void is_sleeping(const std::shared_ptr<Exchange>& exchange);
+  // Not of dev mode: it changes nothing.
+  void experts(const std::shared_ptr<Exchange>& exchange);
 
  private:
   // {name: whether no engine makes a step}

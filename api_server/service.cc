@@ -38,6 +38,7 @@ struct Routes {
       {"/load", "GET, HEAD", &Service::load},
       {"/metrics", "GET, HEAD", &Service::metrics_page},
       {"/cluster", "GET, HEAD", &Service::cluster, false, true},
+      {"/experts", "GET, HEAD", &Service::experts, false, true},
       {"/pause", "POST", &Service::pause, true},
       {"/resume", "POST", &Service::resume, true},
       {"/is_paused", "GET, HEAD", &Service::is_paused, true},

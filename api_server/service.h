@@ -2,9 +2,10 @@
 //
 // The route table in service.cc is the list of what there is. If there are API keys, paths below
 // /v1 (and vLLM's /v2, /inference, /cohere, so that they tell nothing either) need one, /cluster,
-// which names hosts and processes, and the routes that hold the engines, which are there in dev
-// mode only; all others are open, as in vLLM: probes, metrics, /tokenize. While draining,
-// generation is refused with 503 and Retry-After; /ready turns 503. Threads: the http thread.
+// which names hosts and processes, /experts, which asks the engines, and the routes that hold the
+// engines, which are there in dev mode only; all others are open, as in vLLM: probes, metrics,
+// /tokenize. While draining, generation is refused with 503 and Retry-After; /ready turns 503.
+// Threads: the http thread.
 #pragma once
 
 #include <memory>
@@ -92,6 +93,7 @@ class Service {
   void sleep(const std::shared_ptr<Exchange>& exchange) { dev_routes_.sleep(exchange); }
   void wake_up(const std::shared_ptr<Exchange>& exchange) { dev_routes_.wake_up(exchange); }
   void is_sleeping(const std::shared_ptr<Exchange>& exchange) { dev_routes_.is_sleeping(exchange); }
+  void experts(const std::shared_ptr<Exchange>& exchange) { dev_routes_.experts(exchange); }
 
   void generate(const std::shared_ptr<Exchange>& exchange, GenerateRequest request);
   void reply_tokens(Exchange& exchange, const std::vector<int32_t>& tokens, bool with_strings);

@@ -18,6 +18,8 @@ constexpr Duration kSignalInterval = std::chrono::milliseconds(5);
 // idle, until its workers have taken everything and every front end knows.
 constexpr Duration kShmInterval = std::chrono::milliseconds(100);
 
+constexpr Duration kExpertsInterval = std::chrono::seconds(1);
+
 bool has_waiting(const std::optional<wire::ShmStats>& stats) {
   return stats && stats->steps.chunks_waiting + stats->results.chunks_waiting > 0;
 }
@@ -80,6 +82,7 @@ void EngineLoop::sleep() {
   channel_.main_bell.wait(Deadline(until), watched_, [this] {
     return !channel_.input.is_empty() || executor_.has_result() ||
            (memory_ == Memory::kLeaving && executor_.is_memory_released()) ||
+           (has_asked_experts_ && executor_.has_expert_tables()) ||
            (group_ != nullptr && group_->has_news());
   });
   if (group_ != nullptr) group_->woke_up();
@@ -179,7 +182,7 @@ void EngineLoop::on(MembershipRefused& event, Instant) {
   end(error(StatusCode::kFailedPrecondition, "%s", event.reason));
 }
 
-void EngineLoop::on(UtilityCalled& event, Instant) {
+void EngineLoop::on(UtilityCalled& event, Instant now) {
   const uint64_t id = event.call.call_id;
   switch (event.call.method) {
     case wire::UtilityMethod::kResetPrefixCache:
@@ -198,6 +201,8 @@ void EngineLoop::on(UtilityCalled& event, Instant) {
                    latest_pause().mode == PauseMode::kNone ? "false" : "true");
     case wire::UtilityMethod::kCheckMemory:
       return check_memory(event);
+    case wire::UtilityMethod::kExpertTables:
+      return tell_experts(event, now);
   }
   reply(event.front_end, id, false, "unknown method");
 }
@@ -277,6 +282,29 @@ int EngineLoop::answer_pauses() {
     reply(call.front_end, call.call_id, true, "true");
     return true;
   }));
+}
+
+// However often it is asked, the workers are not more than once in kExpertsInterval.
+void EngineLoop::tell_experts(const UtilityCalled& event, Instant now) {
+  expert_calls_.emplace_back(event.front_end, event.call.call_id);
+  const bool is_fresh = !expert_tables_.empty() && now - experts_told_at_ < kExpertsInterval;
+  if (has_asked_experts_ || is_fresh) return;
+  has_asked_experts_ = true;
+  experts_told_at_ = now;
+  if (const Status status = executor_.ask_expert_tables(); !status.ok()) end(status);
+}
+
+int EngineLoop::answer_expert_calls() {
+  if (has_asked_experts_) {
+    auto tables = executor_.take_expert_tables();
+    if (!tables) return 0;
+    has_asked_experts_ = false;
+    expert_tables_ = *std::move(tables);
+  }
+  for (const auto& [front_end, call_id] : expert_calls_) {
+    publisher_.reply(front_end, {call_id, config_.engine, true, "", expert_tables_});
+  }
+  return static_cast<int>(std::exchange(expert_calls_, {}).size());
 }
 
 void EngineLoop::reply(FrontEndId front_end, uint64_t call_id, bool ok, const char* result) {
@@ -423,7 +451,7 @@ void EngineLoop::begin_drain(Instant now) {
 
 int EngineLoop::look_for_the_end(Instant now) {
   const int released = let_memory_go();
-  const int answered = answer_pauses();
+  const int answered = answer_pauses() + answer_expert_calls();
   const bool is_idle = !scheduler_.has_requests();
   if (is_draining_ && (is_idle || now >= drain_until_)) end(absl::OkStatus());
   return released + answered;

@@ -24,6 +24,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/clock.h"
@@ -99,6 +100,8 @@ class EngineLoop {
   int let_memory_go();
   void check_memory(const UtilityCalled& event);
   int answer_pauses();
+  void tell_experts(const UtilityCalled& event, Instant now);
+  int answer_expert_calls();
   void reply(FrontEndId front_end, uint64_t call_id, bool ok, const char* result);
   void refuse(const RequestAdded& event, const char* why);
 
@@ -149,7 +152,11 @@ class EngineLoop {
   PauseWish pause_;                          // Holds.
   std::optional<uint64_t> sleep_;            // The latest pause that is one.
   enum class Memory : uint8_t { kHeld, kLeaving, kGone };
-  Memory memory_ = Memory::kHeld;       // Of the KV cache.
+  Memory memory_ = Memory::kHeld;                              // Of the KV cache.
+  std::vector<std::pair<FrontEndId, uint64_t>> expert_calls_;  // And its call_id.
+  std::vector<wire::ExpertTable> expert_tables_;               // As last told,
+  Instant experts_told_at_{};                                  // and asked for.
+  bool has_asked_experts_ = false;
   std::vector<PauseCall> pause_calls_;  // Answered when it holds, and all that is to end has.
   bool is_draining_ = false;
   bool is_over_ = false;

@@ -39,6 +39,7 @@ enum class MessageKind : uint16_t {
   kStopWorker = 68,
   kJoinWave = 69,
   kReleaseKv = 71,
+  kTellExperts = 77,
   // Workers on several nodes: engine <-> those who start workers elsewhere.
   kGroupHello = 72,
   kGroupPlan = 73,

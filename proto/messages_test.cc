@@ -28,7 +28,10 @@ AddRequest example(AddRequest*) {
 }
 AbortRequests example(AbortRequests*) { return {{RequestKey{7}, RequestKey{1ULL << 40}}}; }
 UtilityCall example(UtilityCall*) { return {3, UtilityMethod::kPause, "wait", 1700000000000000}; }
-UtilityReply example(UtilityReply*) { return {3, EngineId{1}, true, "null"}; }
+ExpertTable example(ExpertTable*) { return {1, 3, 2, 1000, {30, 300}, {70000}, {1, 2}, {0, 1, 3}}; }
+UtilityReply example(UtilityReply*) {
+  return {3, EngineId{1}, true, "null", {example(static_cast<ExpertTable*>(nullptr))}};
+}
 EngineStats stats() {
   EngineStats stats{1,  2, 0.25F,     StepId{9}, WaveId{1}, 10,   5, 1, 100,     50,  7, 3,
                     12, 6, {3, 2, 1}, 20,        16,        4096, 1, 2, "waits", 300, 4, 0.5F};
@@ -114,7 +117,8 @@ StepResult example(StepResult*) {
           1,
           {8},
           true,
-          ExpertLoad{300, 4, 0.5F}};
+          ExpertLoad{300, 4, 0.5F},
+          example(static_cast<ExpertTable*>(nullptr))};
 }
 WorkerReady example(WorkerReady*) {
   return {1, 43, 1000, 64, 1 << 20, 30, "", true, "tcp://10.0.0.1:5"};
@@ -122,6 +126,7 @@ WorkerReady example(WorkerReady*) {
 KvInit example(KvInit*) { return {100, 5000}; }
 StopWorker example(StopWorker*) { return {}; }
 ReleaseKv example(ReleaseKv*) { return {}; }
+TellExperts example(TellExperts*) { return {}; }
 JoinWave example(JoinWave*) { return {WaveId{7}, {0, 2}, {"", "tcp://10.0.0.2:6"}}; }
 GroupHello example(GroupHello*) {
   return {2, 2, Incarnation{21}, "node", 42, {{"dtype", "bfloat16"}}, {{1, 2, "tcp://10.0.0.2:1"}}};
@@ -151,8 +156,8 @@ using All =
     testing::Types<AddRequest, AbortRequests, UtilityCall, UtilityReply, EngineOutputs, EngineReady,
                    Hello, Init, Refuse, MemberReady, View, ViewChange, KeepAlive, LoadReport,
                    LoadBoard, WaveReport, StartWave, Ack, Leave, RankReport, StepInput, StepResult,
-                   WorkerReady, KvInit, StopWorker, JoinWave, ReleaseKv, GroupHello, GroupPlan,
-                   GroupRefuse, GroupKeepAlive, GroupEnd, StepAgreement>;
+                   WorkerReady, KvInit, StopWorker, JoinWave, ReleaseKv, TellExperts, GroupHello,
+                   GroupPlan, GroupRefuse, GroupKeepAlive, GroupEnd, StepAgreement>;
 TYPED_TEST_SUITE(Messages, All);
 
 template <typename Message>

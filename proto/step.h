@@ -13,6 +13,7 @@
 
 #include "common/id.h"
 #include "proto/engine_outputs.h"
+#include "proto/expert_table.h"
 #include "proto/kind.h"
 #include "proto/sampling_params.h"
 
@@ -127,7 +128,7 @@ inline constexpr int32_t kBadLogits = -2;
 
 struct StepResult {
   static constexpr MessageKind kKind = MessageKind::kStepResult;
-  static constexpr uint8_t kVersion = 7;
+  static constexpr uint8_t kVersion = 8;
   static constexpr uint8_t kCompat = 1;
 
   StepId step;
@@ -152,11 +153,13 @@ struct StepResult {
   // again or another comes. Since version 6.
   bool is_abandoned = false;
   std::optional<ExpertLoad> expert_load;  // Since version 7.
+  // The answer to TellExperts, with step 0. Since version 8.
+  std::optional<ExpertTable> expert_table;
 
   static auto fields(auto& m) {
     return std::tie(m.step, m.row_token, m.logprobs, m.compute_microseconds, m.error,
                     m.row_accepted, m.pooled, m.lost_slots, m.failed_load_count, m.accepted_tokens,
-                    m.is_abandoned, m.expert_load);
+                    m.is_abandoned, m.expert_load, m.expert_table);
   }
   friend bool operator==(const StepResult&, const StepResult&) = default;
 };

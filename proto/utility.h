@@ -5,8 +5,10 @@
 
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "common/id.h"
+#include "proto/expert_table.h"
 #include "proto/kind.h"
 
 namespace trireme::wire {
@@ -16,8 +18,9 @@ enum class UtilityMethod : uint16_t {
   kPause = 2,  // argument: abort | wait | keep
   kResume = 3,
   kIsPaused = 4,
-  kSleep = 5,        // As kPause; then KV memory is let go and the prefix cache emptied.
-  kCheckMemory = 6,  // Of an engine that sleeps: may it have its memory again?
+  kSleep = 5,         // As kPause; then KV memory is let go and the prefix cache emptied.
+  kCheckMemory = 6,   // Of an engine that sleeps: may it have its memory again?
+  kExpertTables = 7,  // Of its workers; a second old at most.
 };
 
 struct UtilityCall {
@@ -38,15 +41,18 @@ struct UtilityCall {
 
 struct UtilityReply {
   static constexpr MessageKind kKind = MessageKind::kUtilityReply;
-  static constexpr uint8_t kVersion = 1;
+  static constexpr uint8_t kVersion = 2;
   static constexpr uint8_t kCompat = 1;
 
   uint64_t call_id = 0;
   EngineId engine;
   bool ok = false;
-  std::string result;  // JSON value when ok, the reason otherwise.
+  std::string result;                      // JSON value when ok, the reason otherwise.
+  std::vector<ExpertTable> expert_tables;  // To kExpertTables, by worker. Since version 2.
 
-  static auto fields(auto& m) { return std::tie(m.call_id, m.engine, m.ok, m.result); }
+  static auto fields(auto& m) {
+    return std::tie(m.call_id, m.engine, m.ok, m.result, m.expert_tables);
+  }
   friend bool operator==(const UtilityReply&, const UtilityReply&) = default;
 };
 

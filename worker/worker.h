@@ -53,6 +53,8 @@ class Worker {
   virtual void release_kv() = 0;
   // Before the first step of each wave, where experts are divided over its ranks.
   [[nodiscard]] virtual Status join_wave(const wire::JoinWave& wave) = 0;
+  // Between steps: the load of its stage's experts; expert_count 0: it does not count it.
+  [[nodiscard]] virtual wire::ExpertTable expert_table() const = 0;
   // is_abandoned in the result: the wave was left. The step is kept, and after the next join_wave()
   // StepKind::kAgain goes on with it; so does that on a worker that was through with the step. The
   // answer has the id that kAgain has, or the step's own where that is 0.

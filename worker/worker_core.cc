@@ -101,6 +101,13 @@ class WorkerCore final : public Worker {
     return experts()->join(wave.wave, places, addresses);
   }
 
+  [[nodiscard]] wire::ExpertTable expert_table() const override {
+    wire::ExpertTable table;
+    if (experts() != nullptr) table = experts()->table().value_or(table);
+    table.stage = parts_.place.pp_rank;
+    return table;
+  }
+
   [[nodiscard]] StatusOr<wire::StepResult> execute(const wire::StepInput& step) override {
     if (!table_) return error(StatusCode::kInternal, "step %u before KV memory", step.step.value);
     const Instant begin = now();

@@ -58,6 +58,10 @@ class WorkerLoop {
       worker_->release_kv();
       return std::optional(wire::StepResult{});
     }
+    if (kind == wire::MessageKind::kTellExperts) {
+      TRIREME_RETURN_IF_ERROR(wire::unpack<wire::TellExperts>(record).status());
+      return std::optional(wire::StepResult{.expert_table = worker_->expert_table()});
+    }
     if (kind == wire::MessageKind::kStepInput) {
       TRIREME_ASSIGN_OR_RETURN(const auto step, wire::unpack<wire::StepInput>(record));
       TRIREME_ASSIGN_OR_RETURN(wire::StepResult result, worker_->execute(step));

@@ -3,6 +3,7 @@
 //   start      loads; WorkerReady first, with the error's text if loading failed
 //   KvInit     allocates; answered by a StepResult of step 0
 //   ReleaseKv  gives KV memory back to the system; answered by a StepResult of step 0
+//   TellExperts  answered by a StepResult of step 0 with the load of experts
 //   StepInput  executes; answered by a StepResult, in order
 //   JoinWave   joins; not answered
 //   StopWorker or a closed queue: ends with OK

@@ -102,6 +102,16 @@ TEST_F(Loop, lets_kv_memory_go_and_goes_on_without_what_was_in_it) {
   }
 }
 
+TEST_F(Loop, tells_of_its_experts_between_steps) {
+  start(load_hash_worker);
+  (void)receive<wire::WorkerReady>();
+  send(wire::TellExperts{});
+  const auto told = receive<wire::StepResult>();
+  EXPECT_EQ(told.step, StepId{});
+  ASSERT_TRUE(told.expert_table.has_value());
+  EXPECT_EQ(*told.expert_table, wire::ExpertTable{}) << "it has none";
+}
+
 TEST_F(Loop, takes_waves_without_an_answer_but_for_one_that_it_cannot_join) {
   start(load_hash_worker);
   (void)receive<wire::WorkerReady>();

@@ -26,6 +26,7 @@ class CallAnswers {
   [[nodiscard]] bool are_all_true() const;
   // "rank 0: ...; rank 3: ...", of those that are not OK.
   [[nodiscard]] std::string refusals() const;
+  [[nodiscard]] const std::map<uint32_t, wire::UtilityReply>& replies() const { return replies_; }
 
  private:
   std::map<uint32_t, wire::UtilityReply> replies_;

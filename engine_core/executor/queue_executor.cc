@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "common/log.h"
 #include "worker/cpu_binding.h"
@@ -268,6 +269,22 @@ Status QueueExecutor::release_memory() {
   return broadcast(Deadline::after(kSubmitMax));
 }
 
+Status QueueExecutor::ask_expert_tables() {
+  buffer_.clear();
+  wire::pack(wire::TellExperts{}, buffer_);
+  expert_tables_.clear();
+  return broadcast(Deadline::after(kSubmitMax));
+}
+
+std::optional<std::vector<wire::ExpertTable>> QueueExecutor::take_expert_tables() {
+  while (auto table = told_tables_.pop()) expert_tables_.push_back(*std::move(table));
+  if (expert_tables_.size() < worker_count()) return std::nullopt;
+  std::ranges::sort(expert_tables_, {}, [](const wire::ExpertTable& table) {
+    return std::pair(table.stage, table.place);
+  });
+  return std::exchange(expert_tables_, {});
+}
+
 // As at the start, and for all of this node's workers, as its other engines wake up too.
 Status QueueExecutor::check_memory() const {
   const uint64_t wanted = kv_bytes_ * worker::local_workers(options_, 0).count;
@@ -367,8 +384,13 @@ Status QueueExecutor::take_record(const shm::ShmCollector::Received& received) {
   if (!result->error.empty()) {
     return error(StatusCode::kUnavailable, "worker rank %u: %s", received.ring, result->error);
   }
-  if (result->step == StepId{}) {  // No step has this id: memory was released.
-    releases_answered_.fetch_add(1);
+  if (result->step == StepId{}) {  // No step has this id: something else was asked for.
+    if (!result->expert_table) {
+      releases_answered_.fetch_add(1);
+    } else if (!told_tables_.push(*std::move(result->expert_table))) {
+      return error(StatusCode::kDataLoss, "worker rank %u tells of its experts again and again",
+                   received.ring);
+    }
     bell_->ring();
     return absl::OkStatus();
   }

@@ -40,6 +40,9 @@ class QueueExecutor : public Executor {
     return releases_answered_.load() == releases_asked_ * worker_count();
   }
   [[nodiscard]] Status check_memory() const final;
+  [[nodiscard]] Status ask_expert_tables() final;
+  [[nodiscard]] bool has_expert_tables() const final { return !told_tables_.is_empty(); }
+  [[nodiscard]] std::optional<std::vector<wire::ExpertTable>> take_expert_tables() final;
   [[nodiscard]] StatusOr<bool> try_collect(wire::StepResult& result, Instant now) final;
   [[nodiscard]] uint32_t steps_in_flight_max() const final;
   [[nodiscard]] bool has_result() const final { return !results_.is_empty() || has_failed_.load(); }
@@ -104,8 +107,10 @@ class QueueExecutor : public Executor {
   std::atomic<uint64_t> releases_answered_{0};  // By each worker.
   uint64_t kv_bytes_ = 0;                       // Of the worker that has most.
   std::atomic<bool> has_failed_{false};
-  Status failure_;                              // Written before has_failed_.
-  std::optional<ResultGathering> gathering_;    // Where several workers have stores.
+  Status failure_;                                             // Written before has_failed_.
+  std::optional<ResultGathering> gathering_;                   // Where several workers have stores.
+  SpscRing<wire::ExpertTable> told_tables_{shm::kWaitersMax};  // By the workers, as they come.
+  std::vector<wire::ExpertTable> expert_tables_;
   std::vector<wire::ExpertLoad> expert_loads_;  // By worker, as last told.
   std::thread collector_thread_;
   std::vector<uint32_t> worker_pids_;

@@ -34,8 +34,8 @@ void run(std::span<const std::byte> bytes) {
   try_all<AddRequest, AbortRequests, UtilityCall, UtilityReply, EngineOutputs, EngineReady, Hello,
           Init, Refuse, MemberReady, View, ViewChange, KeepAlive, LoadReport, LoadBoard, WaveReport,
           StartWave, Ack, Leave, RankReport, StepInput, StepResult, WorkerReady, KvInit, StopWorker,
-          JoinWave, ReleaseKv, GroupHello, GroupPlan, GroupRefuse, GroupKeepAlive, GroupEnd>(*kind,
-                                                                                             bytes);
+          JoinWave, ReleaseKv, TellExperts, GroupHello, GroupPlan, GroupRefuse, GroupKeepAlive,
+          GroupEnd>(*kind, bytes);
 }
 
 }  // namespace

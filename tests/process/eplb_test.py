@@ -44,6 +44,14 @@ def test_ranks_whose_experts_move_answer_as_one(expected, data, tensor, redundan
         # Of all workers of all engines; the last step of some may not be in it, nor a step made before an end was known.
         assert 0.9 * computed < sum(rows.values()) / ROWS_PER_TOKEN < computed + 2 * requests, (computed, rows)
         assert all(0 < value <= 1 for value in metric_by_engine(cluster, "trireme:expert_load_balancedness").values())
+        page = cluster.get("/experts").json()
+        assert len(page["layers"]) == CONFIG["num_hidden_layers"] and 0 < page["balancedness"] <= 1
+        assert [worker["place"] for worker in page["workers"]] == list(range(data * tensor))
+        for number, layer in enumerate(page["layers"]):
+            assert len(layer["rows"]) == len(layer["places"]) == CONFIG["num_local_experts"]
+            assert sum(layer["rows"]) == sum(worker["rows"][number] for worker in page["workers"]) > 0
+            assert layer["max_tokens"] == max(worker["rows"][number] for worker in page["workers"])
+            assert all(0 <= place < data * tensor for places in layer["places"] for place in places) and all(layer["places"])
         lines = log_lines(cluster, "experts_balanced")
         assert len(lines) > 3 and max(line["members"] for line in lines) == data * tensor
 
@@ -84,6 +92,17 @@ def test_experts_that_move_to_another_node_are_loaded_there_few_at_a_time(expect
             assert '"event":"experts_taken_over"' in front.log_text() + there.log_text()
             to_be_loaded = [line["experts_to_be_loaded"] for line in log_lines(front, "experts_balanced")]
             assert max(to_be_loaded) > 0, "not all of them in one forward"
+
+
+def test_experts_that_stay_where_they_are_are_not_counted():
+    with start(2, 1) as cluster:
+        cluster.wait_ready()
+        cluster.wait_engines(2)
+        assert answer(cluster, PROMPTS[0], 1)[0] != 503
+        page = cluster.get("/experts")
+        assert page.status == 200 and page.json() == {
+            "window_size": 0, "balancedness": None, "avg_tokens": 0, "max_tokens": 0, "layers": [], "workers": []
+        }  # fmt: skip
 
 
 def test_more_redundant_experts_than_there_is_room_for_are_refused_with_the_number():

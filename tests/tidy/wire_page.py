@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/wire.md"
-HEADERS = ["membership.h", "add_request.h", "engine_outputs.h", "utility.h", "step.h", "step_agreement.h", "worker_group.h", "sampling_params.h"]
+HEADERS = ["membership.h", "add_request.h", "engine_outputs.h", "utility.h", "step.h", "expert_table.h", "step_agreement.h", "worker_group.h", "sampling_params.h"]
 INTRODUCTION = """# Messages
 
 Made from the headers in `proto/`; a test keeps the two equal. On the wire a message is a msgpack array
@@ -26,6 +26,7 @@ CHANNELS = {
     "engine_outputs.h": "Requests channel, engine → api-server",
     "utility.h": "Administrative calls on the requests channel",
     "step.h": "Steps and results (engine ⇄ workers)",
+    "expert_table.h": "Load of experts (worker → engine → api-server)",
     "step_agreement.h": "Steps of a lockstep group (engine ⇄ engine of another node)",
     "worker_group.h": "Workers on several nodes (engine ⇄ those who start its workers elsewhere)",
     "sampling_params.h": "Shared structs",

@@ -75,6 +75,8 @@ class ExpertBalancer {
   // Once a forward, after that. What was moved; valid until the next rebalance().
   [[nodiscard]] std::span<const Move> move_experts();
   [[nodiscard]] std::size_t moves_to_come() const { return moves_.size() - moves_made_; }
+  // An agreement was made in this wave.
+  [[nodiscard]] bool is_agreed() const { return is_agreed_; }
   // After the wave's first agreement.
   [[nodiscard]] const ExpertPlacement& placement(uint32_t layer) const {
     return placements_[layer];

@@ -23,6 +23,28 @@ Status ExpertExchange::join(WaveId wave, std::span<const uint32_t> members,
   return absl::OkStatus();
 }
 
+std::optional<wire::ExpertTable> ExpertExchange::table() const {
+  if (!balancer_) return std::nullopt;
+  const BalancerConfig& config = balancer_->config();
+  wire::ExpertTable table{
+      .place = place(), .expert_count = config.expert_count, .window_size = config.window_size};
+  std::vector<uint32_t> counts(balancer_->table_size());
+  balancer_->write_table(counts);
+  for (uint32_t layer = 0; layer < config.layer_count; ++layer) {
+    const auto columns = std::span<const uint32_t>(counts).subspan(
+        layer * (counts.size() / config.layer_count), counts.size() / config.layer_count);
+    const auto routed = columns.first(config.expert_count);
+    table.routed.insert(table.routed.end(), routed.begin(), routed.end());
+    table.computed.push_back(columns[config.expert_count]);
+    for (uint32_t expert = 0; balancer_->is_agreed() && expert < config.expert_count; ++expert) {
+      const auto members = balancer_->placement(layer).members_of(expert);
+      table.replica_counts.push_back(static_cast<uint32_t>(members.size()));
+      for (const uint32_t member : members) table.replica_places.push_back(members_[member]);
+    }
+  }
+  return table;
+}
+
 void ExpertExchange::begin_forward(bool has_more) {
   has_more_ = has_more;
   others_have_more_ = false;

@@ -33,6 +33,7 @@
 #include <span>
 #include <vector>
 
+#include "proto/expert_table.h"
 #include "worker/comm/expert_balancer.h"
 #include "worker/comm/expert_links.h"
 #include "worker/comm/expert_placement.h"
@@ -110,6 +111,9 @@ class ExpertExchange final : private IncomingPieces {
   [[nodiscard]] std::optional<ExpertLoad> load() const {
     return balancer_ ? std::optional(balancer_->load()) : std::nullopt;
   }
+
+  // Of its own rows, and where the experts are; without stage. None: experts stay where they are.
+  [[nodiscard]] std::optional<wire::ExpertTable> table() const;
 
   // Errors: those of the links.
   [[nodiscard]] Status join(WaveId wave, std::span<const uint32_t> members,
