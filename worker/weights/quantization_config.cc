@@ -52,6 +52,7 @@ Status read_group(ConfigFields& fields, QuantizationConfig& config) {
 }
 
 Status read_fp8(ConfigFields& fields, QuantizationConfig& config) {
+  config.is_float8 = true;
   std::string format = "e4m3";
   fields.read("fmt", format);
   config.bits = 8;
@@ -133,12 +134,12 @@ Status read_scheme(ConfigFields fields, QuantizationConfig& config) {
   const std::string what =
       absl::StrFormat("weights of type %s with %u bits, strategy %s%s", type, config.bits, strategy,
                       config.is_symmetric ? "" : ", asymmetric");
-  const bool is_float8 = type == "float" && config.bits == 8;
+  config.is_float8 = type == "float" && config.bits == 8;
   const bool is_int4 = type == "int" && config.bits == 4 && config.is_packed &&
                        (strategy == "group" || strategy == "channel");
   const bool is_int8 = type == "int" && config.bits == 8 && config.is_symmetric &&
                        (config.is_packed || strategy == "channel");
-  if (is_float8 || is_int4 || is_int8) return absl::OkStatus();
+  if (config.is_float8 || is_int4 || is_int8) return absl::OkStatus();
   return unsupported(fields, "scheme", what,
                      "float of 8 bits, int of 8 bits (symmetric, strategy channel), int of 4 bits "
                      "(pack-quantized)");
@@ -161,8 +162,9 @@ Status read_compressed_tensors(ConfigFields& fields, QuantizationConfig& config)
     QuantizationConfig read = config;
     TRIREME_RETURN_IF_ERROR(read_scheme(child(child(groups, name.c_str()), "weights"), read));
     if (first.bits == 0) first = read;
-    if (first.bits != read.bits || first.group_columns != read.group_columns ||
-        first.is_symmetric != read.is_symmetric || first.has_group_index != read.has_group_index) {
+    if (first.bits != read.bits || first.is_float8 != read.is_float8 ||
+        first.group_columns != read.group_columns || first.is_symmetric != read.is_symmetric ||
+        first.has_group_index != read.has_group_index) {
       return unsupported(fields, "config_groups", "with different weights", "those that agree");
     }
   }

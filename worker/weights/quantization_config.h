@@ -20,6 +20,8 @@ struct QuantizationConfig {
   uint32_t group_columns = 0;  // That share a scale; 0: all of a row.
   // compressed-tensors: codes lie as bytes (int-quantized), not in words (pack-quantized).
   bool is_packed = false;
+  // Codes that lie as bytes are F8_E4M3, not I8.
+  bool is_float8 = false;
   // compressed-tensors: no zero points; where it is false they must be there.
   bool is_symmetric = true;
   // Groups are not in order (act-order): the group of each column must be there.

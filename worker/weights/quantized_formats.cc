@@ -220,8 +220,9 @@ class LayerTensors {
     ByteCodes made{.name = layer_,
                    .bytes = weight.bytes.data(),
                    .column_count = columns_,
-                   .is_float8 = weight.dtype == DType::kF8E4M3};
-    if (!made.is_float8 && weight.dtype != DType::kI8) return wrong_dtype(weight, "I8 or F8_E4M3");
+                   .is_float8 = config_.is_float8};
+    const DType dtype = config_.is_float8 ? DType::kF8E4M3 : DType::kI8;
+    if (weight.dtype != dtype) return wrong_dtype(weight, name_of(dtype));
     TRIREME_RETURN_IF_ERROR(refuse_zero_points());
     const bool is_inverse = tensors_.find(layer_ + ".weight_scale_inv") != nullptr;
     const std::string name = layer_ + (is_inverse ? ".weight_scale_inv" : ".weight_scale");

@@ -77,7 +77,7 @@ constexpr QuantizationConfig kBytes{.method = Method::kCompressedTensors, .bits 
 constexpr QuantizationConfig kPacked{
     .method = Method::kCompressedTensors, .bits = 4, .group_columns = 16, .is_packed = true};
 
-constexpr QuantizationConfig kFloat8{.method = Method::kFp8, .bits = 8};
+constexpr QuantizationConfig kFloat8{.method = Method::kFp8, .bits = 8, .is_float8 = true};
 
 const Tensor kGptqCodes{"qweight", "I32", {4, 16}};
 const Tensor kAwqCodes{"qweight", "I32", {32, 2}};
@@ -141,7 +141,7 @@ TEST_F(QuantizedFormats, other_shapes_are_named_with_both) {
   EXPECT_EQ(refusal(kBytes, {{"weight", "I8", {16, 32}}, {"weight_scale", "F32", {16, 2}}}),
             "tensor \"a.weight_scale\" has shape [16, 2], but config.json makes it [16, 1]");
   const QuantizationConfig blocks{
-      .method = Method::kFp8, .bits = 8, .block_rows = 8, .block_columns = 24};
+      .method = Method::kFp8, .bits = 8, .is_float8 = true, .block_rows = 8, .block_columns = 24};
   EXPECT_EQ(refusal(blocks, {{"weight", "F8_E4M3", {16, 32}}, {"weight_scale_inv", "F32", {2, 1}}}),
             "tensor \"a.weight_scale_inv\" has shape [2, 1], but config.json makes it [2, 2]");
 }
@@ -165,7 +165,11 @@ TEST_F(QuantizedFormats, other_dtypes_are_named_with_both) {
   EXPECT_EQ(refusal(kPacked, {kPackedCodes, {"weight_scale", "I8", {16, 2}}}),
             "tensor \"a.weight_scale\" has dtype I8, not F32, BF16 or F16");
   EXPECT_EQ(refusal(kBytes, {{"weight", "I16", {16, 32}}, {"weight_scale", "F32", {16}}}),
-            "tensor \"a.weight\" has dtype I16, not I8 or F8_E4M3");
+            "tensor \"a.weight\" has dtype I16, not I8");
+  EXPECT_EQ(refusal(kBytes, {{"weight", "F8_E4M3", {16, 32}}, {"weight_scale", "F32", {16}}}),
+            "tensor \"a.weight\" has dtype F8_E4M3, not I8");
+  EXPECT_EQ(refusal(kFloat8, {{"weight", "I8", {16, 32}}, {"weight_scale", "F32", {16}}}),
+            "tensor \"a.weight\" has dtype I8, not F8_E4M3");
 }
 
 TEST_F(QuantizedFormats, a_column_of_a_group_that_does_not_exist_is_named) {
