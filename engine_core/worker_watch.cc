@@ -119,8 +119,9 @@ void WorkerWatch::look(const std::vector<WorkerSighting>& workers, Instant now) 
   for (std::size_t rank = 0; rank < workers.size(); ++rank) {
     Worker& worker = workers_[rank];
     const bool is_still = worker.seen.life == workers[rank].life;
-    const bool is_motionless =
-        is_still && worker.seen.process.cpu_ticks == workers[rank].process.cpu_ticks;
+    const process::ProcessState& process = workers[rank].process;
+    const bool is_motionless = is_still && worker.seen.process.cpu_ticks == process.cpu_ticks &&
+                               worker.seen.process.is_stopped() == process.is_stopped();
     worker.still = is_still ? worker.still + passed : Duration{};
     worker.motionless = is_motionless ? worker.motionless + passed : Duration{};
     const LifeSighting& life = workers[rank].life;

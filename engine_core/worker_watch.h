@@ -7,7 +7,9 @@
 //            sight wait, and none is farther than its peers, or all may wait for one out of sight,
 //            nobody is named.
 //   still       how long its sign of life has not changed
-//   motionless  and meanwhile its process has used no CPU time either
+//   motionless  and meanwhile its process has used no CPU time either; of one that is stopped,
+//   since
+//               then: it may have had nothing to do before
 //   awaiting    how long it has waited, without a break, for the same place of a wave
 // Time counts only while somebody looks: the engine may have been stopped as well.
 // Threads: one owner.
@@ -65,6 +67,8 @@ class WorkerWatch {
     return is_loading ? std::max(worker_timeout, kLoadingMax) : worker_timeout;
   }
 
+  // What is looked at from now on is another step, or a wait after it: no time of before counts.
+  void begin() { workers_.clear(); }
   // All workers, by rank.
   void look(const std::vector<WorkerSighting>& workers, Instant now);
   [[nodiscard]] std::optional<Behind> find_behind(StepId late) const;

@@ -143,7 +143,7 @@ TEST(WorkerWatch, who_loads_experts_may_wait_longer_for_its_disk_unless_it_is_st
   EXPECT_EQ(f.watch.describe(kLate),
             "rank 1 worker tp0 (pid 4711) has been in layer 3 (load of experts) of step 812 for "
             "3.0 s");
-  ++loading.life.changes;
+  ++loading.life.asides;
   f.look_for(milliseconds(0), {loading});
   EXPECT_EQ(f.watch.find_behind(kLate)->motionless, Duration{}) << "the next piece";
   loading.process.letter = 'T';
@@ -153,6 +153,33 @@ TEST(WorkerWatch, who_loads_experts_may_wait_longer_for_its_disk_unless_it_is_st
   EXPECT_FALSE(f.watch.find_behind(kLate)->is_loading);
   EXPECT_EQ(WorkerWatch::motionless_max(true, milliseconds(3000)), WorkerWatch::kLoadingMax);
   EXPECT_EQ(WorkerWatch::motionless_max(false, milliseconds(3000)), milliseconds(3000));
+}
+
+TEST(WorkerWatch, who_had_nothing_to_do_and_is_stopped_has_its_time_from_then_on) {
+  Fixture f(1);
+  f.look_for(milliseconds(9000), {at(WorkerPhase::kDone, 3, 20)});
+  EXPECT_EQ(f.behind(), std::nullopt);
+  f.look_for(milliseconds(0), {at(WorkerPhase::kDone, 3, 20, kLate.value, 'T')});
+  EXPECT_EQ(f.watch.find_behind(kLate)->motionless, Duration{});
+  f.look_for(milliseconds(2750), {at(WorkerPhase::kDone, 3, 20, kLate.value, 'T')});
+  EXPECT_EQ(f.watch.find_behind(kLate)->motionless, milliseconds(3000));
+}
+
+TEST(WorkerWatch, time_without_a_step_does_not_count_against_who_has_not_taken_the_next) {
+  Fixture f(1);
+  f.look_for(milliseconds(9000), {at(WorkerPhase::kDone, 3, 20, kLate.value - 1)});
+  f.watch.begin();
+  f.look_for(milliseconds(250), {at(WorkerPhase::kDone, 3, 20, kLate.value - 1)});
+  EXPECT_EQ(f.watch.find_behind(kLate)->motionless, milliseconds(250));
+}
+
+// A load is no change that peers make too: neither is ahead of the other by it.
+TEST(WorkerWatch, pieces_of_a_load_do_not_put_a_peer_ahead) {
+  Fixture f(2);
+  auto loaded = at(WorkerPhase::kCombining, 3, 21);
+  loaded.life.asides = 40;
+  f.look_for(milliseconds(9000), {at(WorkerPhase::kReducing, 3, 22), loaded});
+  EXPECT_EQ(f.behind(), std::nullopt) << "all may wait for a rank out of sight";
 }
 
 TEST(WorkerWatch, a_change_begins_the_time_anew) {

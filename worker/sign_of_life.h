@@ -38,13 +38,14 @@ enum class WorkerPhase : uint8_t {
   kDispatching = 11,       // Sends rows to the experts, and waits for those of the others.
   kComputingExperts = 12,  // For itself and for the others.
   kCombining = 13,         // Waits for what the others' experts gave.
-  kLoadingExperts = 14,    // Reads those of others from the checkpoint: a change for each piece.
+  kLoadingExperts = 14,    // Reads those of others from the checkpoint, piece by piece.
 };
 
 struct SignOfLife {
   std::atomic<uint64_t> step;
   std::atomic<uint64_t> activity;  // changes << 32 | layer << 8 | phase
   std::atomic<uint64_t> awaited;   // 1 + the place of the wave that it waits for; 0: for none.
+  std::atomic<uint64_t> asides;    // What its peers need not do as well, so far.
 };
 
 // The memory that a queue has for it beside a worker's ring of results.
@@ -57,8 +58,9 @@ struct LifeSighting {
   StepId step;
   WorkerPhase phase = WorkerPhase::kUnknown;
   uint32_t layer = 0;
-  uint32_t changes = 0;             // Of phase or layer so far; wraps.
+  uint32_t changes = 0;             // Of phase or layer so far, as its peers make them; wraps.
   std::optional<uint32_t> awaited;  // The first place of a wave (worker/comm) that has not come.
+  uint64_t asides = 0;              // Other signs of life so far.
   friend bool operator==(const LifeSighting&, const LifeSighting&) = default;
 };
 
@@ -70,7 +72,8 @@ struct LifeSighting {
       .phase = static_cast<WorkerPhase>(activity & 0xFF),
       .layer = static_cast<uint32_t>(activity >> 8) & 0xFFFFFF,
       .changes = static_cast<uint32_t>(activity >> 32),
-      .awaited = awaited == 0 ? std::nullopt : std::optional(static_cast<uint32_t>(awaited - 1))};
+      .awaited = awaited == 0 ? std::nullopt : std::optional(static_cast<uint32_t>(awaited - 1)),
+      .asides = sign.asides.load(std::memory_order_relaxed)};
 }
 
 // The worker's hand. A copy writes to the same place; made from nothing it writes nowhere.
@@ -103,6 +106,14 @@ class LifeSigns {
     const uint64_t changes = (shared_->activity.load(std::memory_order_relaxed) >> 32) + 1;
     shared_->activity.store(changes << 32 | uint64_t{layer} << 8 | static_cast<uint8_t>(phase),
                             std::memory_order_relaxed);
+  }
+  // Into a phase that tensor-parallel peers at the same place may not have, and back, and again for
+  // each piece of work there: a sign of life, but no change, as the changes of peers are compared.
+  void turn_aside(WorkerPhase phase) const {
+    if (shared_ == nullptr) return;
+    const uint64_t rest = shared_->activity.load(std::memory_order_relaxed) & ~uint64_t{0xFF};
+    shared_->activity.store(rest | static_cast<uint8_t>(phase), std::memory_order_relaxed);
+    shared_->asides.fetch_add(1, std::memory_order_relaxed);
   }
 
  private:

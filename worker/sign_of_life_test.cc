@@ -36,6 +36,23 @@ TEST(SignOfLife, shows_the_place_that_is_waited_for) {
   EXPECT_EQ(look_at(shared).awaited, std::nullopt);
 }
 
+TEST(SignOfLife, what_peers_need_not_do_is_no_change) {
+  SignOfLife shared{};
+  const LifeSigns signs(shared);
+  signs.enter(WorkerPhase::kComputingExperts, 3);
+  const LifeSighting before = look_at(shared);
+  signs.turn_aside(WorkerPhase::kLoadingExperts);
+  const LifeSighting first = look_at(shared);
+  signs.turn_aside(WorkerPhase::kLoadingExperts);
+  const LifeSighting second = look_at(shared);
+  EXPECT_EQ(second.phase, WorkerPhase::kLoadingExperts);
+  EXPECT_EQ(second.layer, 3U);
+  EXPECT_NE(first, second) << "the next piece is a sign of life";
+  signs.turn_aside(WorkerPhase::kComputingExperts);
+  EXPECT_EQ(look_at(shared).phase, before.phase);
+  EXPECT_EQ(look_at(shared).changes, before.changes);
+}
+
 TEST(SignOfLife, signs_into_nowhere_do_nothing) {
   const LifeSigns signs;
   signs.begin_step(StepId{1});

@@ -84,10 +84,11 @@ StatusOr<std::unique_ptr<Collective>> join_collective(const WorkerFlags& flags,
   return std::unique_ptr<Collective>(std::move(joined));
 }
 
-// The engine names and kills a worker that hangs before its peers give it up, which they do where
-// it cannot see it.
+// Who started a worker names and kills the one that hangs, or runs without progress, before its
+// peers give it up, which would end them as well.
 Duration peer_limit(const ServeOptions& options) {
-  return std::max<Duration>(kPeerLimit, 2 * std::chrono::seconds(options.worker.timeout_seconds));
+  return std::max<Duration>(kWatchedPeerLimit,
+                            2 * std::chrono::seconds(options.worker.timeout_seconds));
 }
 
 // Experts that are divided over ranks of several nodes.

@@ -22,6 +22,9 @@ namespace trireme::worker {
 
 // A peer that is slower than this by so much has died or hangs.
 inline constexpr Duration kPeerLimit = std::chrono::seconds(120);
+// Where somebody looks at the workers, who gives one without progress up after 300 s
+// (engine_core/worker_watch.h).
+inline constexpr Duration kWatchedPeerLimit = std::chrono::seconds(400);
 
 struct PeerReach {
   const zmq::Context* context = nullptr;  // Where a peer is on another node; outlives the links.

@@ -324,7 +324,10 @@ std::optional<wire::ShmStats> QueueExecutor::shm_stats() const {
 }
 
 LateStep QueueExecutor::watch_step(StepId late, Instant now) {
-  if (late_step_ != late) tell_late_step(late_step_ = late);
+  if (late_step_ != late) {
+    tell_late_step(late_step_ = late);
+    watch_.begin();
+  }
   std::vector<WorkerSighting> seen(worker_count());
   for (uint32_t rank = 0; rank < seen.size(); ++rank) {
     seen[rank].pid = worker_pids_[rank];

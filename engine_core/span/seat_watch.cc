@@ -12,6 +12,7 @@ SeatWatch::SeatWatch(EngineId engine, uint32_t tp_size, Duration worker_timeout)
 void SeatWatch::on_late_step(StepId step, Instant now) {
   if (step == late_) return;
   late_ = step;
+  watch_.begin();
   told_after_ = WorkerWatch::kWarning;
   is_told_ = false;
   look_at_ = step == StepId{} ? Instant::max() : now;

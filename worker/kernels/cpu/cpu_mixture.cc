@@ -173,8 +173,8 @@ StatusOr<const ExpertWeights*> CpuDevice::weights_of(const ExpertWeights& expert
   const WorkerPhase before = life.phase();
   auto found = taken_.find(
       expert, [this] { return promised_bytes(); },
-      [&] { life.enter(WorkerPhase::kLoadingExperts); });
-  if (life.phase() != before) life.enter(before);
+      [&] { life.turn_aside(WorkerPhase::kLoadingExperts); });
+  if (life.phase() != before) life.turn_aside(before);
   return found;
 }
 

@@ -175,7 +175,8 @@ TEST_P(WaveMixture, whoever_waits_for_the_disk_says_so_with_each_piece_of_an_exp
   disk.pieces.release();
   ASSERT_TRUE(comes_true([&] { return disk.pieces_wanted == 2; }));
   EXPECT_EQ(look_at(sign).phase, WorkerPhase::kLoadingExperts);
-  EXPECT_EQ(look_at(sign).changes, first.changes + 1);
+  EXPECT_EQ(look_at(sign).changes, first.changes);
+  EXPECT_EQ(look_at(sign).asides, first.asides + 1);
   disk.pieces.release(2 * kExperts);
   threads.clear();
   EXPECT_EQ(look_at(sign).phase, WorkerPhase::kMlp);
