@@ -146,6 +146,8 @@ def small():
 
 
 def test_a_page_has_a_row_for_each_engine_and_its_key_may_come_by_the_environment(small):
+    # A front end that is ready may hear of the engine's state a moment later.
+    wait_for("all is well", lambda: top("--url", small.url, "--once", "--api-key", "secret").returncode == 0)
     done = top("--url", small.url, "--once", "--api-key", "secret")
     assert done.returncode == 0, done.stderr
     head, row = done.stdout.strip().split("\n")[-2:]
