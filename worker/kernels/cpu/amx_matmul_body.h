@@ -113,12 +113,12 @@ TRIREME_INLINE void prefetch_beside(NextBlocks& next) {
   }
 }
 
-template <bool is_alone>
+// Of a block that others share, all at once.
 TRIREME_INLINE void prefetch_block(NextBlocks& next) {
-  prefetch_beside<is_alone, 0>(next);
-  prefetch_beside<is_alone, 1>(next);
-  prefetch_beside<is_alone, 2>(next);
-  prefetch_beside<is_alone, 3>(next);
+  prefetch_beside<false, 0>(next);
+  prefetch_beside<false, 1>(next);
+  prefetch_beside<false, 2>(next);
+  prefetch_beside<false, 3>(next);
 }
 
 // block_count tiles along K.
@@ -291,7 +291,7 @@ void multiply_panels(const MatmulPiece& piece, uint32_t row_begin, uint32_t row_
           first += pair.shape.first_rows * kTileUnits;
           second += pair.shape.second_rows * kTileUnits;
           b += kTileUnits * kPanelColumns;
-          prefetch_block<false>(next);
+          prefetch_block(next);
           --left;
         } else {
           in_tiles.store();

@@ -41,7 +41,6 @@ struct Int8Product {
     const RowScale* rows = row_scales_of(piece, a);
     VecInt sums[row_count][panel_count * 2] = {};
     for (uint32_t begin = 0; begin < piece.unit_count; begin += HalfBlocks::kUnits) {
-#pragma GCC unroll 1
       for (uint32_t unit = 0; unit < HalfBlocks::kUnits; ++unit) {
 #pragma GCC unroll 8
         for (uint32_t p = 0; p < panel_count; ++p) {

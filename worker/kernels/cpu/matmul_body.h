@@ -124,7 +124,6 @@ void multiply_tile(const MatmulPiece& piece, const typename Product::Unit* a, ui
   const Unit* b = static_cast<const Unit*>(piece.panels) + panel * panel_units;
   Vec sums[row_count][panel_count * 2] = {};
   for (uint32_t begin = 0; begin < piece.unit_count; begin += Walk::kUnits) {
-#pragma GCC unroll 1
     for (uint32_t unit = 0; unit < Walk::kUnits; ++unit) {
 #pragma GCC unroll 8
       for (uint32_t p = 0; p < panel_count; ++p) {
