@@ -1,9 +1,9 @@
-// bench_products: between plain reading and a model's pass, what a product of few rows loses where.
+// bench_products: between the machine's limits and a model's pass, what a product loses where.
 //
-//   bench_products MODEL FORM [ROUNDS]     qwen05|tl11, bf16|int8|int4, default 9 rounds
+//   bench_products MODEL FORM [ROUNDS [CORES]]     qwen05|tl11, bf16|int8|int4; 9 rounds, all cores
 //
-// The model's matrices with random weights, by the products of the best kernels of this CPU on all
-// its cores. A line of JSON a number of rows; all but `cached` in gigabytes of weights a second:
+// The model's matrices with random weights, by the products of the best kernels of this CPU. A line
+// of JSON a number of rows, in gigabytes of weights a second:
 //
 //   read      the same cores read memory, nothing else: the limit
 //   long      one product as large as all layers: its loop, without beginnings and ends
@@ -12,7 +12,7 @@
 //             allow, in the same unit
 //
 // Rounds in which each takes its turn; medians, the best in brackets. `_share`: the median of the
-// rounds' own shares of `read`.
+// rounds' own shares of `read`; `_of_tiles`, of bf16: of the fastest bf16 product there is.
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
@@ -33,7 +33,7 @@ namespace {
 
 using namespace worker;  // NOLINT: the bench of its parts.
 
-constexpr uint32_t kRowCounts[] = {1, 8, 32};
+constexpr uint32_t kRowCounts[] = {1, 8, 32, 128, 512};
 constexpr uint64_t kCachedBytes = uint64_t{3} << 20;  // Of two or more second-level caches.
 constexpr int kCachedPasses = 64;
 enum Slot : uint32_t { kInput, kOutput };
@@ -92,28 +92,32 @@ class Products {
   std::vector<uint16_t> values_;
 };
 
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
 class Rates {
  public:
-  void add(double rate, double limit) {
+  // A product of bf16 of so many rows works as many operations as it reads bytes, times its rows.
+  void add(double rate, const Limits& limits, uint32_t rows) {
     rates_.push_back(rate);
-    shares_.push_back(rate / limit);
+    shares_.push_back(rate / limits.read_gigabytes);
+    tile_shares_.push_back(rate * rows / limits.gigaflops);
   }
-  void print(const char* name) const {
+  void print(const char* name, bool is_bf16) const {
     std::printf(", \"%s\": [%.1f, %.1f], \"%s_share\": %.3f", name, median(rates_),
                 *std::ranges::max_element(rates_), name, median(shares_));
+    if (is_bf16) std::printf(", \"%s_of_tiles\": %.3f", name, median(tile_shares_));
   }
 
  private:
-  static double median(std::vector<double> values) {
-    std::ranges::sort(values);
-    return values[values.size() / 2];
-  }
-
   std::vector<double> rates_;
   std::vector<double> shares_;
+  std::vector<double> tile_shares_;
 };
 
-void measure(const ModelShape& shape, cpu::OnLoad on_load, int rounds, ThreadPool& pool) {
+void measure(const ModelShape& shape, cpu::OnLoad on_load, uint32_t rounds, ThreadPool& pool) {
   Products products(shape, on_load, pool);
   const Weights layers = products.layers();
   uint64_t bytes = 0;
@@ -130,30 +134,41 @@ void measure(const ModelShape& shape, cpu::OnLoad on_load, int rounds, ThreadPoo
     whole.push_back(products.matrix(shape.vocabulary, shape.hidden));
   }
   for (const uint32_t rows : kRowCounts) {
-    Rates read;
+    std::vector<double> read;
+    std::vector<double> tiles;
     Rates in_one;
     Rates in_layers;
     Rates from_cache;
-    for (int round = 0; round < rounds; ++round) {
-      const double limit = measure_limits(pool).read_gigabytes;
-      read.add(limit, limit);
-      in_one.add(products.rate(whole, rows), limit);
-      in_layers.add(products.rate(layers, rows), limit);
-      from_cache.add(products.rate(cached, rows, kCachedPasses), limit);
+    for (uint32_t round = 0; round < rounds; ++round) {
+      const Limits limits = measure_limits(pool);
+      read.push_back(limits.read_gigabytes);
+      tiles.push_back(limits.gigaflops);
+      in_one.add(products.rate(whole, rows), limits, rows);
+      in_layers.add(products.rate(layers, rows), limits, rows);
+      from_cache.add(products.rate(cached, rows, kCachedPasses), limits, rows);
     }
-    std::printf("{\"model\": \"%s\", \"rows\": %u", std::string(shape.name).c_str(), rows);
-    read.print("read");
-    in_one.print("long");
-    in_layers.print("layers");
-    from_cache.print("cached");
+    const bool is_bf16 = on_load == cpu::OnLoad::kKeep;
+    std::printf("{\"model\": \"%s\", \"cores\": %u, \"rows\": %u, \"read\": %.1f, \"tiles\": %.0f",
+                std::string(shape.name).c_str(), pool.thread_count(), rows, median(read),
+                median(tiles));
+    in_one.print("long", is_bf16);
+    in_layers.print("layers", is_bf16);
+    from_cache.print("cached", is_bf16);
     std::printf("}\n");
     std::fflush(stdout);
   }
 }
 
 int usage() {
-  std::fputs("usage: bench_products qwen05|tl11 bf16|int8|int4 [ROUNDS]\n", stderr);
+  std::fputs("usage: bench_products qwen05|tl11 bf16|int8|int4 [ROUNDS [CORES]]\n", stderr);
   return 2;
+}
+
+// 0: not a number.
+uint32_t number(std::string_view text) {
+  uint32_t value = 0;
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return code == std::errc() && end == text.data() + text.size() ? value : 0;
 }
 
 }  // namespace
@@ -162,18 +177,18 @@ int usage() {
 int main(int argc, char** argv) {
   using namespace trireme::bench;
   using trireme::worker::cpu::OnLoad;
-  if (argc < 3 || argc > 4) return usage();
+  if (argc < 3 || argc > 5) return usage();
   const std::string_view model = argv[1];
   const std::string_view form = argv[2];
-  const std::string_view count = argc == 4 ? argv[3] : "9";
-  int rounds = 0;
-  const auto [end, code] = std::from_chars(count.data(), count.data() + count.size(), rounds);
+  const uint32_t cores_there = std::max(std::thread::hardware_concurrency(), 1U);
+  const uint32_t rounds = argc > 3 ? number(argv[3]) : 9;
+  const uint32_t cores = argc > 4 ? number(argv[4]) : cores_there;
   const bool is_model = model == kQwen05.name || model == kTiny11.name;
   const bool is_form = form == "bf16" || form == "int8" || form == "int4";
-  if (!is_model || !is_form || code != std::errc() || rounds < 1) return usage();
-  std::vector<int> cpus(std::max(std::thread::hardware_concurrency(), 1U));
+  if (!is_model || !is_form || rounds < 1 || cores < 1 || cores > cores_there) return usage();
+  std::vector<int> cpus(cores);
   std::iota(cpus.begin(), cpus.end(), 0);
-  trireme::worker::ThreadPool pool(static_cast<uint32_t>(cpus.size()), cpus);
+  trireme::worker::ThreadPool pool(cores, cpus);
   measure(model == kQwen05.name ? kQwen05 : kTiny11,
           form == "int8"   ? OnLoad::kInt8
           : form == "int4" ? OnLoad::kInt4
