@@ -127,13 +127,17 @@ def in_groups(order):
     return rounded
 
 
-def gptq(weight, bits=4, symmetric=True, act_order=False):
-    groups = numpy.arange(weight.shape[1]) // GROUP
-    if act_order:
-        groups = numpy.random.default_rng(7).permutation(groups)  # As q, k and v, which see the same x.
+def group_of_columns(count, act_order):
+    groups = numpy.arange(count) // GROUP
+    # As q, k and v, which see the same x.
+    return numpy.random.default_rng(7).permutation(groups) if act_order else groups
+
+
+def gptq(weight, bits=4, symmetric=True, act_order=False, zeros_lack=1):
+    groups = group_of_columns(weight.shape[1], act_order)
     codes, scales, zeros = grouped(weight, groups, bits, symmetric)
     tensors = {"qweight": words_of_rows(codes, bits),
-               "qzeros": words(zeros.T - 1, bits), "scales": numpy.ascontiguousarray(scales.T).astype(numpy.float16),
+               "qzeros": words(zeros.T - zeros_lack, bits), "scales": numpy.ascontiguousarray(scales.T).astype(numpy.float16),
                "g_idx": groups.astype(numpy.int32)}  # fmt: skip
     rounding = in_groups(numpy.argsort(groups, kind="stable")) if bits == 4 else None
     return tensors, meaning(codes, scales, zeros, groups), rounding
@@ -157,15 +161,18 @@ def awq(weight):
     return tensors, meaning(codes, scales, zeros, groups), in_groups(numpy.arange(weight.shape[1]))
 
 
-def ct_int4(weight, symmetric):
-    groups = numpy.arange(weight.shape[1]) // GROUP
-    codes, scales, zeros = grouped(weight, groups, 4, symmetric)
+def ct_packed(weight, bits=4, symmetric=True, act_order=False):
+    groups = group_of_columns(weight.shape[1], act_order)
+    codes, scales, zeros = grouped(weight, groups, bits, symmetric)
     stored, scales = as_bf16(scales)
-    tensors = {"weight_packed": words(codes, 4), "weight_scale": stored,
+    tensors = {"weight_packed": words(codes, bits), "weight_scale": stored,
                "weight_shape": numpy.array(weight.shape, numpy.int64)}  # fmt: skip
     if not symmetric:
         tensors["weight_zero_point"] = packed_down(zeros)
-    return tensors, meaning(codes, scales, zeros, groups), in_groups(numpy.arange(weight.shape[1]))
+    if act_order:
+        tensors["weight_g_idx"] = groups.astype(numpy.int32)
+    rounding = in_groups(numpy.argsort(groups, kind="stable")) if bits == 4 else None
+    return tensors, meaning(codes, scales, zeros, groups), rounding
 
 
 def packed_down(matrix):
@@ -206,13 +213,21 @@ CASES = {
                        lambda w: gptq(w, symmetric=False, act_order=True)),
     "gptq_8bit": (dict(quant_method="gptq", bits=8, group_size=GROUP, sym=True, desc_act=False),
                   lambda w: gptq(w, bits=8)),
+    "gptq_v2": (dict(quant_method="gptq", bits=4, group_size=GROUP, sym=False, desc_act=False, checkpoint_format="gptq_v2"),
+                lambda w: gptq(w, symmetric=False, zeros_lack=0)),
     "awq": (dict(quant_method="awq", bits=4, group_size=GROUP, version="gemm", zero_point=True), awq),
     "ct_int4": (dict(quant_method="compressed-tensors", format="pack-quantized", config_groups=scheme(
         num_bits=4, type="int", strategy="group", group_size=GROUP, symmetric=True)),
-        lambda w: ct_int4(w, True)),
+        ct_packed),
     "ct_int4_asymmetric": (dict(quant_method="compressed-tensors", format="pack-quantized", config_groups=scheme(
         num_bits=4, type="int", strategy="group", group_size=GROUP, symmetric=False)),
-        lambda w: ct_int4(w, False)),
+        lambda w: ct_packed(w, symmetric=False)),
+    "ct_int4_g_idx": (dict(quant_method="compressed-tensors", format="pack-quantized", config_groups=scheme(
+        num_bits=4, type="int", strategy="group", group_size=GROUP, symmetric=True, actorder="group")),
+        lambda w: ct_packed(w, act_order=True)),
+    "ct_packed_8bit": (dict(quant_method="compressed-tensors", format="pack-quantized", config_groups=scheme(
+        num_bits=8, type="int", strategy="group", group_size=GROUP, symmetric=True)),
+        lambda w: ct_packed(w, bits=8)),
     "ct_int8": (dict(quant_method="compressed-tensors", format="int-quantized", config_groups=scheme(
         num_bits=8, type="int", strategy="channel", symmetric=True)), ct_int8),
     "ct_fp8": (dict(quant_method="compressed-tensors", format="float-quantized", config_groups=scheme(

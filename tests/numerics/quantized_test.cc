@@ -265,6 +265,22 @@ TEST_P(PlainInQuantized, a_list_without_the_layer_refuses_it) {
                {"tensor \"" + std::string(kLayer) + "weight\" is F16"});
 }
 
+TEST_P(PlainInQuantized, a_layer_that_is_there_plain_and_quantised_is_refused_with_both) {
+  std::string codes;
+  const std::string message = refusal(config(), [&](const TensorView& tensor, auto& checkpoint) {
+    checkpoint.add_copy(tensor);
+    const bool are_codes = tensor.name.ends_with(".qweight") || tensor.name.ends_with("_packed");
+    if (!are_codes) return;
+    codes = tensor.name;
+    const std::vector<int64_t> shape = shape_of(std::string(kLayer));
+    checkpoint.add(std::string(kLayer) + "weight", "F16", shape,
+                   std::string(2 * shape[0] * shape[1], '\0'));
+  });
+  if (codes.empty()) GTEST_SKIP() << "quantised weights have the name of plain ones";
+  expect_words(message, {"\"" + std::string(kLayer) + "weight\"", "\"" + codes + "\"",
+                         "plain and quantised", "/model.safetensors"});
+}
+
 TEST(PlainRouter, of_a_quantised_mixture_need_not_be_left_out) {
   const auto mixture = ModelDirectory::open("models/demo-moe");
   ASSERT_TRUE(mixture.ok()) << mixture.status();

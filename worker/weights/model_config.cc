@@ -227,9 +227,14 @@ void read_latent(ConfigFields& fields, ModelConfig& config) {
 }
 
 Status read_quantized(const ConfigFields& fields, ModelConfig& config) {
-  const Json* object = find(fields, "quantization_config");
+  const char* name = "quantization_config";
+  const Json* object = find(fields, name);
+  if (object == nullptr) {
+    name = "compression_config";  // As older compressed-tensors wrote it.
+    object = find(fields, name);
+  }
   if (object == nullptr) return absl::OkStatus();
-  const std::string path = fields.path() + ": quantization_config";
+  const std::string path = fields.path() + ": " + name;
   if (!object->is_object()) {
     return error(StatusCode::kInvalidArgument, "%s is not an object", path);
   }

@@ -353,6 +353,18 @@ TEST(ModelConfig, quantization_that_cannot_run_is_refused_by_field_and_value) {
   EXPECT_EQ(refusal(at + "[]"), "config.json: quantization_config is not an object");
 }
 
+TEST(ModelConfig, quantization_under_its_older_name_is_read) {
+  const std::string groups = R"("config_groups":{"g":{"weights":{"num_bits":8}}})";
+  const auto config = parse(R"("compression_config":{"quant_method":"compressed-tensors",)"
+                            R"("format":"int-quantized",)" +
+                            groups + "}");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->quantization.method, QuantizationMethod::kCompressedTensors);
+  EXPECT_EQ(config->quantization.bits, 8U);
+  EXPECT_EQ(refusal(R"("compression_config":[])"),
+            "config.json: compression_config is not an object");
+}
+
 TEST(ModelConfig, schemes_of_compressed_tensors_that_cannot_run_are_refused_by_what_they_are) {
   const auto groups = [](const std::string& text) {
     const std::string message =

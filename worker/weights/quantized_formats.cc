@@ -297,6 +297,15 @@ Status check_is_as_said(const Safetensors& tensors, const ModelConfig& config,
                         const std::string& layer) {
   const TensorView* weight = tensors.find(layer + ".weight");
   if (weight == nullptr || !float_element(weight->dtype)) return absl::OkStatus();
+  for (const char* codes : {".qweight", ".weight_packed"}) {
+    const TensorView* quantized = tensors.find(layer + codes);
+    if (quantized == nullptr) continue;
+    return error(StatusCode::kInvalidArgument,
+                 "tensors \"%s\" (%s) and \"%s\" (%s) are the same layer's, plain and quantised; "
+                 "remove the file that is left from other weights",
+                 weight->name, tensors.file_of(weight->name), quantized->name,
+                 tensors.file_of(quantized->name));
+  }
   const LayerStorage said = config.quantized_layers.storage_of(layer);
   if (said == LayerStorage::kPlain) return absl::OkStatus();
   const bool are_others_quantized = std::ranges::any_of(tensors.tensors(), are_codes);

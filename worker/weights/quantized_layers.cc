@@ -1,8 +1,9 @@
 #include "worker/weights/quantized_layers.h"
 
+#include <re2/re2.h>
+
 #include <algorithm>
 #include <optional>
-#include <regex>
 
 #include "worker/weights/config_json.h"
 
@@ -13,8 +14,6 @@ using Json = nlohmann::json;
 using Method = QuantizationMethod;
 
 constexpr std::size_t kShownMax = 60;
-// The library's matcher recurses by character.
-constexpr std::size_t kNameBytesMax = 1000;
 constexpr std::string_view kExpressionPrefix = "re:";
 
 bool add_names(const Json& list, std::vector<std::string>& names) {
@@ -62,14 +61,15 @@ StatusOr<std::vector<std::string>> read_targets(const ConfigFields& fields) {
   return targets;
 }
 
-// As Python's re.match: from the first character on, not necessarily to the last. Nothing where the
-// expression is none that we can read.
-std::optional<bool> matches_expression(const std::string& layer, std::string_view expression) try {
-  if (layer.size() > kNameBytesMax) return std::nullopt;
-  const std::regex read(expression.begin(), expression.end());
-  return std::regex_search(layer, read, std::regex_constants::match_continuous);
-} catch (const std::regex_error&) {
-  return std::nullopt;
+// As Python's re.match: from the first character on, not necessarily to the last. In time that
+// grows with the name alone, whatever a checkpoint's expression is. Nothing where it is none that
+// can be read: RE2 knows all but what looks ahead or back.
+std::optional<bool> matches_expression(const std::string& layer, std::string_view expression) {
+  RE2::Options options;
+  options.set_log_errors(false);
+  const RE2 read(re2::StringPiece(expression.data(), expression.size()), options);
+  if (!read.ok()) return std::nullopt;
+  return read.Match(layer, 0, layer.size(), RE2::ANCHOR_START, nullptr, 0);
 }
 
 std::optional<bool> matches(const std::string& layer, std::string_view pattern) {
