@@ -2,7 +2,7 @@
 
 usage: quantize_checkpoint.py DIRECTORY OUT CASE [GROUP_SIZE]      (needs numpy alone)
 
-CASE is one of make_quantized.py, or "float16", which all tensors become. Blocks have GROUP_SIZE rows
+CASE is one of make_quantized.py, or "float16" or "float32", which all tensors become. Blocks have GROUP_SIZE rows
 and columns. For measuring what a format costs: tools that calibrate (GPTQ, AWQ) lose less.
 """
 
@@ -47,9 +47,9 @@ def main(source, out, case, group_size=128):
     shutil.copytree(source, out)
     config = json.loads(pathlib.Path(source, "config.json").read_text())
     found = tensors_of(pathlib.Path(source, "model.safetensors"))
-    if case == "float16":
-        tensors = {name: values_of(name, raw).astype(numpy.float16) for name, raw in found}
-        config |= {"dtype": "float16", "torch_dtype": "float16"}
+    if case in ("float16", "float32"):
+        tensors = {name: values_of(name, raw).astype(case) for name, raw in found}
+        config |= {"dtype": case, "torch_dtype": case}
     else:
         quantization, store = make_quantized.CASES[case]
         tensors = quantized(found, store)
