@@ -23,20 +23,10 @@
 #include <vector>
 
 #include "common/status.h"
+#include "worker/device_types.h"
 #include "worker/models/model.h"
 
 namespace trireme::worker {
-
-enum class Element : uint8_t {
-  kFloat32,
-  kBfloat16,
-  kFloat16,
-  kInt8,  // Of K and V alone: with a scale for each head of each token.
-};
-
-[[nodiscard]] constexpr uint64_t element_bytes(Element element) {
-  return element == Element::kFloat32 ? 4 : element == Element::kInt8 ? 1 : 2;
-}
 
 class QuantizedMatrix;  // worker/weights/quantized_matrix.h
 
@@ -77,21 +67,6 @@ struct LinearSource {
   uint32_t row_count = 0;
   Narrowest narrowest = Narrowest::kInt4;
   bool is_apart = false;  // In memory of its own, that goes with it.
-};
-
-// A row-major matrix of activations in device memory, fp32 on the CPU.
-struct View {
-  float* data = nullptr;
-  uint32_t row_count = 0;
-  uint32_t column_count = 0;
-  uint32_t row_stride = 0;  // In elements.
-
-  [[nodiscard]] View columns(uint32_t begin, uint32_t count) const {
-    return {data + begin, row_count, count, row_stride};
-  }
-  [[nodiscard]] View rows(uint32_t begin, uint32_t count) const {
-    return {data + static_cast<std::size_t>(begin) * row_stride, count, column_count, row_stride};
-  }
 };
 
 // y = x · Wᵀ + b, in the device's own form.
@@ -137,18 +112,6 @@ struct RotaryAngles {
   std::span<const float> sines;
   uint32_t rotary_size = 0;  // Leading part of each head that turns, pairs (i, i + size / 2).
 };
-
-struct AttentionShape {
-  uint32_t query_head_count = 0;
-  uint32_t kv_head_count = 0;
-  uint32_t head_size = 0;
-  float scale = 1.0F;
-  uint32_t window_tokens = 0;  // A token sees this many positions, its own included; 0: all.
-  float soft_cap = 0.0F;       // Not 0: a score s becomes soft_cap · tanh(s / soft_cap).
-  bool is_causal = true;       // False: a token sees all of its row that has KV; no window then.
-};
-
-enum class Activation : uint8_t { kSilu, kGelu, kGeluTanh };
 
 // Called again and again while something is read that may take long.
 using OnPiece = std::function<void()>;
