@@ -7,6 +7,7 @@
 
 #include "api_server/launcher/launcher.h"
 #include "api_server/server.h"
+#include "common/device/device_choice.h"
 #include "common/hub/model_fingerprint.h"
 #include "common/hub/resolve_model.h"
 #include "common/log.h"
@@ -37,8 +38,11 @@ Status run(std::span<const char* const> arguments) {
   TRIREME_ASSIGN_OR_RETURN(const auto pulse, process::Pulse::take_inherited());
   if (options.internal.is_api_server) return run_api_server(options, stop, pulse);
   for (const std::string& notice : notices) log::tell("flag_notice", notice);
+  TRIREME_ASSIGN_OR_RETURN(const DeviceChoice choice, choose_device(options));
+  options.worker.device = choice.device;
   TRIREME_ASSIGN_OR_RETURN(const std::string directory, hub::resolve_model(options.model));
   TRIREME_ASSIGN_OR_RETURN(const std::string draft, hub::resolve_draft_model(options));
+  if (!choice.why.empty()) log::tell("device", choice.why);
   // Everybody on the machine can read command lines.
   give_api_keys_to_children(options);
   std::vector<const char*> for_children = without_flag(arguments, "api-key");
@@ -47,9 +51,10 @@ Status run(std::span<const char* const> arguments) {
   // A model that cannot be read is for the engines to tell.
   options.internal.model_fingerprint = hub::model_fingerprint(directory).value_or("");
   const std::string launch = std::to_string(options.internal.launch);
-  for_children.insert(for_children.end(), {"--internal-model-directory", directory.c_str(),
-                                           "--internal-draft-directory", draft.c_str(),
-                                           "--internal-launch", launch.c_str()});
+  for_children.insert(
+      for_children.end(),
+      {"--internal-model-directory", directory.c_str(), "--internal-draft-directory", draft.c_str(),
+       "--internal-launch", launch.c_str(), "--device", name_of(choice.device)});
   if (!options.internal.model_fingerprint.empty()) {
     for_children.insert(for_children.end(), {"--internal-model-fingerprint",
                                              options.internal.model_fingerprint.c_str()});

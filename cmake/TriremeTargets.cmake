@@ -14,8 +14,11 @@ endif()
 
 add_library(trireme_compile INTERFACE)
 target_compile_features(trireme_compile INTERFACE cxx_std_20)
-target_compile_options(trireme_compile INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
-                       -Wno-missing-field-initializers)  # Designated initializers leave defaults out on purpose.
+# Of C++ alone: nvcc refuses some, and what it makes of a .cu file breaks others.
+foreach(option -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+        -Wno-missing-field-initializers)  # Designated initializers leave defaults out on purpose.
+  target_compile_options(trireme_compile INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${option}>)
+endforeach()
 target_include_directories(trireme_compile INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_definitions(trireme_compile INTERFACE TRIREME_VERSION="${PROJECT_VERSION}")
 target_link_libraries(trireme_compile INTERFACE Threads::Threads)

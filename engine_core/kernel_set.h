@@ -1,5 +1,6 @@
-// Which instructions the workers of this node compute with. Bits depend on them, and what
-// `--cpu-kernels auto` becomes on them depends on the CPU: so engines compare the set itself.
+// What the workers of this node compute with: the CPU and which instructions, or CUDA. Bits depend
+// on it, and what `--device auto` and `--cpu-kernels auto` become depends on the node: so engines
+// compare what they became.
 // Threads: any.
 #pragma once
 
@@ -10,8 +11,8 @@
 
 namespace trireme::engine {
 
-// As "cpu-kernels". Nothing without workers (sim), or with a set that this CPU does not run, which
-// is for the workers to tell.
+// As "device" and, of the CPU, "cpu-kernels". Nothing without workers (sim), no kernels where they
+// are a set that this CPU does not run, which is for the workers to tell.
 void append_kernel_set(const ServeOptions& options, std::vector<wire::ConfigEntry>& config);
 
 }  // namespace trireme::engine

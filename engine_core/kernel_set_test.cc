@@ -11,14 +11,25 @@ namespace {
 std::string appended(const ServeOptions& options) {
   std::vector<wire::ConfigEntry> config;
   append_kernel_set(options, config);
-  return config.empty() ? "nothing" : config.front().name + " " + config.front().value;
+  std::string text;
+  for (const wire::ConfigEntry& entry : config) {
+    text += (text.empty() ? "" : ", ") + entry.name + " " + entry.value;
+  }
+  return text.empty() ? "nothing" : text;
 }
 
 TEST(KernelSet, auto_is_the_best_of_this_cpu_by_its_own_name) {
   ServeOptions options;
-  EXPECT_EQ(appended(options), "cpu-kernels " + std::string(worker::cpu::best_kernels().name));
+  EXPECT_EQ(appended(options),
+            "device cpu, cpu-kernels " + std::string(worker::cpu::best_kernels().name));
   options.worker.cpu_kernels = "plain";
-  EXPECT_EQ(appended(options), "cpu-kernels plain");
+  EXPECT_EQ(appended(options), "device cpu, cpu-kernels plain");
+}
+
+TEST(KernelSet, of_cuda_is_the_device_alone) {
+  ServeOptions options;
+  options.worker.device = DeviceKind::kCuda;
+  EXPECT_EQ(appended(options), "device cuda");
 }
 
 TEST(KernelSet, engines_without_workers_have_none) {

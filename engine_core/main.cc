@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "common/device/device_choice.h"
 #include "common/hub/resolve_model.h"
 #include "common/log.h"
 #include "common/options/serve_flags.h"
@@ -50,7 +51,11 @@ Status run_launched_rank(const ServeOptions& asked, std::span<const char* const>
   more->insert(more->end(), {"--internal-draft-directory", std::move(draft)});
   std::vector<const char*> all(arguments.begin(), arguments.end());
   for (const std::string& argument : *more) all.push_back(argument.c_str());
-  TRIREME_ASSIGN_OR_RETURN(const ServeOptions options, parse_serve_flags(all));
+  TRIREME_ASSIGN_OR_RETURN(ServeOptions options, parse_serve_flags(all));
+  TRIREME_ASSIGN_OR_RETURN(const DeviceChoice choice, choose_device(options));
+  if (!choice.why.empty()) log::tell("device", choice.why);
+  options.worker.device = choice.device;
+  all.insert(all.end(), {"--device", name_of(choice.device)});
   return run_one_rank(options, all, stop, {}, /*is_launched=*/true);
 }
 
@@ -74,14 +79,18 @@ Status run(int argc, char** argv) {
   std::string launch;
   if (directory.empty()) {
     for (const std::string& notice : notices) log::tell("flag_notice", notice);
+    TRIREME_ASSIGN_OR_RETURN(const DeviceChoice choice, choose_device(options));
+    options.worker.device = choice.device;
     TRIREME_ASSIGN_OR_RETURN(directory, hub::resolve_model(options.model));
     TRIREME_ASSIGN_OR_RETURN(draft, hub::resolve_draft_model(options));
+    if (!choice.why.empty()) log::tell("device", choice.why);
     TRIREME_RETURN_IF_ERROR(member::fix_cluster_key(options));
     options.internal.launch = entropy64();
     launch = std::to_string(options.internal.launch);
     for_ranks.insert(for_ranks.end(),
                      {"--internal-model-directory", directory.c_str(), "--internal-draft-directory",
-                      draft.c_str(), "--internal-launch", launch.c_str()});
+                      draft.c_str(), "--internal-launch", launch.c_str(), "--device",
+                      name_of(options.worker.device)});
   }
   const bool has_engine = options.parallel.node_rank == 0;
   return has_engine ? run_node_agent(options, for_ranks, stop, pulse)

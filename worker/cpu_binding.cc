@@ -67,23 +67,6 @@ StatusOr<std::vector<int>> list_of_worker(const std::string& bind, std::span<con
 
 }  // namespace
 
-LocalWorkers local_workers(const ServeOptions& options, uint32_t rank) {
-  const InternalOptions& told = options.internal;
-  if (told.node_worker_count > 0) {
-    return {.index = told.node_worker_index, .count = told.node_worker_count};
-  }
-  const ParallelOptions& parallel = options.parallel;
-  const uint32_t per_engine = parallel.tensor_parallel_size * parallel.pipeline_parallel_size;
-  const uint32_t per_node = std::max(1U, per_engine / std::max(1U, parallel.node_count));
-  // A rank of its own (external balancing) is the only engine that this command line knows of.
-  const uint32_t whole = parallel.data_parallel_rank ? 1 : parallel.data_parallel_size;
-  const uint32_t engines = std::max(1U, parallel.data_parallel_size_local.value_or(whole));
-  const uint32_t first = parallel.data_parallel_start_rank.value_or(0);
-  const uint32_t engine_rank = options.internal.engine_rank;
-  const uint32_t engine = engine_rank >= first ? (engine_rank - first) % engines : 0;
-  return {.index = engine * per_node + rank % per_node, .count = engines * per_node};
-}
-
 StatusOr<WorkerCores> cores_of_worker(const std::string& bind, const MachineCores& machine,
                                       const LocalWorkers& workers) {
   const bool is_auto = bind == "auto" || bind.empty();

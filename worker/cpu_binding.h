@@ -6,7 +6,6 @@
 //             other containers use cannot be known
 //   nobind    all cores of the process, no thread bound
 //   0-3|4-7   one list per worker of the node, no more and no fewer; workers may share a core
-// The workers of a node are numbered engine by engine, and by rank within an engine.
 // Pure.
 #pragma once
 
@@ -15,19 +14,11 @@
 #include <string>
 #include <vector>
 
-#include "common/options/serve_options.h"
+#include "common/options/local_workers.h"
 #include "common/status.h"
 #include "worker/machine_cores.h"
 
 namespace trireme::worker {
-
-struct LocalWorkers {
-  uint32_t index = 0;
-  uint32_t count = 1;
-};
-
-// `rank` is tp_rank + tp_size * pp_rank in the engine that `options` belong to.
-[[nodiscard]] LocalWorkers local_workers(const ServeOptions& options, uint32_t rank);
 
 struct WorkerCores {
   std::vector<int> cpus;  // Empty: unbound.

@@ -65,27 +65,6 @@ TEST(CpuBinding, bad_lists_are_refused_by_name) {
             "--cpu-threads-bind 0|1 has 2 lists, this node has 3 workers");
 }
 
-TEST(CpuBinding, workers_are_numbered_engine_by_engine) {
-  ServeOptions options;
-  EXPECT_EQ(local_workers(options, 0).count, 1u);
-  options.parallel.data_parallel_size = 4;
-  options.parallel.tensor_parallel_size = 2;
-  EXPECT_EQ(local_workers(options, 0).count, 8u);
-  options.parallel.data_parallel_size_local = 2;
-  options.parallel.data_parallel_start_rank = 2;
-  options.internal.engine_rank = 3;
-  EXPECT_EQ(local_workers(options, 1).count, 4u);
-  EXPECT_EQ(local_workers(options, 1).index, 3u);
-}
-
-TEST(CpuBinding, stages_on_other_nodes_do_not_count) {
-  ServeOptions options;
-  options.parallel.pipeline_parallel_size = 2;
-  options.parallel.node_count = 2;
-  EXPECT_EQ(local_workers(options, 1).count, 1u);
-  EXPECT_EQ(local_workers(options, 1).index, 0u);
-}
-
 TEST(CpuBinding, unbound_threads_are_as_many_as_the_cores) {
   EXPECT_EQ(cores_of_worker("nobind", kMachine, {0, 2})->thread_count, 7U);
 }

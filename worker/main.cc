@@ -1,40 +1,9 @@
-// worker: one rank's share of an engine's model; started by engine-core (see worker_flags.h).
-#include <csignal>
-#include <cstdio>
-#include <span>
-#include <string>
-
-#include "common/log.h"
-#include "common/options/serve_flags.h"
-#include "common/process/death_pipe.h"
-#include "common/process/last_word.h"
-#include "worker/worker_flags.h"
-#include "worker/worker_process.h"
-
-namespace {
-
-using namespace trireme;
-
-Status run(std::span<const char* const> arguments) {
-  TRIREME_RETURN_IF_ERROR(process::arm_inherited_death_pipe());
-  TRIREME_ASSIGN_OR_RETURN(const worker::WorkerCommandLine line,
-                           worker::parse_worker_arguments(arguments));
-  TRIREME_ASSIGN_OR_RETURN(const ServeOptions options, parse_serve_flags(line.serve_arguments));
-  log::start("worker", static_cast<int>(options.internal.engine_rank),
-             static_cast<int>(line.flags.rank));
-  return worker::run_worker_process(line.flags, options);
-}
-
-}  // namespace
+// worker: one rank's share of an engine's model, on the CPU; started by engine-core (see
+// worker_flags.h).
+#include "worker/kernels/cpu/cpu_factory.h"
+#include "worker/worker_main.h"
 
 int main(int argc, char** argv) {
-  const std::string text = help_or_version("worker", {argv + 1, argv + argc});
-  if (!text.empty()) {
-    std::fputs(text.c_str(), stdout);
-    return 0;
-  }
-  // Ctrl-C goes to the whole terminal; the engine stops its workers in order.
-  std::signal(SIGINT, SIG_IGN);
-  log::start("worker");
-  return process::end_with(run(std::span(argv, static_cast<std::size_t>(argc)).subspan(1)));
+  trireme::worker::cpu::CpuFactory factory;
+  return trireme::worker::worker_main("worker", argc, argv, factory);
 }

@@ -92,7 +92,7 @@ uint32_t weight_copies(uint32_t local_workers, uint32_t sharers) {
   return std::max(1U, (local_workers + each - 1) / each);
 }
 
-Status check_weights_fit(const WeightBudget& weights, uint64_t available) {
+Status check_weights_fit(const WeightBudget& weights, uint64_t available, const char* memory) {
   const uint64_t wanted = weights.bytes * weights.copies;
   if (weights.are_there || wanted <= available) return absl::OkStatus();
   const std::string shared =
@@ -103,10 +103,11 @@ Status check_weights_fit(const WeightBudget& weights, uint64_t available) {
                             weights.copies, shared.empty() ? "" : ", each " + shared);
   }
   return error(StatusCode::kResourceExhausted,
-               "%s need %.2f GiB, %.2f GiB of memory are available: take a smaller model or a "
+               "%s need %.2f GiB, %.2f GiB of %s are available: take a smaller model or a "
                "larger machine, or spread it with --tensor-parallel-size and --nnodes over several "
                "machines",
-               whose, static_cast<double>(wanted) / kGib, static_cast<double>(available) / kGib);
+               whose, static_cast<double>(wanted) / kGib, static_cast<double>(available) / kGib,
+               memory);
 }
 
 std::string sharing_text(const WeightBudget& weights) {
@@ -133,6 +134,25 @@ StatusOr<uint64_t> kv_budget(const SchedulerOptions& options, uint64_t available
   const auto all = static_cast<uint64_t>(static_cast<double>(left) * share);
   const uint64_t mine = all / std::max(1U, local_workers);
   return options.memory_utilization ? mine : std::min(mine, kDefaultKvBytesMax);
+}
+
+StatusOr<uint64_t> device_kv_budget(const SchedulerOptions& options, uint64_t free_bytes,
+                                    uint64_t scratch_bytes) {
+  if (options.kv_bytes > free_bytes) {
+    return error(StatusCode::kResourceExhausted,
+                 "--kv-cache-memory-bytes %u, but only %u bytes of %s are free", options.kv_bytes,
+                 free_bytes, kDeviceMemoryName);
+  }
+  if (options.kv_bytes > 0) return options.kv_bytes;
+  if (scratch_bytes >= free_bytes) {
+    return error(StatusCode::kResourceExhausted,
+                 "a full step needs %.2f GiB beside the weights, %.2f GiB of %s are free: lower "
+                 "--max-num-batched-tokens or --max-num-seqs, or take more GPUs",
+                 static_cast<double>(scratch_bytes) / kGib, static_cast<double>(free_bytes) / kGib,
+                 kDeviceMemoryName);
+  }
+  const double share = options.memory_utilization.value_or(kDefaultKvShare);
+  return static_cast<uint64_t>(static_cast<double>(free_bytes - scratch_bytes) * share);
 }
 
 }  // namespace trireme::worker

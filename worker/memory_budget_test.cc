@@ -111,5 +111,28 @@ TEST(MemoryBudget, shared_weights_are_counted_by_who_makes_them_alone) {
   EXPECT_TRUE(check_weights_fit({.bytes = 6, .sharers = 3, .are_there = true}, 5).ok());
 }
 
+TEST(MemoryBudget, gpu_is_its_workers_alone_and_no_modest_bound_holds_there) {
+  EXPECT_EQ(*device_kv_budget({}, 1000, 0), 900u);
+  EXPECT_EQ(*device_kv_budget({}, 1100, 100), 900u) << "a step's scratch is left free";
+  EXPECT_EQ(*device_kv_budget({.memory_utilization = 0.5}, 1000, 0), 500u);
+  EXPECT_GT(*device_kv_budget({}, uint64_t{80} << 30, 0), kDefaultKvBytesMax);
+  EXPECT_EQ(*device_kv_budget({.kv_bytes = 950}, 1000, 100), 950u) << "the flag knows";
+}
+
+TEST(MemoryBudget, gpu_that_is_too_small_is_told_of_with_both_sizes) {
+  EXPECT_EQ(std::string(device_kv_budget({.kv_bytes = 1001}, 1000, 0).status().message()),
+            "--kv-cache-memory-bytes 1001, but only 1000 bytes of the GPU's memory are free");
+  EXPECT_EQ(
+      std::string(device_kv_budget({}, uint64_t{1} << 30, uint64_t{2} << 30).status().message()),
+      "a full step needs 2.00 GiB beside the weights, 1.00 GiB of the GPU's memory are free: lower "
+      "--max-num-batched-tokens or --max-num-seqs, or take more GPUs");
+  const Status weights =
+      check_weights_fit({.bytes = uint64_t{3} << 30}, uint64_t{1} << 30, kDeviceMemoryName);
+  EXPECT_NE(std::string(weights.message())
+                .find("this worker's weights need 3.00 GiB, 1.00 GiB of the GPU's memory are"),
+            std::string::npos)
+      << weights;
+}
+
 }  // namespace
 }  // namespace trireme::worker

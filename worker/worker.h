@@ -39,7 +39,7 @@ class Worker {
  public:
   virtual ~Worker() = default;
 
-  // Loads the weights of this place. Errors name the file and what is wrong with it.
+  // Loads the weights of this place, for the CPU. Errors name the file and what is wrong with it.
   [[nodiscard]] static StatusOr<std::unique_ptr<Worker>> load(
       const ServeOptions& options, const WorkerPlace& place,
       std::unique_ptr<Collective> tensor_parallel, const Progress& progress);

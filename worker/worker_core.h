@@ -15,6 +15,7 @@
 #include "worker/comm/collective.h"
 #include "worker/comm/expert_exchange.h"
 #include "worker/comm/pipe.h"
+#include "worker/device_factory.h"
 #include "worker/kv_store.h"
 #include "worker/models/model.h"
 #include "worker/sign_of_life.h"
@@ -60,10 +61,11 @@ struct WorkerParts {
 
 [[nodiscard]] std::unique_ptr<Worker> make_worker(WorkerParts parts);
 
-// Worker::load with pipes to the other stages.
+// Worker::load with pipes to the other stages, on what `factory` makes.
 [[nodiscard]] StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options,
                                                            const WorkerPlace& place,
                                                            WorkerLinks links,
+                                                           DeviceFactory& factory,
                                                            const Progress& progress);
 
 }  // namespace trireme::worker

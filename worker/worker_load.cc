@@ -10,8 +10,8 @@
 #include "worker/comm/watched_collective.h"
 #include "worker/cpu_binding.h"
 #include "worker/expert_parallel.h"
+#include "worker/kernels/cpu/cpu_factory.h"
 #include "worker/kernels/cpu/host_memory.h"
-#include "worker/kernels/cpu/kernel_choice.h"
 #include "worker/memory_budget.h"
 #include "worker/models/load_model.h"
 #include "worker/scratch_budget.h"
@@ -58,9 +58,19 @@ StatusOr<std::optional<ModelDirectory>> open_draft(const ServeOptions& options,
   return std::optional(*std::move(opened));
 }
 
+const char* name_of(const DeviceMemory& memory) {
+  return memory.is_own ? kDeviceMemoryName : kHostMemoryName;
+}
+
+// Those that take of the same memory.
+uint32_t workers_in(const DeviceMemory& memory, const LocalWorkers& workers) {
+  return memory.is_own ? 1 : workers.count;
+}
+
 // The draft's weights are each worker's own.
 StatusOr<WeightBudget> check_memory(const ServeOptions& options, const WorkerPlace& place,
-                                    uint32_t local_workers, const ModelDirectory& directory,
+                                    const DeviceMemory& memory, uint32_t local_workers,
+                                    const ModelDirectory& directory,
                                     const std::optional<ModelDirectory>& draft,
                                     const std::optional<shm::SharedImage>& image) {
   const uint32_t ranks = place.tp_size * place.pp_size;
@@ -74,8 +84,8 @@ StatusOr<WeightBudget> check_memory(const ServeOptions& options, const WorkerPla
                              .copies = weight_copies(local_workers, sharers),
                              .sharers = sharers,
                              .are_there = image && image->is_made()};
-  const uint64_t available = available_memory("");
-  TRIREME_RETURN_IF_ERROR(check_weights_fit(weights, available));
+  const uint64_t available = memory.available_bytes;
+  TRIREME_RETURN_IF_ERROR(check_weights_fit(weights, available, name_of(memory)));
   if (draft) {
     const uint32_t draft_ranks = options.draft_tensor_parallel_size();
     TRIREME_ASSIGN_OR_RETURN(const uint64_t draft_bytes,
@@ -86,14 +96,16 @@ StatusOr<WeightBudget> check_memory(const ServeOptions& options, const WorkerPla
         weights.are_there ? 1 : weight_copies(local_workers * draft_ranks, ranks);
     const uint64_t taken = weights.are_there ? 0 : weights.bytes * weights.copies;
     TRIREME_RETURN_IF_ERROR(
-        check_weights_fit({.bytes = bytes, .copies = copies}, available - taken));
+        check_weights_fit({.bytes = bytes, .copies = copies}, available - taken, name_of(memory)));
   }
   return weights;
 }
 
 // What both models have in common; the rest is the main model's.
-LoadOptions load_options(const ServeOptions& options, LifeSigns life) {
-  return {.dtype = options.model.dtype,
+LoadOptions load_options(const ServeOptions& options, const DeviceFactory& factory,
+                         LifeSigns life) {
+  return {.device = &factory,
+          .dtype = options.model.dtype,
           .kv_cache_dtype = options.worker.kv_cache_dtype,
           .quantization = options.model.quantization,
           .cpu_kernels = options.worker.cpu_kernels,
@@ -103,9 +115,9 @@ LoadOptions load_options(const ServeOptions& options, LifeSigns life) {
 }
 
 StatusOr<std::unique_ptr<Model>> load_main(const ServeOptions& options, const WorkerPlace& place,
-                                           const WorkerLinks& links, Foundation& foundation,
-                                           const Progress& progress) {
-  LoadOptions load = load_options(options, links.life);
+                                           const WorkerLinks& links, const DeviceFactory& factory,
+                                           Foundation& foundation, const Progress& progress) {
+  LoadOptions load = load_options(options, factory, links.life);
   load.tokens_max = options.model.model_tokens_max;
   load.weights = &foundation.weights;
   load.experts = links.experts.get();
@@ -120,8 +132,8 @@ StatusOr<std::unique_ptr<Model>> load_main(const ServeOptions& options, const Wo
 }
 
 StatusOr<DraftParts> load_draft(const ServeOptions& options, const WorkerPlace& place,
-                                const WorkerLinks& links, Foundation& foundation,
-                                const Progress& progress) {
+                                const WorkerLinks& links, const DeviceFactory& factory,
+                                Foundation& foundation, const Progress& progress) {
   const SpeculationOptions& speculation = options.scheduler.speculation;
   const uint32_t ranks = options.draft_tensor_parallel_size();
   const bool is_alone = ranks != place.tp_size;
@@ -130,7 +142,7 @@ StatusOr<DraftParts> load_draft(const ServeOptions& options, const WorkerPlace& 
   const ModelConfig& config = foundation.draft->config();
   TRIREME_ASSIGN_OR_RETURN(parts.tokens_max,
                            check_draft_config(options, foundation.directory.config(), config));
-  LoadOptions load = load_options(options, links.life);
+  LoadOptions load = load_options(options, factory, links.life);
   load.quantization = speculation.quantization;
   const uint32_t served = options.model.model_tokens_max;
   load.tokens_max = served > 0 ? std::min(parts.tokens_max, served) : parts.tokens_max;
@@ -216,41 +228,35 @@ struct MemoryClaim {
   bool are_weights_found = false;
 };
 
-StatusOr<uint64_t> share_memory(const ServeOptions& options, const MemoryClaim& memory) {
-  const uint64_t available = available_memory("");
+StatusOr<uint64_t> share_memory(const ServeOptions& options, const DeviceMemory& memory,
+                                const MemoryClaim& claim) {
+  const uint64_t available = memory.available_bytes;
   TRIREME_ASSIGN_OR_RETURN(const uint64_t kv_bytes,
-                           kv_budget(options.scheduler, available, memory.scratch_bytes,
-                                     memory.workers, memory.are_weights_found));
+                           memory.is_own
+                               ? device_kv_budget(options.scheduler, available, claim.scratch_bytes)
+                               : kv_budget(options.scheduler, available, claim.scratch_bytes,
+                                           claim.workers, claim.are_weights_found));
   log::info("memory_budget", {{"available_bytes", available},
-                              {"workers", memory.workers},
-                              {"scratch_bytes", memory.scratch_bytes},
+                              {"workers", claim.workers},
+                              {"scratch_bytes", claim.scratch_bytes},
                               {"kv_bytes_max", kv_bytes}});
   return kv_bytes;
 }
 
-// The KV memory of this node's workers is promised, but none of it has been touched yet.
-WorkerParts::OpenStore store_opener(const SchedulerOptions& options, uint32_t local_workers) {
-  return [directory = options.kv_offloading_path, local_workers](
+// The KV memory of this node's workers is promised, but none of it has been touched yet. Where it
+// is a GPU's, the store has the machine's to itself.
+WorkerParts::OpenStore store_opener(const SchedulerOptions& options, uint32_t local_workers,
+                                    bool is_kv_elsewhere) {
+  return [directory = options.kv_offloading_path, local_workers, is_kv_elsewhere](
              uint32_t slot_count, uint64_t slot_bytes, uint64_t kv_bytes) {
     const uint64_t available = available_memory("");
-    return open_kv_store(
-        {.directory = directory,
-         .slot_count = slot_count,
-         .slot_bytes = slot_bytes,
-         .sharers = local_workers,
-         .memory_available = available - std::min(available, kv_bytes * local_workers)});
+    const uint64_t promised = is_kv_elsewhere ? 0 : kv_bytes * local_workers;
+    return open_kv_store({.directory = directory,
+                          .slot_count = slot_count,
+                          .slot_bytes = slot_bytes,
+                          .sharers = local_workers,
+                          .memory_available = available - std::min(available, promised)});
   };
-}
-
-Status tell_kernels(const std::string& wanted) {
-  TRIREME_ASSIGN_OR_RETURN(const cpu::KernelTable* const kernels, cpu::find_kernels(wanted));
-  const std::string_view notice = cpu::notice_of(*kernels);
-  if (notice.empty()) {
-    log::info("cpu_kernels", {{"set", kernels->name}});
-  } else {
-    log::warning("cpu_kernels", {{"set", kernels->name}, {"note", notice}});
-  }
-  return absl::OkStatus();
 }
 
 uint32_t milliseconds_since(Instant begin) {
@@ -264,11 +270,14 @@ StatusOr<std::unique_ptr<Worker>> Worker::load(const ServeOptions& options,
                                                const WorkerPlace& place,
                                                std::unique_ptr<Collective> tensor_parallel,
                                                const Progress& progress) {
-  return load_stage(options, place, {.tensor_parallel = std::move(tensor_parallel)}, progress);
+  cpu::CpuFactory factory;
+  return load_stage(options, place, {.tensor_parallel = std::move(tensor_parallel)}, factory,
+                    progress);
 }
 
 StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const WorkerPlace& place,
-                                             WorkerLinks links, const Progress& progress) {
+                                             WorkerLinks links, DeviceFactory& factory,
+                                             const Progress& progress) {
   const Instant begin = now();
   links.life.enter(WorkerPhase::kLoading, 0);
   if (links.life.are_seen() && place.tp_size > 1) {
@@ -282,15 +291,18 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
   TRIREME_ASSIGN_OR_RETURN(std::optional<ModelDirectory> draft, open_draft(options, place));
   const LocalWorkers workers =
       local_workers(options, place.tp_rank + place.tp_size * place.pp_rank);
-  TRIREME_ASSIGN_OR_RETURN(const WeightBudget weights,
-                           check_memory(options, place, workers.count, directory, draft, image));
+  TRIREME_RETURN_IF_ERROR(factory.open(options, workers));
+  TRIREME_ASSIGN_OR_RETURN(const DeviceMemory empty_memory, factory.memory());
+  const uint32_t sharers = workers_in(empty_memory, workers);
+  TRIREME_ASSIGN_OR_RETURN(
+      const WeightBudget weights,
+      check_memory(options, place, empty_memory, sharers, directory, draft, image));
 
   TRIREME_ASSIGN_OR_RETURN(const WorkerCores cores, take_cores(options, place, workers));
-  TRIREME_RETURN_IF_ERROR(tell_kernels(options.worker.cpu_kernels));
   auto foundation =
       std::make_shared<Foundation>(std::move(directory), std::move(draft), cores, std::move(image));
   TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Model> model,
-                           load_main(options, place, links, *foundation, progress));
+                           load_main(options, place, links, factory, *foundation, progress));
   if (links.experts != nullptr) {
     balance_experts(options, place, foundation->directory.config(), *model, *links.experts);
   }
@@ -299,14 +311,15 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
                               {"milliseconds", milliseconds_since(begin)}});
   std::optional<DraftParts> draft_parts;
   if (has_draft_model(options)) {
-    auto loaded = load_draft(options, place, links, *foundation, progress);
+    auto loaded = load_draft(options, place, links, factory, *foundation, progress);
     if (!loaded.ok()) return annotate(loaded.status(), "--speculative-config");
     draft_parts = *std::move(loaded);
   }
-  const MemoryClaim memory{.scratch_bytes = scratch_of(options, place, *foundation),
-                           .workers = workers.count,
-                           .are_weights_found = weights.are_there};
-  TRIREME_ASSIGN_OR_RETURN(const uint64_t kv_bytes, share_memory(options, memory));
+  TRIREME_ASSIGN_OR_RETURN(const DeviceMemory memory, factory.memory());
+  const MemoryClaim claim{.scratch_bytes = scratch_of(options, place, *foundation),
+                          .workers = sharers,
+                          .are_weights_found = weights.are_there};
+  TRIREME_ASSIGN_OR_RETURN(const uint64_t kv_bytes, share_memory(options, memory, claim));
   ThreadPool* pool = &foundation->pool;
   return make_worker({.place = place,
                       .links = std::move(links),
@@ -316,7 +329,7 @@ StatusOr<std::unique_ptr<Worker>> load_stage(const ServeOptions& options, const 
                       .pool = pool,
                       .kv_bytes_max = kv_bytes,
                       .load_milliseconds = milliseconds_since(begin),
-                      .open_store = store_opener(options.scheduler, workers.count)});
+                      .open_store = store_opener(options.scheduler, workers.count, memory.is_own)});
 }
 
 }  // namespace trireme::worker

@@ -9,6 +9,7 @@
 #include "common/shm/shared_image.h"
 #include "worker/comm/mesh_for_test.h"
 #include "worker/expert_parallel.h"
+#include "worker/kernels/cpu/cpu_factory.h"
 #include "worker/step_for_test.h"
 #include "worker/tiny_model_for_test.h"
 #include "worker/worker_core.h"
@@ -76,11 +77,54 @@ class WorkerLoad : public ::testing::Test {
     options.worker.cpu_threads_bind = "nobind";
     WorkerLinks links{.tensor_parallel = std::make_unique<SoloCollective>(),
                       .weights = UniqueFd(::dup(image))};
-    return load_stage(options, {}, std::move(links), [](std::string_view, double) {});
+    cpu::CpuFactory factory;
+    return load_stage(options, {}, std::move(links), factory, [](std::string_view, double) {});
   }
 
   TestDirectory directory_;
 };
+
+// A device whose memory is its worker's alone; what it computes with is the CPU.
+class RoomyFactory final : public DeviceFactory {
+ public:
+  explicit RoomyFactory(uint64_t free_bytes) : free_bytes_(free_bytes) {}
+
+  Status open(const ServeOptions&, const LocalWorkers& workers) override {
+    index = workers.index;
+    return absl::OkStatus();
+  }
+  StatusOr<DeviceMemory> memory() const override {
+    return DeviceMemory{.available_bytes = free_bytes_, .is_own = true};
+  }
+  StatusOr<std::unique_ptr<Device>> make(const DeviceRequest& request) const override {
+    return cpu::CpuFactory().make(request);
+  }
+  uint32_t index = 99;
+
+ private:
+  uint64_t free_bytes_;
+};
+
+TEST_F(WorkerLoad, memory_is_what_the_factory_of_the_device_says) {
+  ServeOptions options;
+  options.model.model = directory_.path();
+  options.worker.cpu_threads_bind = "nobind";
+  options.parallel.data_parallel_size = 2;
+  options.internal.engine_rank = 1;
+  const auto loaded = [&](RoomyFactory& factory) {
+    return load_stage(options, {}, {.tensor_parallel = std::make_unique<SoloCollective>()}, factory,
+                      [](std::string_view, double) {});
+  };
+  RoomyFactory roomy(uint64_t{1} << 40);
+  auto worker = loaded(roomy);
+  ASSERT_TRUE(worker.ok()) << worker.status();
+  EXPECT_EQ(roomy.index, 1u);
+  EXPECT_GT((*worker)->ready().kv_bytes_max, uint64_t{800} << 30) << "not shared with the other";
+  RoomyFactory narrow(1000);
+  const std::string message(loaded(narrow).status().message());
+  EXPECT_NE(message.find("0.00 GiB of the GPU's memory are available"), std::string::npos)
+      << message;
+}
 
 TEST_F(WorkerLoad, says_what_the_model_takes) {
   auto worker = load();
@@ -227,7 +271,8 @@ TEST_F(WorkerLoad, a_wave_of_one_rank_answers_as_a_worker_alone_does) {
   options.worker.cpu_threads_bind = "nobind";
   options.parallel.expert_parallel = true;
   options.parallel.data_parallel_size = 2;
-  auto joined = load_stage(options, {}, std::move(links), [](std::string_view, double) {});
+  cpu::CpuFactory factory;
+  auto joined = load_stage(options, {}, std::move(links), factory, [](std::string_view, double) {});
   ASSERT_TRUE(joined.ok()) << joined.status();
   EXPECT_EQ((*joined)->ready().weight_bytes, (*alone)->ready().weight_bytes);
   EXPECT_FALSE((*joined)->join_wave({.ranks = {0}}).ok()) << "its own rank is missing";

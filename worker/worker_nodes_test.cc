@@ -10,6 +10,7 @@
 #include "common/shm/shm_queue.h"
 #include "proto/messages.h"
 #include "worker/comm/shm_mesh.h"
+#include "worker/kernels/cpu/cpu_factory.h"
 #include "worker/step_for_test.h"
 #include "worker/tiny_model_for_test.h"
 #include "worker/worker.h"
@@ -63,7 +64,8 @@ class RankOnNode {
     options.parallel.data_parallel_address = "127.0.0.1";
     options.internal.engine_rank = rank;
     thread_ = std::jthread([flags, options] {
-      const Status end = run_worker_process(flags, options);
+      cpu::CpuFactory factory;
+      const Status end = run_worker_process(flags, options, factory);
       EXPECT_TRUE(end.ok()) << end;
     });
   }

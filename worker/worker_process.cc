@@ -117,7 +117,8 @@ StatusOr<std::unique_ptr<ExpertExchange>> join_mesh(const WorkerFlags& flags,
 }
 
 StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOptions& options,
-                                       const zmq::Context* context, LifeSigns life) {
+                                       const zmq::Context* context, LifeSigns life,
+                                       DeviceFactory& factory) {
   TRIREME_ASSIGN_OR_RETURN(const WorkerPlace place, place_of(options, flags.rank));
   TRIREME_ASSIGN_OR_RETURN(WorkerLinks links,
                            join_peers(flags, place, {context, peer_limit(options)}));
@@ -132,7 +133,7 @@ StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOpti
     log::debug("worker_loading", {{"stage", stage}, {"done", done}});
   };
   TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Worker> worker,
-                           load_stage(options, place, std::move(links), progress));
+                           load_stage(options, place, std::move(links), factory, progress));
   const wire::WorkerReady ready = worker->ready();
   log::info("worker_loaded", {{"weight_bytes", ready.weight_bytes},
                               {"block_bytes", ready.block_bytes},
@@ -143,11 +144,11 @@ StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOpti
 
 // What such a worker is at is for its parent to see, which the engine tells of a late step.
 Status run_far_from_engine(const WorkerFlags& flags, const ServeOptions& options,
-                           const zmq::Context& context) {
+                           const zmq::Context& context, DeviceFactory& factory) {
   if (flags.life_fd < 0) return error(StatusCode::kInvalidArgument, "life is missing");
   TRIREME_ASSIGN_OR_RETURN(const auto memory, map(flags.life_fd, "life"));
   const LifeSigns life(sign_of_life_in(memory->bytes()));
-  const LoadWorker loader = [&] { return load(flags, options, &context, life); };
+  const LoadWorker loader = [&] { return load(flags, options, &context, life, factory); };
   TRIREME_ASSIGN_OR_RETURN(
       const auto steps,
       zmq::RemoteReceiver::connect(context, flags.steps_endpoint, flags.remote_index));
@@ -193,12 +194,13 @@ StatusOr<WorkerLinks> join_peers(const WorkerFlags& flags, const WorkerPlace& pl
   return links;
 }
 
-Status run_worker_process(const WorkerFlags& flags, const ServeOptions& options) {
+Status run_worker_process(const WorkerFlags& flags, const ServeOptions& options,
+                          DeviceFactory& factory) {
   std::unique_ptr<zmq::Context> context;
   if (flags.group != 0 || spans_nodes(flags, options)) {
     TRIREME_ASSIGN_OR_RETURN(context, member::make_cluster_context(options));
   }
-  if (!flags.steps_endpoint.empty()) return run_far_from_engine(flags, options, *context);
+  if (!flags.steps_endpoint.empty()) return run_far_from_engine(flags, options, *context, factory);
   StatusOr<shm::QueueMemory> steps = shm::QueueMemory::attach(UniqueFd(flags.steps_fd));
   if (!steps.ok()) return annotate(steps.status(), "steps");
   StatusOr<shm::QueueMemory> results = shm::QueueMemory::attach(UniqueFd(flags.results_fd));
@@ -207,7 +209,7 @@ Status run_worker_process(const WorkerFlags& flags, const ServeOptions& options)
   shm::ShmReceiver receiver(*steps, flags.rank % steps->shape().reader_count);
   shm::ShmSender sender(*results, ring);
   const LifeSigns life(sign_of_life_in(results->note(ring)));
-  const LoadWorker loader = [&] { return load(flags, options, context.get(), life); };
+  const LoadWorker loader = [&] { return load(flags, options, context.get(), life, factory); };
   return run_worker(flags.rank, loader, receiver, sender);
 }
 

@@ -37,7 +37,8 @@ struct PeerReach {
 [[nodiscard]] StatusOr<WorkerLinks> join_peers(const WorkerFlags& flags, const WorkerPlace& place,
                                                const PeerReach& reach = {});
 
-// Runs until the engine stops it; what it returns is why the process ends.
-[[nodiscard]] Status run_worker_process(const WorkerFlags& flags, const ServeOptions& options);
+// Runs until the engine stops it, on what `factory` makes; what it returns is why the process ends.
+[[nodiscard]] Status run_worker_process(const WorkerFlags& flags, const ServeOptions& options,
+                                        DeviceFactory& factory);
 
 }  // namespace trireme::worker

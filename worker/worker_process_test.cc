@@ -14,6 +14,7 @@
 #include "worker/comm/mesh_for_test.h"
 #include "worker/comm/shm_collective.h"
 #include "worker/comm/shm_pipe.h"
+#include "worker/kernels/cpu/cpu_factory.h"
 #include "worker/step_for_test.h"
 #include "worker/tiny_model_for_test.h"
 #include "worker/worker.h"
@@ -135,7 +136,8 @@ class RankOfWave {
     options.parallel.data_parallel_size = rank_count;
     options.internal.engine_rank = rank;
     thread_ = std::jthread([flags, options] {
-      const Status end = run_worker_process(flags, options);
+      cpu::CpuFactory factory;
+      const Status end = run_worker_process(flags, options, factory);
       EXPECT_TRUE(end.ok()) << end;
     });
   }

@@ -91,9 +91,9 @@ const FlagRow kRows[] = {
     {"kv-cache-memory-bytes", "", kScheduler, "BYTES", "KV memory per worker, instead of a share", kWorks, STORE(scheduler.kv_bytes)},
     {"kv-offloading-size", "", kScheduler, "GIB", "KV blocks that the cache has no room for are kept in so much host memory of each engine, in all its workers together", kWorks, STORE(scheduler.kv_offloading_gib)},
     {"kv-offloading-path", "", kScheduler, "DIR", "or on this disk: a file without a name for each worker", kWorks, STORE(scheduler.kv_offloading_path)},
-    {"gpu-memory-utilization", "", kScheduler, "SHARE", "KV memory of this node's workers, as a share of what the loaded weights and the scratch of full steps leave free; default: 0.9, but at most 4 GiB a worker", kWorks, STORE(scheduler.memory_utilization)},
+    {"gpu-memory-utilization", "", kScheduler, "SHARE", "KV memory of this node's workers, as a share of what the loaded weights and the scratch of full steps leave free; default: 0.9, but at most 4 GiB a worker on the CPU; of a GPU, whose memory is its worker's alone, 0.9", kWorks, STORE(scheduler.memory_utilization)},
 
-    {"device", "", kDevice, "KIND", "auto or cpu: workers compute on the CPU", kWorks, store_device},
+    {"device", "", kDevice, "KIND", "what workers compute on: auto, cpu, cuda; auto: cuda where worker-cuda is built (./trireme build --cuda) and each worker of the node has a GPU of compute capability 8.0 or later, else cpu. No GPU has run it yet", kWorks, store_device},
     {"cpu-threads-bind", "", kDevice, "auto|nobind|LIST", "cores per worker: \"0-3|4-7\"; auto divides the node's", kWorks, STORE(worker.cpu_threads_bind)},
     {"cpu-kernels", "", kDevice, "SET", "instructions that workers compute with: auto (the fastest), amx, avx512, avx2, plain; bits depend on them, so nodes of different CPUs agree by naming one", kWorks, store_cpu_kernels},
     {"distributed-timeout-seconds", "", kDevice, "S", "a worker that holds up a step and neither progresses nor computes for so long is killed on its node, and its rank restarted (not one that mpirun, srun or torchrun started: the job ends); so is any process of ours whose main loop stands still for so long, at least 4 s; default 60", kWorks, STORE(worker.timeout_seconds)},

@@ -147,9 +147,12 @@ Status store_quantization(ServeOptions& o, std::string_view text) {
   return absl::OkStatus();
 }
 
-Status store_device(ServeOptions&, std::string_view text) {
-  if (text == "auto" || text == "cpu") return absl::OkStatus();
-  return error(kBad, "'%s' is not supported: workers compute on the CPU (auto or cpu)", text);
+Status store_device(ServeOptions& o, std::string_view text) {
+  DeviceKind& device = o.worker.device;
+  if (text == "auto") return device = DeviceKind::kAuto, absl::OkStatus();
+  if (text == "cpu") return device = DeviceKind::kCpu, absl::OkStatus();
+  if (text == "cuda") return device = DeviceKind::kCuda, absl::OkStatus();
+  return error(kBad, "'%s' is not one of auto, cpu, cuda", text);
 }
 
 Status store_model_tokens_max(ServeOptions& o, std::string_view text) {

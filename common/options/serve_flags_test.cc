@@ -261,10 +261,22 @@ TEST(ServeFlags, element_of_the_kv_cache_is_one_that_the_cpu_computes_in) {
             "--kv-cache-dtype: 'int4' is not one of auto, bfloat16, int8");
 }
 
-TEST(ServeFlags, device_that_is_not_there_is_refused) {
-  EXPECT_TRUE(parse({"m", "--device", "cpu"}).ok());
-  EXPECT_EQ(message(parse({"m", "--device", "cuda"})),
-            "--device: 'cuda' is not supported: workers compute on the CPU (auto or cpu)");
+TEST(ServeFlags, device_is_one_that_workers_know_and_the_last_one_holds) {
+  EXPECT_EQ(parse({"m"})->worker.device, DeviceKind::kAuto);
+  EXPECT_EQ(parse({"m", "--device", "cpu"})->worker.device, DeviceKind::kCpu);
+  EXPECT_EQ(parse({"m", "--device", "cpu", "--device", "cuda"})->worker.device, DeviceKind::kCuda);
+  EXPECT_EQ(message(parse({"m", "--device", "tpu"})),
+            "--device: 'tpu' is not one of auto, cpu, cuda");
+}
+
+TEST(ServeFlags, device_of_a_worker_needs_a_worker_process) {
+  EXPECT_TRUE(parse({"m", "--device", "auto", "--distributed-executor-backend", "uni"}).ok());
+  EXPECT_TRUE(parse({"m", "--device", "cuda", "--distributed-executor-backend", "mp"}).ok());
+  for (const char* const executor : {"uni", "sim"}) {
+    EXPECT_EQ(message(parse({"m", "--device", "cuda", "--distributed-executor-backend", executor})),
+              "--device cuda: with --distributed-executor-backend " + std::string(executor) +
+                  " there is no worker process; use mp, or --device cpu");
+  }
 }
 
 TEST(ServeFlags, block_size_is_checked_before_anything_starts) {

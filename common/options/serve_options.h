@@ -15,6 +15,7 @@ enum class Executor : uint8_t { kAuto, kUni, kMp, kExternalLauncher, kSim };
 enum class LoadBalancing : uint8_t { kInternal, kHybrid, kExternal };
 enum class SchedulingPolicy : uint8_t { kFcfs, kPriority };
 enum class Runner : uint8_t { kAuto, kGenerate, kPooling };
+enum class DeviceKind : uint8_t { kAuto, kCpu, kCuda };
 
 // --pooler-config: what is not said is as the model's directory has it.
 struct PoolerOptions {
@@ -116,6 +117,9 @@ struct SchedulerOptions {
 };
 
 struct WorkerOptions {
+  // --device: what workers compute on. kAuto: who starts a node's processes decides, and tells them
+  // (common/device/device_choice.h).
+  DeviceKind device = DeviceKind::kAuto;
   std::string cpu_threads_bind =
       "auto";  // --cpu-threads-bind auto | "0-3|4-7" (one list per worker of the node)
   std::string kv_cache_dtype = "auto";  // auto (the model's) | bfloat16 | int8

@@ -83,6 +83,15 @@ Status validate_nodes(const ParallelOptions& p) {
   return absl::OkStatus();
 }
 
+Status validate_device(const WorkerOptions& worker, Executor executor) {
+  const bool has_process = executor != Executor::kUni && executor != Executor::kSim;
+  if (worker.device != DeviceKind::kCuda || has_process) return absl::OkStatus();
+  return error(kBad,
+               "--device cuda: with --distributed-executor-backend %s there is no worker process; "
+               "use mp, or --device cpu",
+               executor == Executor::kUni ? "uni" : "sim");
+}
+
 Status validate_experts(const ParallelOptions& p) {
   if (!p.expert_parallel) return absl::OkStatus();
   if (p.executor == Executor::kUni || p.executor == Executor::kExternalLauncher) {
@@ -170,6 +179,7 @@ Status validate(const ServeOptions& options) {
   TRIREME_RETURN_IF_ERROR(validate_ranks(options.parallel));
   TRIREME_RETURN_IF_ERROR(validate_nodes(options.parallel));
   TRIREME_RETURN_IF_ERROR(validate_balancing(options.parallel));
+  TRIREME_RETURN_IF_ERROR(validate_device(options.worker, options.parallel.executor));
   TRIREME_RETURN_IF_ERROR(validate_experts(options.parallel));
   TRIREME_RETURN_IF_ERROR(validate_expert_balancing(options.parallel));
   TRIREME_RETURN_IF_ERROR(validate_scheduler(options.scheduler));

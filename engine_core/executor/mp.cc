@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "common/device/device_choice.h"
 #include "common/log.h"
 #include "common/process/stack_report.h"
 #include "worker/comm/shm_mesh.h"
@@ -22,6 +23,7 @@ MpExecutor::MpExecutor(const ServeOptions& options, std::vector<std::string> com
 
 Status MpExecutor::start_workers(StopSignal& stop) {
   LocalWorkersConfig config{.span = span_,
+                            .program = worker_program(options().worker.device),
                             .engine = {.steps_fd = steps().fd(), .results_fd = results().fd()},
                             .command_line = command_line_,
                             .weight_fds = options().internal.weight_image_fds,

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "common/log.h"
-#include "worker/cpu_binding.h"
+#include "common/options/local_workers.h"
 #include "worker/expert_parallel.h"
 #include "worker/memory_budget.h"
 #include "worker/models/decoder_weights.h"
@@ -287,7 +287,8 @@ std::optional<std::vector<wire::ExpertTable>> QueueExecutor::take_expert_tables(
 
 // As at the start, and for all of this node's workers, as its other engines wake up too.
 Status QueueExecutor::check_memory() const {
-  const uint64_t wanted = kv_bytes_ * worker::local_workers(options_, 0).count;
+  if (options_.worker.device == DeviceKind::kCuda) return absl::OkStatus();  // The GPU's.
+  const uint64_t wanted = kv_bytes_ * local_workers(options_, 0).count;
   const uint64_t available = worker::available_memory("");
   if (wanted <= available) return absl::OkStatus();
   return error(StatusCode::kResourceExhausted,

@@ -34,6 +34,7 @@ WeightImages WeightImages::create(const ServeOptions& options,
   const Executor executor = options.parallel.executor;
   WeightImages made;
   if (executor != Executor::kAuto && executor != Executor::kMp) return made;
+  if (options.worker.device == DeviceKind::kCuda) return made;  // Each GPU has its own.
   made.workers_per_rank_ = worker_span(options).ranks_per_place;
   const std::vector<uint32_t> images = plan(options, machine);
   for (uint32_t image = 0; std::ranges::count(images, image) > 0; ++image) {

@@ -115,7 +115,7 @@ process::ChildOptions child_of(const std::string& program, const worker::WorkerF
 
 Status LocalWorkers::start(const LocalWorkersConfig& config,
                            const std::vector<Listener>& listeners) {
-  TRIREME_ASSIGN_OR_RETURN(const std::string program, process::find_sibling_binary("worker"));
+  TRIREME_ASSIGN_OR_RETURN(const std::string program, process::find_sibling_binary(config.program));
   TRIREME_ASSIGN_OR_RETURN(const SharedMemory memory, make_memory(config));
   first_rank_ = config.span.first_rank(config.place);
   world_size_ = config.span.world_size();

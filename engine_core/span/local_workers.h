@@ -6,6 +6,7 @@
 
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/process/child_process.h"
@@ -29,6 +30,7 @@ struct EngineLink {
 struct LocalWorkersConfig {
   WorkerSpan span;
   uint32_t place = 0;
+  std::string_view program = "worker";  // Beside this one, or in ../bin.
   EngineLink engine;
   uint64_t group = 0;                         // Where there is more than one place.
   std::vector<wire::RankListener> elsewhere;  // Where the ranks of other places listen.

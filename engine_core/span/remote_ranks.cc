@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "common/device/device_choice.h"
 #include "common/host_name.h"
 #include "common/random.h"
 #include "common/zmq/context.h"
@@ -163,6 +164,7 @@ Status Attempt::start_workers() {
   const Status started = workers_.start(
       {.span = place_.span,
        .place = place_.options.parallel.node_rank,
+       .program = worker_program(place_.options.worker.device),
        .engine = {.steps_endpoint = plan.steps_endpoint, .results_endpoint = plan.results_endpoint},
        .group = plan.group.value,
        .elsewhere = plan.listeners,

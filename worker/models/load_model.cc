@@ -1,6 +1,9 @@
 #include "worker/models/load_model.h"
 
-#include "worker/kernels/cpu/cpu_device.h"
+#include <utility>
+
+#include "worker/kernels/cpu/cpu_factory.h"
+#include "worker/kernels/cpu/quantized_linear.h"
 #include "worker/models/registry.h"
 
 namespace trireme::worker {
@@ -118,16 +121,23 @@ StatusOr<std::unique_ptr<Model>> load_model(const ModelDirectory& directory,
                                                                   quantizes(directory, on_load)));
   TRIREME_ASSIGN_OR_RETURN(const Element kv_element,
                            kv_element_of(options.kv_cache_dtype, element));
-  TRIREME_ASSIGN_OR_RETURN(const cpu::KernelTable* const kernels,
-                           cpu::find_kernels(options.cpu_kernels));
+  const cpu::CpuFactory cpu_factory;
+  const DeviceFactory& device_factory = options.device == nullptr ? cpu_factory : *options.device;
+  TRIREME_ASSIGN_OR_RETURN(std::unique_ptr<Device> device,
+                           device_factory.make({.element = element,
+                                                .on_load = on_load,
+                                                .cpu_kernels = options.cpu_kernels,
+                                                .tensor_parallel = tensor_parallel,
+                                                .pool = pool,
+                                                .weights = options.weights,
+                                                .experts = options.experts,
+                                                .workers_of_node = options.workers_of_node}));
   return factory({.directory = directory,
                   .place = place,
                   .element = element,
                   .kv_element = kv_element,
                   .block_tokens = options.block_tokens,
-                  .device = std::make_unique<cpu::CpuDevice>(
-                      element, pool, tensor_parallel, *kernels, on_load, options.weights,
-                      options.experts, options.workers_of_node),
+                  .device = std::move(device),
                   .progress = progress,
                   .life = options.life,
                   .wants_logits = options.wants_logits,

@@ -6,6 +6,7 @@
 
 #include "worker/comm/collective.h"
 #include "worker/comm/expert_exchange.h"
+#include "worker/device_factory.h"
 #include "worker/models/model.h"
 #include "worker/sign_of_life.h"
 #include "worker/thread_pool.h"
@@ -14,11 +15,8 @@
 
 namespace trireme::worker {
 
-namespace cpu {
-class HostArena;
-}
-
 struct LoadOptions {
+  const DeviceFactory* device = nullptr;  // Makes what the model computes on. Null: the CPU.
   // auto keeps the checkpoint's: bfloat16 is computed in bf16, float32 in fp32, and float16 in fp32
   // too (its values are exact there, while bf16 would drop three bits). What is not quantised of a
   // quantised model is computed in bf16.
