@@ -13,9 +13,9 @@ set(CMAKE_CUDA_COMPILER ${TRIREME_NVCC})
 if(TRIREME_NVCC STREQUAL "${TRIREME_CUDA_FETCHED}/bin/nvcc")
   set(CUDAToolkit_ROOT ${TRIREME_CUDA_FETCHED})
 endif()
-# A100, H100 and their like; what is younger than sm_120 gets its code from the driver.
+# A100, H100 and their like; B200 and what is younger than sm_120 get their code from the driver.
 if(NOT CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
-  set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 120-virtual)
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90 120-virtual)
 endif()
 set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
 if(TRIREME_CCACHE AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
