@@ -34,7 +34,7 @@ namespace {
 using namespace worker;  // NOLINT: the bench of its parts.
 
 constexpr uint32_t kRowCounts[] = {1, 8, 32, 128, 512};
-constexpr uint64_t kCachedBytes = uint64_t{3} << 20;  // Of two or more second-level caches.
+constexpr uint64_t kCachedBytesPerCore = uint64_t{3} << 19;  // Of its second-level cache.
 constexpr int kCachedPasses = 64;
 enum Slot : uint32_t { kInput, kOutput };
 
@@ -126,8 +126,9 @@ void measure(const ModelShape& shape, cpu::OnLoad on_load, uint32_t rounds, Thre
   whole.push_back(products.matrix(1024, shape.hidden));
   const uint64_t bytes_per_row = std::max<uint64_t>(whole.front()->bytes() / 1024, 1);
   Weights cached;
+  const uint64_t cached_bytes = kCachedBytesPerCore * pool.thread_count();
   cached.push_back(
-      products.matrix(static_cast<uint32_t>(kCachedBytes / bytes_per_row), shape.hidden));
+      products.matrix(static_cast<uint32_t>(cached_bytes / bytes_per_row), shape.hidden));
   // As large as `values_` allows, several in turn: a beginning and an end each, of a few.
   whole.clear();
   for (uint64_t have = 0; have < bytes; have += whole.back()->bytes()) {
