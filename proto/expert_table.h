@@ -1,8 +1,9 @@
 // ExpertTable: what one worker knows of the load of its stage's experts, with --enable-eplb; for
 // people (GET /experts). TellExperts: engine -> worker, asks for it.
 //
-// Layers are those of the stage that have experts, in order. Rows are counted over the last
-// forwards of waves: window_size of them, or down to half as many.
+// Layers are those of the stage that have experts, in order. Rows are counted over the worker's
+// last forwards of waves: window_size of them, or down to half as many. A worker that missed a wave
+// forgets at other forwards than the others, and its numbers fit theirs nearly, not exactly.
 #pragma once
 
 #include <cstdint>

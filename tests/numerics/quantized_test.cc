@@ -182,6 +182,19 @@ TEST_P(BadQuantized, groups_of_another_size_are_named_with_both_shapes) {
   expect_words(message, {"tensor \"model.layers.0.", "\" has shape [", "config.json makes it ["});
 }
 
+TEST_P(BadQuantized, an_unpacked_shape_that_is_another_one_is_named_with_both) {
+  bool is_there = false;
+  const std::string message = refusal(config(), [&](const TensorView& tensor, auto& checkpoint) {
+    if (!tensor.name.ends_with(".weight_shape")) return checkpoint.add_copy(tensor);
+    is_there = true;
+    const int64_t sizes[2] = {64, 95};
+    checkpoint.add(tensor.name, "I64", {2}, {reinterpret_cast<const char*>(sizes), sizeof(sizes)});
+  });
+  if (!is_there) GTEST_SKIP() << "not packed";
+  expect_words(message, {"tensor \"" + std::string(kLayer) + "weight_shape\" says [64, 95]",
+                         "config.json makes the layer [64, 96]"});
+}
+
 // Checkpoints with plain weights where config.json says they are quantised.
 class PlainInQuantized : public BadQuantized {
  protected:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 
 #include "worker/weights/byte_codes.h"
 #include "worker/weights/packed_groups.h"
@@ -210,8 +211,29 @@ class LayerTensors {
       made.zeros.row_stride = group_count();
       made.zeros.column_stride = 1;
     }
+    TRIREME_RETURN_IF_ERROR(check_unpacked_shape());
     TRIREME_ASSIGN_OR_RETURN(made.group_of_column, group_index(".weight_g_idx", kNoGroup));
     return make_packed_groups(std::move(made));
+  }
+
+  // Some tools leave it out; the shape is config.json's in any case.
+  [[nodiscard]] Status check_unpacked_shape() const {
+    const TensorView* shape = tensors_.find(layer_ + ".weight_shape");
+    if (shape == nullptr) return absl::OkStatus();
+    TRIREME_RETURN_IF_ERROR(tensors_.require(shape->name, {2}).status());
+    int64_t sizes[2] = {};
+    if (shape->dtype == DType::kI64) {
+      std::memcpy(sizes, shape->bytes.data(), sizeof(sizes));
+    } else if (shape->dtype == DType::kI32) {
+      const StoredWords words(*shape);
+      for (uint32_t i = 0; i < 2; ++i) sizes[i] = words[i];
+    } else {
+      return wrong_dtype(*shape, "I64");
+    }
+    if (sizes[0] == rows_ && sizes[1] == columns_) return absl::OkStatus();
+    return error(StatusCode::kInvalidArgument,
+                 "tensor \"%s\" says [%d, %d], but config.json makes the layer [%d, %d]",
+                 shape->name, sizes[0], sizes[1], rows_, columns_);
   }
 
   [[nodiscard]] StatusOr<MatrixPtr> open_bytes() const {
@@ -302,7 +324,7 @@ Status check_is_as_said(const Safetensors& tensors, const ModelConfig& config,
     if (quantized == nullptr) continue;
     return error(StatusCode::kInvalidArgument,
                  "tensors \"%s\" (%s) and \"%s\" (%s) are the same layer's, plain and quantised; "
-                 "remove the file that is left from other weights",
+                 "remove the one that is left from other weights",
                  weight->name, tensors.file_of(weight->name), quantized->name,
                  tensors.file_of(quantized->name));
   }

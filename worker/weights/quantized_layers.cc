@@ -61,39 +61,46 @@ StatusOr<std::vector<std::string>> read_targets(const ConfigFields& fields) {
   return targets;
 }
 
-// As Python's re.match: from the first character on, not necessarily to the last. In time that
-// grows with the name alone, whatever a checkpoint's expression is. Nothing where it is none that
-// can be read: RE2 knows all but what looks ahead or back.
-std::optional<bool> matches_expression(const std::string& layer, std::string_view expression) {
-  RE2::Options options;
-  options.set_log_errors(false);
-  const RE2 read(re2::StringPiece(expression.data(), expression.size()), options);
-  if (!read.ok()) return std::nullopt;
-  return read.Match(layer, 0, layer.size(), RE2::ANCHOR_START, nullptr, 0);
-}
-
-std::optional<bool> matches(const std::string& layer, std::string_view pattern) {
-  if (!pattern.starts_with(kExpressionPrefix)) return layer == pattern;
-  return matches_expression(layer, pattern.substr(kExpressionPrefix.size()));
-}
-
-// Nothing where none matches and one could not be read.
-std::optional<bool> matches_any(const std::string& layer, const std::vector<std::string>& names) {
-  std::optional<bool> found = false;
-  for (const std::string& name : names) {
-    const std::optional<bool> matched = matches(layer, name);
-    if (matched == true) return true;
-    if (!matched) found.reset();
-  }
-  return found;
-}
-
 bool has_part(const std::string& layer, const std::vector<std::string>& parts) {
   return std::ranges::any_of(
       parts, [&](const std::string& part) { return layer.find(part) != std::string::npos; });
 }
 
 }  // namespace
+
+QuantizedLayers::Patterns QuantizedLayers::patterns_of(Names names) {
+  Patterns patterns;
+  for (std::string& name : names) {
+    const std::string_view text = name;
+    Pattern pattern;
+    if (text.starts_with(kExpressionPrefix)) {
+      const std::string_view expression = text.substr(kExpressionPrefix.size());
+      RE2::Options options;
+      options.set_log_errors(false);
+      pattern.expression = std::make_shared<const RE2>(
+          re2::StringPiece(expression.data(), expression.size()), options);
+    }
+    pattern.name = std::move(name);
+    patterns.push_back(std::move(pattern));
+  }
+  return patterns;
+}
+
+// Nothing where none matches and one could not be read.
+std::optional<bool> QuantizedLayers::matches_any(std::string_view layer, const Patterns& patterns) {
+  std::optional<bool> found = false;
+  for (const Pattern& pattern : patterns) {
+    if (pattern.expression == nullptr) {
+      if (layer == pattern.name) return true;
+    } else if (!pattern.expression->ok()) {
+      found.reset();
+    } else if (pattern.expression->Match(re2::StringPiece(layer.data(), layer.size()), 0,
+                                         layer.size(), RE2::ANCHOR_START, nullptr, 0)) {
+      return true;  // As Python's re.match: not necessarily to the last character.
+    }
+  }
+  return found;
+}
 
 StatusOr<QuantizedLayers> QuantizedLayers::read(ConfigFields fields, Method method) {
   QuantizedLayers layers;
@@ -102,19 +109,20 @@ StatusOr<QuantizedLayers> QuantizedLayers::read(ConfigFields fields, Method meth
     case Method::kNone:
       break;
     case Method::kGptq:
-      layers.wanted_ = read_names(fields, "modules_in_block_to_quantize");
+      layers.wanted_parts_ = read_names(fields, "modules_in_block_to_quantize");
       break;
     case Method::kFp8:
-      layers.left_out_ = read_names(fields, "ignored_layers");
+      layers.left_out_parts_ = read_names(fields, "ignored_layers");
       [[fallthrough]];
     case Method::kAwq:
       for (std::string& name : read_names(fields, "modules_to_not_convert")) {
-        layers.left_out_.push_back(std::move(name));
+        layers.left_out_parts_.push_back(std::move(name));
       }
       break;
     case Method::kCompressedTensors:
-      layers.left_out_ = read_names(fields, "ignore");
-      TRIREME_ASSIGN_OR_RETURN(layers.wanted_, read_targets(fields));
+      layers.left_out_ = patterns_of(read_names(fields, "ignore"));
+      TRIREME_ASSIGN_OR_RETURN(Names targets, read_targets(fields));
+      layers.wanted_ = patterns_of(std::move(targets));
       break;
   }
   TRIREME_RETURN_IF_ERROR(fields.status());
@@ -126,13 +134,13 @@ LayerStorage QuantizedLayers::storage_of(const std::string& layer) const {
     case Method::kNone:
       return LayerStorage::kPlain;
     case Method::kGptq:
-      if (wanted_.empty()) return LayerStorage::kNotSaid;
-      return has_part(layer, wanted_) ? LayerStorage::kQuantized : LayerStorage::kPlain;
+      if (wanted_parts_.empty()) return LayerStorage::kNotSaid;
+      return has_part(layer, wanted_parts_) ? LayerStorage::kQuantized : LayerStorage::kPlain;
     case Method::kAwq:
-      if (left_out_.empty()) return LayerStorage::kNotSaid;
-      return has_part(layer, left_out_) ? LayerStorage::kPlain : LayerStorage::kQuantized;
+      if (left_out_parts_.empty()) return LayerStorage::kNotSaid;
+      return has_part(layer, left_out_parts_) ? LayerStorage::kPlain : LayerStorage::kQuantized;
     case Method::kFp8:
-      return has_part(layer, left_out_) ? LayerStorage::kPlain : LayerStorage::kQuantized;
+      return has_part(layer, left_out_parts_) ? LayerStorage::kPlain : LayerStorage::kQuantized;
     case Method::kCompressedTensors:
       return compressed_storage_of(layer);
   }

@@ -7,11 +7,16 @@
 //   compressed-tensors  targets: names, re:EXPRESSION or the class Linear of those that are;
 //                       ignore: names or re:EXPRESSION of those that are not
 //
+// Expressions are Python's, as far as RE2 knows them, which matches in time that grows with the
+// name alone: none that looks ahead or back or refers to what it matched, and none too large.
+//
 // Embeddings, heads, norms and routers are not asked about: tools leave them plain unsaid. Threads:
 // const.
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +24,10 @@
 #include "common/status.h"
 #include "worker/weights/config_fields.h"
 #include "worker/weights/quantization_config.h"
+
+namespace re2 {
+class RE2;
+}
 
 namespace trireme::worker {
 
@@ -39,12 +48,24 @@ class QuantizedLayers {
 
  private:
   using Names = std::vector<std::string>;
+  // A name, or what stands behind "re:".
+  struct Pattern {
+    std::string name;
+    std::shared_ptr<const re2::RE2> expression;
+  };
+  using Patterns = std::vector<Pattern>;
 
+  [[nodiscard]] static Patterns patterns_of(Names names);
+  [[nodiscard]] static std::optional<bool> matches_any(std::string_view layer,
+                                                       const Patterns& patterns);
   [[nodiscard]] LayerStorage compressed_storage_of(const std::string& layer) const;
 
   QuantizationMethod method_ = QuantizationMethod::kNone;
-  Names wanted_;
-  Names left_out_;
+  // Of compressed-tensors the patterns, of the others the parts.
+  Names wanted_parts_;
+  Names left_out_parts_;
+  Patterns wanted_;
+  Patterns left_out_;
 };
 
 }  // namespace trireme::worker

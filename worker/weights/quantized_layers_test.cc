@@ -109,6 +109,16 @@ TEST(QuantizedLayers, an_expression_that_backtracks_without_end_elsewhere_is_rea
   EXPECT_EQ(layers.storage_of(std::string(2000, 'a') + "b"), kPlain);
 }
 
+TEST(QuantizedLayers, a_large_expression_is_read_once_for_all_layers) {
+  std::string large;
+  for (int i = 0; i < 20'000; ++i) large += "a?";
+  large += "b";
+  const auto layers = layers_of(compressed(R"(["Linear"])", "[\"re:" + large + "\"]"));
+  for (int layer = 0; layer < 1000; ++layer) {
+    EXPECT_NE(layers.storage_of("model.layers." + std::to_string(layer)), kPlain);
+  }
+}
+
 TEST(QuantizedLayers, lists_that_are_none_are_refused_by_field_and_value) {
   const auto refusal = [](const std::string& quantization) {
     return std::string(parse(quantization).status().message());
