@@ -8,10 +8,6 @@
 namespace trireme {
 namespace {
 
-bool has_worker_processes(Executor executor) {
-  return executor != Executor::kUni && executor != Executor::kSim;
-}
-
 bool asks_for_driver(const ServeOptions& options) {
   const DeviceKind asked = options.worker.device;
   return asked == DeviceKind::kCuda ||

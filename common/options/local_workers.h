@@ -9,6 +9,11 @@
 
 namespace trireme {
 
+// Else ranks compute themselves, on the CPU, or nothing.
+[[nodiscard]] constexpr bool has_worker_processes(Executor executor) {
+  return executor != Executor::kUni && executor != Executor::kSim;
+}
+
 struct LocalWorkers {
   uint32_t index = 0;
   uint32_t count = 1;

@@ -1,5 +1,6 @@
 // The rules that join or bound fields of ServeOptions.
 #include "common/options/expert_balancing.h"
+#include "common/options/local_workers.h"
 #include "common/options/serve_flags.h"
 #include "common/options/speculation.h"
 
@@ -84,8 +85,7 @@ Status validate_nodes(const ParallelOptions& p) {
 }
 
 Status validate_device(const WorkerOptions& worker, Executor executor) {
-  const bool has_process = executor != Executor::kUni && executor != Executor::kSim;
-  if (worker.device != DeviceKind::kCuda || has_process) return absl::OkStatus();
+  if (worker.device != DeviceKind::kCuda || has_worker_processes(executor)) return absl::OkStatus();
   return error(kBad,
                "--device cuda: with --distributed-executor-backend %s there is no worker process; "
                "use mp, or --device cpu",
