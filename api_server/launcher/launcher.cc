@@ -17,6 +17,7 @@
 #include "api_server/launcher/process_tree.h"
 #include "common/host_name.h"
 #include "common/log.h"
+#include "common/process/pulse_watch.h"
 #include "common/process/sibling_binary.h"
 #include "common/process/supervisor.h"
 #include "common/random.h"
@@ -65,6 +66,7 @@ class Launcher {
   Status add(Kind kind, const std::string& title, const char* program,
              std::span<const char* const> arguments, std::vector<std::string> more,
              std::vector<int> fds);
+  [[nodiscard]] Duration silence_max(Kind kind) const;
   void wait();
   Status on_death(const process::Death& death);
   void report_ranks_of_dead_agent(const std::string& reason);
@@ -130,9 +132,17 @@ Status Launcher::add(Kind kind, const std::string& title, const char* program,
   process::ChildOptions child{.argv = {std::move(path)}, .inherited_fds = std::move(fds)};
   child.argv.insert(child.argv.end(), arguments.begin(), arguments.end());
   child.argv.insert(child.argv.end(), more.begin(), more.end());
-  children_.add(title, std::move(child));
+  children_.add(title, std::move(child), silence_max(kind));
   kinds_.push_back(kind);
   return absl::OkStatus();
+}
+
+// Where ranks step together only the coordinator lets the others go on without a lost one. It turns
+// four times a lease, whatever it does, and nothing is lost with it.
+Duration Launcher::silence_max(Kind kind) const {
+  if (kind != Kind::kCoordinator) return Duration::max();
+  const Duration lease = std::chrono::milliseconds(options_.cluster.lease_milliseconds);
+  return std::max(process::PulseWatch::kSilenceMin, lease);
 }
 
 Status Launcher::run() {

@@ -1,6 +1,8 @@
 #include "bench/model/random_model.h"
 
+#include <absl/strings/numbers.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -13,6 +15,9 @@
 
 namespace trireme::bench {
 namespace {
+
+constexpr std::string_view kRoom = "/dev/shm";
+constexpr std::string_view kPrefix = "trireme-bench-";
 
 // The header of a safetensors file, tensor after tensor.
 class Header {
@@ -94,6 +99,20 @@ Status write_weights(const std::string& path, const Header& header, worker::Thre
   return absl::OkStatus();
 }
 
+// Of owners that were killed: their process is in the name.
+void remove_orphans() {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(kRoom, ignored)) {
+    const std::string name = entry.path().filename();
+    if (!name.starts_with(kPrefix)) continue;
+    const std::string after = name.substr(kPrefix.size());
+    pid_t owner = 0;
+    if (!absl::SimpleAtoi(after.substr(0, after.find('-')), &owner)) continue;
+    if (::kill(owner, 0) == 0 || errno != ESRCH) continue;
+    std::filesystem::remove_all(entry.path(), ignored);
+  }
+}
+
 }  // namespace
 
 uint64_t ModelShape::layer_weights() const {
@@ -103,7 +122,8 @@ uint64_t ModelShape::layer_weights() const {
 
 StatusOr<std::unique_ptr<RandomModelDirectory>> RandomModelDirectory::make(
     const ModelShape& shape, worker::ThreadPool& pool) {
-  std::string path = "/dev/shm/trireme-bench-XXXXXX";
+  remove_orphans();
+  std::string path = absl::StrFormat("%s/%s%d-XXXXXX", kRoom, kPrefix, ::getpid());
   if (::mkdtemp(path.data()) == nullptr) {
     return error(StatusCode::kResourceExhausted, "%s: %s", path, std::strerror(errno));
   }

@@ -35,7 +35,7 @@ inline constexpr ModelShape kQwen05{
 inline constexpr ModelShape kTiny11{"tl11", "LlamaForCausalLM", 22, 2048, 32, 4, 5632, 32000, false,
                                     false};
 
-// Gone with its owner.
+// Gone with its owner; of one that was killed, with the next.
 class RandomModelDirectory {
  public:
   [[nodiscard]] static StatusOr<std::unique_ptr<RandomModelDirectory>> make(

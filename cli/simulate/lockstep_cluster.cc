@@ -5,9 +5,10 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <string>
+#include <tuple>
 
 #include "cli/simulate/lockstep_rank.h"
-#include "cli/simulate/rank_loop.h"
 #include "cli/simulate/world.h"
 #include "common/status.h"
 #include "coordinator/coordinator_state.h"
@@ -17,7 +18,6 @@ namespace {
 
 using engine::Lockstep;
 using engine::PauseMode;
-using engine::StepOrder;
 using std::chrono::milliseconds;
 using wire::MemberKey;
 
@@ -37,7 +37,11 @@ constexpr uint32_t kFrontEnd = 1'000'001;
 
 class Cluster {
  public:
-  explicit Cluster(const LockstepOptions& options) : options_(options), world_(options.seed) {
+  explicit Cluster(const LockstepOptions& options)
+      : options_(options), world_(options.seed), node_ranks_(draw_node_ranks()) {
+    for (uint32_t rank = 0; rank < options.rank_count; rank += node_ranks_) {
+      nodes_.emplace_back(rank, std::min(node_ranks_, options.rank_count - rank));
+    }
     for (uint32_t i = 0; i < options.rank_count; ++i) start_after(world_.random(500), i);
     world_.after(world_.random(800), [this] { start_coordinator(); });
   }
@@ -56,8 +60,8 @@ class Cluster {
       flicker();
       freeze_again();
     }
-    const bool has_faults = options_.has_faults && !options_.has_cut && !options_.has_flicker;
-    for (uint32_t time = 800; has_faults && time < kFaultsEnd; time += 1 + world_.random(1'500)) {
+    for (uint32_t time = 800; has_mixed_faults() && time < kFaultsEnd;
+         time += 1 + world_.random(1'500)) {
       world_.after(time, [this] { inject_fault(); });
     }
     run_until(faults_end);
@@ -74,7 +78,22 @@ class Cluster {
   }
 
  private:
+  struct Step {
+    std::vector<uint32_t> ranks;
+    std::size_t ended = 0;
+    bool has_cause = false;  // Somebody's record said that it had work.
+  };
+
   // --- The world. ---
+  [[nodiscard]] bool has_mixed_faults() const {
+    return options_.has_faults && !options_.has_cut && !options_.has_flicker;
+  }
+  [[nodiscard]] uint32_t node_count() const { return static_cast<uint32_t>(nodes_.size()); }
+  [[nodiscard]] uint32_t draw_node_ranks() {
+    const uint32_t drawn = 1 + world_.random(3);
+    const bool needs_two_nodes = options_.has_cut || options_.has_flicker;
+    return needs_two_nodes && drawn >= options_.rank_count ? 1 : drawn;
+  }
   void run_until(uint32_t time) {
     if (outcome_.failure.empty()) (void)world_.run_until_quiet(time);
   }
@@ -110,16 +129,21 @@ class Cluster {
     return nullptr;
   }
   void start(uint32_t rank) {
-    wire::Hello hello{
-        .role = wire::Role::kEngine, .index = rank, .incarnation = Incarnation{++lives_}};
-    ranks_.push_back(
-        std::make_unique<LockstepRank>(std::move(hello), kLease, now(), options_.rank_count));
+    const auto id = static_cast<uint32_t>(ranks_.size());
+    const uint32_t node = rank / node_ranks_;
+    wire::Hello hello{.role = wire::Role::kEngine,
+                      .index = rank,
+                      .incarnation = Incarnation{++lives_},
+                      .launch = LaunchId{node + 1}};
+    ranks_.push_back(std::make_unique<LockstepRank>(
+        std::move(hello), kLease, now(), node, nodes_[node],
+        [this, id](uint32_t to, const wire::StepAgreement& m) { carry(id, to, m); }));
     LockstepRank& process = *ranks_.back();
     if (options_.has_faults) process.clock_skew = world_.random(100'000);
-    const auto id = static_cast<uint32_t>(ranks_.size() - 1);
-    tell("%s starts", name(process));
-    world_.after(world_.random(1'000),
-                 [this, id] { ranks_[id]->member.set_ready({.block_count = 1}); });
+    tell("%s starts on node %u", name(process), node);
+    world_.after(world_.random(1'000), [this, id] {
+      ranks_[id]->member.set_ready({.addresses = {std::to_string(id)}, .block_count = 1});
+    });
     turn(id);
   }
 
@@ -137,7 +161,7 @@ class Cluster {
     LockstepRank& rank = *ranks_[id];
     for (const auto& message : std::exchange(rank.inbox, {})) take(rank, message);
     rank.member.tick(now(rank.clock_skew), /*is_alive=*/true);
-    for (const auto& said : std::exchange(rank.heard, {})) take(rank, said);
+    for (const auto& hear : std::exchange(rank.heard, {})) hear();
     step_on(id);
     flush(id);
   }
@@ -149,91 +173,94 @@ class Cluster {
       const auto* start = std::get_if<wire::StartWave>(&*event);
       if (start == nullptr) continue;
       tell("%s hears of wave %u", name(rank), wave_number(start->wave));
-      rank.lockstep.on_start(*start);
-    }
-  }
-
-  void take(LockstepRank& rank, const LockstepRank::Said& said) {
-    if (const auto* record = std::get_if<engine::StepRecord>(&said.what)) {
-      rank.records.put(said.rank, *record);
-    } else {
-      rank.arrivals.insert(std::get<LockstepRank::Arrival>(said.what));
+      rank.group.on_start(*start);
     }
   }
 
   void step_on(uint32_t id) {
     LockstepRank& rank = *ranks_[id];
-    sim::step_on(
-        rank.lockstep, [&] { post(id); }, [&] { return agree(id); }, [&] { return compute(id); });
+    const auto place = [&] {
+      return std::tuple(rank.lockstep().wave(), rank.lockstep().step(), rank.lockstep().phase());
+    };
+    const auto before = place();
+    while (rank.lockstep().phase() == Lockstep::Phase::kRunning ? compute(id) : advance(id)) {
+    }
     tell_coordinator(rank);
+    if (place() != before) wake_siblings(id);
+  }
+
+  // Of its node: they look at the same memory.
+  void wake_siblings(uint32_t id) {
+    for (uint32_t other = 0; other < ranks_.size(); ++other) {
+      if (other == id || ranks_[other]->node != ranks_[id]->node) continue;
+      world_.after(world_.random(3), [this, other] {
+        if (ranks_[other]->is_alive && !ranks_[other]->is_frozen) run_turn(other);
+      });
+    }
   }
 
   void tell_coordinator(LockstepRank& rank) {
-    rank.member.set_wave(standing_of(rank.lockstep, rank.can_compute()), rank.lockstep.wave(),
-                         awaited_by(rank));
+    if (rank.lockstep().phase() == Lockstep::Phase::kRunning) {
+      rank.group.note_awaited(awaited_by(rank));
+    }
+    const auto standing = rank.group.take_standing(rank.can_compute());
+    if (standing) rank.member.set_wave(standing->event, standing->wave, standing->awaits);
   }
 
+  // In the step that runs.
   [[nodiscard]] std::vector<uint32_t> awaited_by(const LockstepRank& rank) const {
-    const Lockstep& lockstep = rank.lockstep;
-    const bool is_agreeing = lockstep.phase() == Lockstep::Phase::kAgreeing;
-    const bool is_coming = lockstep.phase() == Lockstep::Phase::kRunning && !rank.is_computing;
-    if ((!is_agreeing && !is_coming) || world_.now() - rank.waits_since < kLate) return {};
     std::vector<uint32_t> awaited;
-    for (const uint32_t other : lockstep.ranks()) {
-      const bool has_come =
-          is_agreeing ? rank.records.find(other, lockstep.wave(), lockstep.step()) != nullptr
-                      : rank.arrivals.contains({other, lockstep.wave(), lockstep.step()});
-      if (!has_come) awaited.push_back(other);
+    if (rank.is_computing || world_.now() - rank.waits_since < kLate) return awaited;
+    for (const uint32_t other : rank.lockstep().ranks()) {
+      const LockstepRank::Arrival at{other, rank.lockstep().wave(), rank.lockstep().step()};
+      if (!rank.arrivals.contains(at)) awaited.push_back(other);
     }
     return awaited;
   }
 
-  void post(uint32_t id) {
+  // True: a step runs now.
+  bool advance(uint32_t id) {
     LockstepRank& rank = *ranks_[id];
-    const engine::StepRecord record = rank.lockstep.post(rank.can_compute());
-    rank.waits_since = world_.now();
-    tell("%s posts wave %u step %u%s%s", name(rank), wave_number(record.wave), record.step,
-         record.has_work ? ", has work" : "",
-         record.next != WaveId{} ? absl::StrFormat(", next %u", wave_number(record.next)) : "");
-    rank.records.put(rank.rank(), record);
-    rank.own_records.push_back(record);
-    if (rank.own_records.size() > 2) rank.own_records.pop_front();
-    say(id, {rank.rank(), record});
-  }
-
-  bool agree(uint32_t id) {
-    LockstepRank& rank = *ranks_[id];
-    Lockstep& lockstep = rank.lockstep;
-    const WaveId wave = lockstep.wave();
-    const auto all = rank.records.gather(wave, lockstep.step(), lockstep.ranks());
-    if (!all) return false;
-    const StepOrder order = lockstep.on_agreed(*all);
-    if (lockstep.pause().mode == PauseMode::kAbort) rank.work = 0;
-    if (order != StepOrder::kRun) {
-      tell("%s %s wave %u", name(rank), order == StepOrder::kEnd ? "ends" : "goes on from",
-           wave_number(wave));
-      return true;
+    const Lockstep& lockstep = rank.lockstep();
+    const WaveId before = lockstep.wave();
+    const bool slept = lockstep.phase() == Lockstep::Phase::kAsleep;
+    const bool has_work = rank.can_compute();
+    const bool runs = rank.group.advance(has_work, now(rank.clock_skew));
+    const bool sleeps = lockstep.phase() == Lockstep::Phase::kAsleep;
+    if (!sleeps) note_posted(rank, has_work || lockstep.owes_step());
+    if (!slept && (sleeps || lockstep.wave() != before)) {
+      tell("%s %s wave %u", name(rank), sleeps ? "ends" : "goes on from", wave_number(before));
     }
+    if (lockstep.pause().mode == PauseMode::kAbort) rank.work = 0;
+    if (!runs) return false;
     rank.is_dummy = !rank.can_compute() && !lockstep.owes_step();
     rank.waits_since = world_.now();
-    const LockstepRank::Arrival arrival{rank.rank(), wave, lockstep.step()};
+    const LockstepRank::Arrival arrival{rank.rank(), lockstep.wave(), lockstep.step()};
     rank.arrivals.insert(arrival);
     rank.own_arrivals.push_back(arrival);
     if (rank.own_arrivals.size() > 2) rank.own_arrivals.pop_front();
-    say(id, {rank.rank(), arrival});
+    say(id, arrival);
     return true;
+  }
+
+  void note_posted(LockstepRank& rank, bool has_work) {
+    const Lockstep& lockstep = rank.lockstep();
+    if (rank.posted.wave == lockstep.wave() && rank.posted.step == lockstep.step()) return;
+    rank.posted = {lockstep.wave(), lockstep.step(), has_work};
+    tell("%s posts wave %u step %u%s", name(rank), wave_number(rank.posted.wave), rank.posted.step,
+         has_work ? ", has work" : "");
   }
 
   bool compute(uint32_t id) {
     LockstepRank& rank = *ranks_[id];
-    const Lockstep& lockstep = rank.lockstep;
+    const Lockstep& lockstep = rank.lockstep();
     if (lockstep.must_break()) {
       ++rank.computation;
       rank.is_computing = false;
       ++outcome_.abandoned_steps;
       tell("%s breaks off wave %u step %u", name(rank), wave_number(lockstep.wave()),
            lockstep.step());
-      rank.lockstep.on_step_done(/*is_abandoned=*/!rank.is_dummy);
+      rank.group.on_step_done(/*is_abandoned=*/!rank.is_dummy);
       return true;
     }
     if (rank.is_computing) return false;
@@ -256,9 +283,9 @@ class Cluster {
     rank.is_computing = false;
     check_step(rank);
     if (!rank.is_dummy && rank.work > 0) --rank.work;
-    rank.lockstep.on_step_done(/*is_abandoned=*/false);
+    rank.group.on_step_done(/*is_abandoned=*/false);
     std::erase_if(rank.arrivals, [&](const LockstepRank::Arrival& arrival) {
-      return arrival.wave < rank.lockstep.wave();
+      return arrival.wave < rank.lockstep().wave();
     });
     step_on(id);
     flush(id);
@@ -268,42 +295,59 @@ class Cluster {
     ++outcome_.steps;
     moved_at_ = world_.now();
     outcome_.dummy_steps += rank.is_dummy ? 1 : 0;
-    const auto step = std::pair(rank.lockstep.wave(), rank.lockstep.step());
-    const auto [known, is_new] = steps_.try_emplace(step, rank.lockstep.ranks());
-    if (known->second != rank.lockstep.ranks()) fail("one step of two groups");
-    const auto& ranks = rank.lockstep.ranks();
+    const auto step = std::pair(rank.lockstep().wave(), rank.lockstep().step());
+    const auto& ranks = rank.lockstep().ranks();
+    Step& known = steps_.try_emplace(step, Step{.ranks = ranks}).first->second;
+    if (known.ranks != ranks) fail("one step of two groups");
     if (std::find(ranks.begin(), ranks.end(), rank.rank()) == ranks.end()) {
       fail("a rank runs a step of others");
     }
+    known.has_cause = known.has_cause || rank.posted.has_work;
+    if (++known.ended == ranks.size() && !known.has_cause) fail("a step that nobody had work for");
     tell("%s ends wave %u step %u%s", name(rank), wave_number(step.first), step.second,
          rank.is_dummy ? " (dummy)" : "");
   }
 
   // --- Links. ---
-  void say(uint32_t id, const LockstepRank::Said& said) {
+  void hear(uint32_t from, uint32_t to, std::function<void()> take) {
+    if (!ranks_[to]->is_alive || is_cut(from, to)) return;
+    world_.send(from, to, [this, from, to, take = std::move(take)] {
+      if (!ranks_[to]->is_alive || is_cut(from, to)) return;
+      ranks_[to]->heard.push_back(take);
+      if (!ranks_[to]->is_frozen) run_turn(to);
+    });
+  }
+  void say(uint32_t id, const LockstepRank::Arrival& arrival) {
     for (uint32_t to = 0; to < ranks_.size(); ++to) {
-      if (to == id || !ranks_[to]->is_alive || is_cut(id, to)) continue;
-      world_.send(id, to, [this, id, to, said] {
-        if (!ranks_[to]->is_alive || is_cut(id, to)) return;
-        ranks_[to]->heard.push_back(said);
-        if (!ranks_[to]->is_frozen) run_turn(to);
-      });
+      if (to != id) hear(id, to, [this, to, arrival] { ranks_[to]->arrivals.insert(arrival); });
     }
   }
   void say_again(uint32_t id) {
-    const LockstepRank& rank = *ranks_[id];
-    for (const auto& record : rank.own_records) say(id, {rank.rank(), record});
-    for (const auto& arrival : rank.own_arrivals) say(id, {rank.rank(), arrival});
+    for (const auto& arrival : ranks_[id]->own_arrivals) say(id, arrival);
+  }
+  // What cannot be sent at once is dropped.
+  void carry(uint32_t id, uint32_t to, const wire::StepAgreement& message) {
+    constexpr uint32_t kOneInLost = 50;
+    const bool may_lose = has_mixed_faults() && world_.now() < kFaultsEnd;
+    if (may_lose && world_.random(kOneInLost) == 0) return;
+    hear(id, to, [this, id, to, message] {
+      ranks_[to]->mail.note_heard(id, message);
+      ranks_[to]->group.hear(message);
+    });
   }
   [[nodiscard]] bool is_cut(uint32_t from, uint32_t to) const {
-    return ranks_[from]->is_cut_off || ranks_[to]->is_cut_off || cut_links_.contains({from, to});
+    const uint32_t here = ranks_[from]->node;
+    const uint32_t there = ranks_[to]->node;
+    return here != there && (cut_nodes_.contains(here) || cut_nodes_.contains(there) ||
+                             cut_links_.contains({here, there}));
   }
+  [[nodiscard]] bool is_cut_off(uint32_t id) const { return cut_nodes_.contains(ranks_[id]->node); }
 
   void flush(uint32_t id) {
     for (const member::Outgoing& message : ranks_[id]->member.take_outgoing()) {
-      if (ranks_[id]->is_cut_off) continue;
+      if (is_cut_off(id)) continue;
       world_.send(id, kCoordinator, [this, id, message] {
-        if (!coordinator_ || ranks_[id]->is_cut_off) return;
+        if (!coordinator_ || is_cut_off(id)) return;
         coordinator_inbox_.emplace_back(id, message);
         if (!coordinator_is_frozen_) take_coordinator_inbox();
       });
@@ -378,10 +422,10 @@ class Cluster {
   }
   void deliver(const MemberKey& to, const coordinator::Outgoing& message) {
     for (uint32_t id = 0; id < ranks_.size(); ++id) {
-      if (ranks_[id]->key != to || ranks_[id]->is_cut_off) continue;
+      if (ranks_[id]->key != to || is_cut_off(id)) continue;
       world_.send(kCoordinator, id, [this, id, message] {
         LockstepRank& rank = *ranks_[id];
-        if (!rank.is_alive || rank.is_cut_off) return;
+        if (!rank.is_alive || is_cut_off(id)) return;
         std::visit([&](const auto& m) { rank.inbox.push_back(m); }, message);
         if (!rank.is_frozen) run_turn(id);
       });
@@ -398,8 +442,8 @@ class Cluster {
       rank->work = 0;  // Its client hangs up.
     } else if (kind == 1) {
       pause_all(static_cast<PauseMode>(world_.random(4)));
-    } else if (rank->lockstep.pause().mode == PauseMode::kNone ||
-               rank->lockstep.pause().mode == PauseMode::kKeep) {
+    } else if (rank->lockstep().pause().mode == PauseMode::kNone ||
+               rank->lockstep().pause().mode == PauseMode::kKeep) {
       rank->work += 1 + static_cast<int>(world_.random(6));
     }
   }
@@ -409,7 +453,7 @@ class Cluster {
     const engine::PauseWish wish{.sequence = ++pauses_, .mode = mode};
     for (uint32_t id = 0; id < ranks_.size(); ++id) {
       world_.send(kFrontEnd, id, [this, id, wish] {
-        if (ranks_[id]->is_alive) ranks_[id]->lockstep.wish_pause(wish);
+        if (ranks_[id]->is_alive) ranks_[id]->group.wish_pause(wish);
       });
     }
   }
@@ -431,10 +475,7 @@ class Cluster {
         return;
       case 3:
       case 4:
-        if (rank == nullptr) return;
-        tell("%s is cut off", name(*rank));
-        for_a_while(rank->is_cut_off);
-        return;
+        return cut_node_off();
       case 5:
         return cut_link();
       case 6:
@@ -442,21 +483,28 @@ class Cluster {
       default:
         if (rank == nullptr) return;
         tell("%s is frozen", name(*rank));
-        for_a_while(rank->is_frozen);
+        rank->is_frozen = true;
+        world_.after(world_.random(3'000), [rank] { rank->is_frozen = false; });
     }
   }
-  // Between two ranks, in one direction; both still hear the coordinator.
+  // From all others, and from the coordinator.
+  void cut_node_off() {
+    const uint32_t node = world_.random(node_count());
+    tell("node %u is cut off", node);
+    cut_nodes_.insert(node);
+    world_.after(world_.random(3'000), [this, node] { cut_nodes_.erase(node); });
+  }
+  // Between two nodes, in one direction; both still hear the coordinator.
   void cut_link() {
-    const auto count = static_cast<uint32_t>(ranks_.size());
-    const std::pair<uint32_t, uint32_t> link(world_.random(count), world_.random(count));
-    tell("the link from %s to %s is cut", name(*ranks_[link.first]), name(*ranks_[link.second]));
+    const std::pair link(world_.random(node_count()), world_.random(node_count()));
+    tell("the link from node %u to node %u is cut", link.first, link.second);
     cut_links_.insert(link);
     world_.after(world_.random(3'000), [this, link] { cut_links_.erase(link); });
   }
   // Too short for anybody to be left out.
   void flicker() {
     world_.after(1'500 + world_.random(1'500), [this] {
-      if (world_.now() >= kCutEnd || options_.rank_count < 2) return;
+      if (world_.now() >= kCutEnd || node_count() < 2) return;
       cut_two_off();
       world_.after(kLate + 200 + world_.random(500), [this] {
         tell("they hear each other again");
@@ -467,11 +515,10 @@ class Cluster {
   }
   // In one direction or both, until all is healed.
   void cut_two_off() {
-    const uint32_t one = world_.random(options_.rank_count);
-    const uint32_t other = (one + 1 + world_.random(options_.rank_count - 1)) % options_.rank_count;
+    const uint32_t one = world_.random(node_count());
+    const uint32_t other = (one + 1 + world_.random(node_count() - 1)) % node_count();
     const bool is_both = world_.random(2) == 0;
-    tell("%s is not heard by %s%s", name(*ranks_[one]), name(*ranks_[other]),
-         is_both ? ", nor does it hear it" : "");
+    tell("node %u is not heard by node %u%s", one, other, is_both ? ", nor does it hear it" : "");
     cut_links_.insert({one, other});
     if (is_both) cut_links_.insert({other, one});
   }
@@ -483,15 +530,12 @@ class Cluster {
     if (world_.now() - moved_at_ > kStillMax) fail("nobody steps, and there is work");
     world_.after(100, [this] { watch_progress(); });
   }
-  void for_a_while(bool& flag) {
-    flag = true;
-    world_.after(world_.random(3'000), [&flag] { flag = false; });  // Processes are never erased.
-  }
   void heal() {
     tell("all faults are healed");
     thaw_coordinator();
     cut_links_.clear();
-    for (const auto& rank : ranks_) rank->is_frozen = rank->is_cut_off = false;
+    cut_nodes_.clear();
+    for (const auto& rank : ranks_) rank->is_frozen = false;
     for (uint32_t i = 0; i < options_.rank_count; ++i) start_after(0, i);
     start_coordinator();
     pause_all(PauseMode::kNone);
@@ -503,24 +547,28 @@ class Cluster {
       const LockstepRank* const rank = find(i);
       if (rank == nullptr) return absl::StrFormat("rank %u is not there", i);
       if (!rank->member.is_joined()) return name(*rank) + " is not joined";
-      if (rank->lockstep.phase() != Lockstep::Phase::kAsleep) {
+      if (rank->lockstep().phase() != Lockstep::Phase::kAsleep) {
         return absl::StrFormat("%s waits in wave %u, step %u", name(*rank),
-                               wave_number(rank->lockstep.wave()), rank->lockstep.step());
+                               wave_number(rank->lockstep().wave()), rank->lockstep().step());
       }
       if (rank->work > 0) return absl::StrFormat("%s has work left", name(*rank));
-      if (rank->lockstep.pause().mode != PauseMode::kNone) return name(*rank) + " is still paused";
+      if (rank->lockstep().pause().mode != PauseMode::kNone)
+        return name(*rank) + " is still paused";
     }
     return {};
   }
 
   LockstepOptions options_;
   World world_;
+  const uint32_t node_ranks_;
+  std::vector<LockstepNode> nodes_;
   std::optional<coordinator::CoordinatorState> coordinator_;
   std::vector<std::unique_ptr<LockstepRank>> ranks_;                      // All that ever were.
   std::vector<std::pair<uint32_t, member::Outgoing>> coordinator_inbox_;  // From whom, and what.
   bool coordinator_is_frozen_ = false;
-  std::set<std::pair<uint32_t, uint32_t>> cut_links_;
-  std::map<std::pair<WaveId, uint64_t>, std::vector<uint32_t>> steps_;
+  std::set<uint32_t> cut_nodes_;
+  std::set<std::pair<uint32_t, uint32_t>> cut_links_;  // From one node to another.
+  std::map<std::pair<WaveId, uint64_t>, Step> steps_;  // That ended somewhere.
   uint64_t lives_ = 0;
   uint64_t pauses_ = 0;
   uint64_t moved_at_ = 0;  // A step ended then, or there was no work.

@@ -1,19 +1,19 @@
 // LockstepCluster: a whole lockstep cluster in one thread and virtual time, with faults.
 //
-// The product's own state machines run in it: CoordinatorState, and for each rank MemberState,
-// Lockstep and RecordTable. The links between them, the processes, the work and the collectives of
-// a step are simulated. Faults, all drawn from the seed: kills and restarts of ranks and of the
-// coordinator, freezes of either, links cut between a rank and the coordinator and between two
-// ranks, late joins, delays, clocks that differ, aborts, pauses. After kFaultsEnd they are healed.
-// Or, in place of all these: two ranks stop hearing each other, and go on hearing the coordinator
+// The product's own state machines run in it: CoordinatorState, and for each rank MemberState and
+// LockstepGroup, with TreeExchange over the shared memory of nodes of one to three ranks. The links
+// between nodes, the processes, the work and the collectives of a step are simulated. Faults, all
+// drawn from the seed: kills and restarts of ranks and of the coordinator, freezes of either, nodes
+// cut off, links cut between two nodes, records lost, late joins, delays, clocks that differ,
+// aborts, pauses. After kFaultsEnd they are healed.
+// Or, in place of all these: two nodes stop hearing each other, and go on hearing the coordinator
 // and the rest. Or: links that are cut for a moment only, and a coordinator that is frozen again
 // and again.
 //
 // What must hold (the first that does not is the outcome's failure):
 //   - a step that ended had all ranks of its wave in it, and no others;
-//   - a rank runs a step only while some rank of its wave has work, or goes on with one that was
-//     broken off;
-//   - where two ranks do not hear each other, the others go on with their work within kStillMax;
+//   - and one of them had said that it had work, or went on with one that was broken off;
+//   - where two nodes do not hear each other, the others go on with their work within kStillMax;
 //   - nobody is left out for cuts of a moment;
 //   - at the end no work is left that is not paused, every rank sleeps, all hold the same pause,
 //     and the coordinator's wave numbers stand still.

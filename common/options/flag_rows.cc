@@ -96,7 +96,7 @@ const FlagRow kRows[] = {
     {"device", "", kDevice, "KIND", "what workers compute on: auto, cpu, cuda; auto: cuda where worker-cuda is built (./trireme build --cuda) and each worker of the node has a GPU of compute capability 8.0 or later, else cpu. No GPU has run it yet", kWorks, store_device},
     {"cpu-threads-bind", "", kDevice, "auto|nobind|LIST", "cores per worker: \"0-3|4-7\"; auto divides the node's", kWorks, STORE(worker.cpu_threads_bind)},
     {"cpu-kernels", "", kDevice, "SET", "instructions that workers compute with: auto (the fastest), amx, avx512, avx2, plain; bits depend on them, so nodes of different CPUs agree by naming one", kWorks, store_cpu_kernels},
-    {"distributed-timeout-seconds", "", kDevice, "S", "a worker that holds up a step and neither progresses nor computes for so long is killed on its node, and its rank restarted (not one that mpirun, srun or torchrun started: the job ends); so is any process of ours whose main loop stands still for so long, at least 4 s; default 60", kWorks, STORE(worker.timeout_seconds)},
+    {"distributed-timeout-seconds", "", kDevice, "S", "a worker that holds up a step and neither progresses nor computes for so long is killed on its node, and its rank restarted (not one that mpirun, srun or torchrun started: the job ends); so is any process of ours whose main loop stands still for so long (the coordinator: for a lease), at least 4 s; default 60", kWorks, STORE(worker.timeout_seconds)},
     {"sim-profile", "", kDevice, "PROFILE", "step times of the sim executor: base_us=200,prefill_us=5,decode_us=20", kWorks, STORE(worker.sim_profile)},
 
     {"host", "", kServer, "HOST", "address to listen on; default: all", kWorks, STORE(server.host)},
@@ -167,7 +167,7 @@ const FlagRow kRows[] = {
     {"moe-backend", "", "", "NAME", "there is one set of kernels", kNone},
     {"linear-backend", "", "", "NAME", "there is one set of kernels", kNone},
     {"enable-flashinfer-autotune", "", "", "", "there is one set of kernels", kNone},
-    {"all2all-backend", "", "", "NAME", "rows go to their experts through shared memory", kNone},
+    {"all2all-backend", "", "", "NAME", "rows go to their experts through shared memory, between nodes over TCP", kNone},
     {"expert-placement-strategy", "", "", "NAME", "neighbouring experts are at one rank", kNone},
     {"enable-ep-weight-filter", "", "", "", "workers read only their part of the weights anyway", kNone},
     {"enable-dbo", "", "", "", "batches are not cut in two", kNone},

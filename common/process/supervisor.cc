@@ -57,8 +57,13 @@ void write_all(int fd, std::string_view text) {
 }  // namespace
 
 struct Supervisor::Child {
-  Child(std::size_t number, std::string title, ChildOptions what, RestartOptions restart)
-      : index(number), name(std::move(title)), options(std::move(what)), policy(restart) {}
+  Child(std::size_t number, std::string title, ChildOptions what, Duration silence,
+        RestartOptions restart)
+      : index(number),
+        name(std::move(title)),
+        options(std::move(what)),
+        silence_max(silence),
+        policy(restart) {}
 
   // Passes whole lines on to our own standard error.
   void forward_lines() {
@@ -94,6 +99,7 @@ struct Supervisor::Child {
   std::size_t index;
   std::string name;
   ChildOptions options;
+  Duration silence_max;
   RestartPolicy policy;
   std::optional<ChildProcess> process;
   UniqueFd errors;
@@ -120,12 +126,12 @@ Supervisor::Supervisor(Supervisor&&) noexcept = default;
 Supervisor& Supervisor::operator=(Supervisor&&) noexcept = default;
 Supervisor::~Supervisor() = default;
 
-std::size_t Supervisor::add(std::string name, ChildOptions options) {
+std::size_t Supervisor::add(std::string name, ChildOptions options, Duration silence_max) {
   options.env.push_back("TRIREME_LOG_FORMAT=" + log_format());
   options.env.push_back(std::string(kSupervisedVariable) + "=1");
   const std::size_t index = children_.size();
   children_.push_back(
-      std::make_unique<Child>(index, std::move(name), std::move(options), options_));
+      std::make_unique<Child>(index, std::move(name), std::move(options), silence_max, options_));
   return index;
 }
 
@@ -207,7 +213,9 @@ void Supervisor::start(Child& child, Instant now, std::vector<Death>& deaths) {
   }
   child.process = *std::move(process);
   child.errors = std::move(pipe->read_end);
-  if (silence_max_) child.watch.emplace(*silence_max_).on_started(now);
+  if (silence_max_) {
+    child.watch.emplace(std::min(*silence_max_, child.silence_max)).on_started(now);
+  }
   for (const int fd : {child.process->pidfd(), child.errors.get()}) {
     epoll_event event{};
     event.events = EPOLLIN;

@@ -54,8 +54,9 @@ class Supervisor {
 
   // From now on: who shows no sign of life for so long is killed. Not who was told to stop.
   void expect_pulse(Duration silence_max) { silence_max_ = silence_max; }
-  // Its stderr_fd and the log format are set here. The index of the child.
-  std::size_t add(std::string name, ChildOptions options);
+  // Its stderr_fd and the log format are set here. The index of the child. `silence_max`: of this
+  // one, where that is less than what expect_pulse() says.
+  std::size_t add(std::string name, ChildOptions options, Duration silence_max = Duration::max());
   // Readable when tick() has something to do before wakeup().
   [[nodiscard]] int fd() const;
   [[nodiscard]] Instant wakeup() const;

@@ -18,8 +18,8 @@ using std::chrono::seconds;
 
 class SupervisorTest : public testing::Test {
  protected:
-  std::size_t add(const std::string& script) {
-    return supervisor_->add("child", {.argv = {"/bin/sh", "-c", script}});
+  std::size_t add(const std::string& script, Duration silence_max = Duration::max()) {
+    return supervisor_->add("child", {.argv = {"/bin/sh", "-c", script}}, silence_max);
   }
   // The next death, or nothing within 10 s.
   std::optional<Death> death() {
@@ -104,8 +104,8 @@ TEST_F(SupervisorTest, a_child_that_writes_more_than_the_pipe_holds_does_not_wai
 
 // The time is ours: no second is waited for.
 TEST_F(SupervisorTest, a_child_that_is_stopped_for_too_long_is_killed_named_and_started_again) {
-  supervisor_->expect_pulse(seconds(10));
-  add("exec sleep 1000");
+  supervisor_->expect_pulse(seconds(60));
+  add("exec sleep 1000", seconds(10));
   turn();
   const pid_t pid = supervisor_->pid(0);
   ASSERT_EQ(::kill(pid, SIGSTOP), 0);

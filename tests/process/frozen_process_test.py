@@ -9,7 +9,9 @@ import threading
 import pytest
 from cluster import demo_cluster, kind_of, wait_for
 
-SECONDS = 5
+SECONDS = 7
+# The coordinator's, which others wait for: the least that is no chance.
+COORDINATOR_SECONDS = 4
 
 
 @pytest.fixture
@@ -30,12 +32,12 @@ def stop(cluster, kind: str) -> int:
     return victim
 
 
-def wait_until_it_is_replaced(cluster, kind: str, victim: int):
+def wait_until_it_is_replaced(cluster, kind: str, victim: int, seconds: float = SECONDS):
     wait_for("it is killed", lambda: deaths(cluster), 30)
     died = deaths(cluster)[0]
     assert (died["child"], died["child_pid"]) == (kind, victim)
     silence = re.match(r"killed, as its main loop made no turn for (.*) s \(process state T, stopped\); its stacks: ", died["reason"])
-    assert silence and SECONDS <= float(silence[1]) < SECONDS + 4, died
+    assert silence and seconds <= float(silence[1]) < seconds + 3, died
     wait_for("a new one is there", lambda: cluster.find(kind) and cluster.find(kind).pid != victim)
 
 
@@ -56,7 +58,7 @@ def test_stopped_coordinator_is_replaced_and_requests_go_on_meanwhile(cluster):
     rank = cluster.find("rank 0").pid
     while not deaths(cluster):
         assert cluster.complete("The capital of France is").status == 200
-    wait_until_it_is_replaced(cluster, "coordinator", victim)
+    wait_until_it_is_replaced(cluster, "coordinator", victim, COORDINATOR_SECONDS)
     wait_for("its members are back", lambda: cluster.is_ready() and cluster.engines_up() == 1, 30)
     assert cluster.complete("The capital of France is").status == 200
     assert cluster.find("rank 0").pid == rank

@@ -147,6 +147,18 @@ def test_a_coordinator_that_dies_while_a_wave_begins(cluster):
         wait_for("a new coordinator", lambda: cluster.find("coordinator"))
 
 
+def test_a_rank_that_is_lost_while_the_coordinator_stands_still(cluster):
+    stream = Stream(cluster, 0, 1500).wait_tokens(100)
+    coordinator = cluster.find("coordinator").pid
+    os.kill(coordinator, signal.SIGSTOP)
+    os.kill(cluster.find("rank 1").pid, signal.SIGKILL)
+    stream.check_whole()
+    # 4 s until the coordinator is replaced, and a lease until the new one knows who lives.
+    assert 3 < stream.longest_gap() < 12
+    assert cluster.find("coordinator").pid != coordinator
+    wait_for("rank 1 serves again", lambda: Stream(cluster, 1, 20).ended() == "length", 20)
+
+
 def test_two_nodes_step_together_and_one_goes_on_when_the_other_is_gone():
     shape = (*STEPS_TOGETHER, "--max-model-len", 4096, "--data-parallel-size", 4, "--data-parallel-size-local", 2)
     with demo_cluster(*shape, "--data-parallel-address", "127.0.0.1") as front:

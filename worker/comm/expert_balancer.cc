@@ -16,6 +16,7 @@ constexpr uint64_t kGainPart = 16;
 
 ExpertBalancer::ExpertBalancer(const BalancerConfig& config, const ExpertHome& memory)
     : config_(config),
+      memory_(memory),
       columns_(std::size_t{config.expert_count} + 1),
       table_columns_(columns_ + (config.expert_count + 31) / 32),
       current_(config.layer_count * columns_),
@@ -26,9 +27,13 @@ ExpertBalancer::ExpertBalancer(const BalancerConfig& config, const ExpertHome& m
       in_memory_(is_here_.size()),
       routed_(config.expert_count) {
   TRIREME_CHECK(config.step_interval > 0 && config.moves_per_step > 0, "flags are checked");
+  note_loaded_are_gone();
+}
+
+void ExpertBalancer::note_loaded_are_gone() {
   for (std::size_t i = 0; i < in_memory_.size(); ++i) {
-    const auto expert = static_cast<uint32_t>(i % config.expert_count);
-    in_memory_[i] = memory.has(expert, config.expert_count) ? 1 : 0;
+    const auto expert = static_cast<uint32_t>(i % config_.expert_count);
+    in_memory_[i] = memory_.has(expert, config_.expert_count) ? 1 : 0;
   }
 }
 

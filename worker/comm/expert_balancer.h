@@ -87,6 +87,8 @@ class ExpertBalancer {
   void note_in_memory(uint32_t layer, uint32_t expert, bool is_in_memory) {
     in_memory_[std::size_t{layer} * config_.expert_count + expert] = is_in_memory ? 1 : 0;
   }
+  // Of all layers what was there from the start is what is left.
+  void note_loaded_are_gone();
 
   // Own rows, wherever they are computed: an expert of each.
   void count_routed(uint32_t layer, uint32_t expert) { ++current_[layer * columns_ + expert]; }
@@ -119,6 +121,7 @@ class ExpertBalancer {
   void count_moves(uint32_t layer);
 
   const BalancerConfig config_;
+  const ExpertHome memory_;          // From the start.
   const std::size_t columns_;        // Of a layer: the experts, and what was computed.
   const std::size_t table_columns_;  // The same, and a bit for each expert in memory.
   std::vector<uint64_t> current_;    // [layer][column]

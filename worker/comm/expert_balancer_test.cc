@@ -140,6 +140,21 @@ TEST(ExpertBalancer, the_window_forgets) {
   EXPECT_EQ(seen, (std::vector<uint32_t>{1, 1, 1, 0, 0})) << "after two halves of two forwards";
 }
 
+TEST(ExpertBalancer, when_loaded_experts_are_gone_what_was_there_from_the_start_is_left) {
+  ExpertBalancer balancer(kConfig, {.place_count = 2});
+  balancer.join(ExpertPlacement(4, 2), 0);
+  const auto table = [&] {
+    std::vector<uint32_t> numbers(balancer.table_size());
+    balancer.write_table(numbers);
+    return numbers;
+  };
+  const std::vector<uint32_t> at_start = table();
+  for (const uint32_t layer : {0U, 1U}) balancer.note_in_memory(layer, 3, true);
+  EXPECT_NE(table(), at_start);
+  balancer.note_loaded_are_gone();
+  EXPECT_EQ(table(), at_start);
+}
+
 TEST(ExpertBalancer, a_small_gain_moves_nothing_and_a_large_one_does) {
   Members members(2, {.layer_count = 1, .expert_count = 4, .window_size = 2, .step_interval = 4});
   const auto agree_on = [&](const std::vector<uint32_t>& rows) {

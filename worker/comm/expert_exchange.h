@@ -134,6 +134,10 @@ class ExpertExchange final : private IncomingPieces {
   void note_in_memory(uint32_t expert, bool is_in_memory) {
     if (balancer_) balancer_->note_in_memory(layer_, expert, is_in_memory);
   }
+  // All that were loaded, of any layer.
+  void note_loaded_are_gone() {
+    if (balancer_) balancer_->note_loaded_are_gone();
+  }
 
   // `has_more`: this member has another forward in this step.
   void begin_forward(bool has_more);

@@ -49,9 +49,8 @@ StatusOr<cpu::OnLoad> what_on_load(const ModelDirectory& directory, const std::s
                  wanted, directory.config().path);
   }
   return error(StatusCode::kInvalidArgument,
-               "--quantization %s: the checkpoint is quantised by %s (%s: quantization_config); "
-               "leave the flag out",
-               wanted, stored, directory.config().path);
+               "--quantization %s: the checkpoint is quantised by %s (%s: %s); leave the flag out",
+               wanted, stored, directory.config().path, directory.config().quantization.key);
 }
 
 bool quantizes(const ModelDirectory& directory, cpu::OnLoad on_load) {

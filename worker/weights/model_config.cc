@@ -15,7 +15,7 @@ using Json = nlohmann::json;
 constexpr uint32_t kLayersMax = 4096;
 constexpr std::size_t kShownMax = 200;
 
-const Json* find(const ConfigFields& fields, const char* name) {
+const Json* find(const ConfigFields& fields, std::string_view name) {
   return fields.object().find(name);
 }
 
@@ -227,19 +227,20 @@ void read_latent(ConfigFields& fields, ModelConfig& config) {
 }
 
 Status read_quantized(const ConfigFields& fields, ModelConfig& config) {
-  const char* name = "quantization_config";
-  const Json* object = find(fields, name);
+  std::string_view key = QuantizationConfig().key;
+  const Json* object = find(fields, key);
   if (object == nullptr) {
-    name = "compression_config";  // As older compressed-tensors wrote it.
-    object = find(fields, name);
+    key = "compression_config";
+    object = find(fields, key);
   }
   if (object == nullptr) return absl::OkStatus();
-  const std::string path = fields.path() + ": " + name;
+  const std::string path = absl::StrCat(fields.path(), ": ", key);
   if (!object->is_object()) {
     return error(StatusCode::kInvalidArgument, "%s is not an object", path);
   }
   const ConfigFields own = fields_of(*object, path);
   TRIREME_ASSIGN_OR_RETURN(config.quantization, read_quantization(own));
+  config.quantization.key = key;
   TRIREME_ASSIGN_OR_RETURN(config.quantized_layers,
                            QuantizedLayers::read(own, config.quantization.method));
   return absl::OkStatus();

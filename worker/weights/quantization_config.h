@@ -1,6 +1,7 @@
-// QuantizationConfig: what quantization_config of config.json says about how weights are stored.
-// Which layers shall be is quantized_layers.h's matter. What cannot be run is an error that names
-// the field, the value and what is supported.
+// QuantizationConfig: what quantization_config (compression_config in older checkpoints of
+// compressed-tensors) of config.json says about how weights are stored. Which layers shall be is
+// quantized_layers.h's matter. What cannot be run is an error that names the field, the value and
+// what is supported.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +17,9 @@ enum class QuantizationMethod : uint8_t { kNone, kFp8, kGptq, kAwq, kCompressedT
 
 struct QuantizationConfig {
   QuantizationMethod method = QuantizationMethod::kNone;
-  uint32_t bits = 0;           // Of a weight's code.
-  uint32_t group_columns = 0;  // That share a scale; 0: all of a row.
+  std::string_view key = "quantization_config";  // Of config.json.
+  uint32_t bits = 0;                             // Of a weight's code.
+  uint32_t group_columns = 0;                    // That share a scale; 0: all of a row.
   // compressed-tensors: codes lie as bytes (int-quantized), not in words (pack-quantized).
   bool is_packed = false;
   // Codes that lie as bytes are F8_E4M3, not I8.

@@ -337,14 +337,14 @@ Status check_is_as_said(const Safetensors& tensors, const ModelConfig& config,
       are_others_quantized
           ? absl::StrFormat("fetch this file again, or, where the layer is meant to be plain, %s",
                             leaving_out(method))
-          : "no other is quantised either: fetch the quantised weights, or remove "
-            "quantization_config to serve those that are there";
-  return error(
-      StatusCode::kInvalidArgument,
-      "%s: tensor \"%s\" is %s, but quantization_config of %s says that it is quantised by "
-      "%s; %s",
-      tensors.file_of(weight->name), weight->name, name_of(weight->dtype), config.path,
-      name_of(method), what_to_do);
+          : absl::StrFormat(
+                "no other is quantised either: fetch the quantised weights, or remove "
+                "%s to serve those that are there",
+                config.quantization.key);
+  return error(StatusCode::kInvalidArgument,
+               "%s: tensor \"%s\" is %s, but %s of %s says that it is quantised by %s; %s",
+               tensors.file_of(weight->name), weight->name, name_of(weight->dtype),
+               config.quantization.key, config.path, name_of(method), what_to_do);
 }
 
 StatusOr<MatrixPtr> open_quantized(const Safetensors& tensors, const QuantizationConfig& config,

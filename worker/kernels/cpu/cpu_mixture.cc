@@ -171,10 +171,12 @@ StatusOr<const ExpertWeights*> CpuDevice::weights_of(const ExpertWeights& expert
   }
   const LifeSigns& life = exchange_->life();
   const WorkerPhase before = life.phase();
+  const uint64_t clear_count = taken_.clear_count();
   auto found = taken_.find(
       expert, [this] { return promised_bytes(); },
       [&] { life.turn_aside(WorkerPhase::kLoadingExperts); });
   if (life.phase() != before) life.turn_aside(before);
+  if (taken_.clear_count() != clear_count) exchange_->note_loaded_are_gone();
   return found;
 }
 

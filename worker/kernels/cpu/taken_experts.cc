@@ -16,6 +16,7 @@ StatusOr<const ExpertWeights*> TakenExperts::find(const ExpertWeights& elsewhere
   auto loaded = elsewhere.load(on_piece);
   if (loaded.status().code() == StatusCode::kResourceExhausted && !taken_.empty()) {
     taken_.clear();
+    ++clear_count_;
     loaded = elsewhere.load(on_piece);
   }
   if (!loaded.ok()) return loaded.status();

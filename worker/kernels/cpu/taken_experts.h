@@ -3,6 +3,7 @@
 // that a small machine is slow for a while and not out of memory. Threads: one.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <iterator>
 #include <map>
@@ -16,6 +17,8 @@ namespace trireme::worker::cpu {
 class TakenExperts {
  public:
   [[nodiscard]] bool empty() const { return taken_.empty(); }
+  // How often all, of every layer, went for the room of one.
+  [[nodiscard]] uint64_t clear_count() const { return clear_count_; }
   [[nodiscard]] bool has(const ExpertWeights& elsewhere) const {
     return taken_.contains(&elsewhere);
   }
@@ -42,6 +45,7 @@ class TakenExperts {
  private:
   std::map<const ExpertWeights*, ExpertWeights> taken_;  // By what says how to load it.
   std::optional<ExpertWeights> passing_;                 // The last one that there was no room for.
+  uint64_t clear_count_ = 0;
 };
 
 }  // namespace trireme::worker::cpu

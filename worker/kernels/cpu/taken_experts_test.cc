@@ -58,8 +58,10 @@ TEST_F(TakenExpertsTest, are_not_kept_where_memory_is_promised_to_others) {
 TEST_F(TakenExpertsTest, make_room_for_the_one_that_is_wanted_now) {
   EXPECT_TRUE(find(0).ok());
   refusals_ = 1;
+  EXPECT_EQ(taken_.clear_count(), 0U);
   EXPECT_TRUE(find(1).ok());
   EXPECT_EQ(loads_, 3);
+  EXPECT_EQ(taken_.clear_count(), 1U);
   refusals_ = 2;
   EXPECT_EQ(find(2).code(), StatusCode::kResourceExhausted);
 }
