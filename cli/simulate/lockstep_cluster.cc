@@ -27,6 +27,7 @@ constexpr uint32_t kSayAgain = 200;
 constexpr uint32_t kLate = 1'000;  // Whom a rank has awaited for so long it tells.
 constexpr uint32_t kFaultsEnd = 8'000;
 constexpr uint32_t kCutEnd = 20'000;
+constexpr uint32_t kResumeAfter = 2'000;  // All that were killed are back.
 constexpr uint32_t kSettleMin = 6'000;
 constexpr uint32_t kSettleMax =
     34'000;  // Who was left out twice comes back, and does all its work.
@@ -441,17 +442,20 @@ class Cluster {
     if (kind == 0) {
       rank->work = 0;  // Its client hangs up.
     } else if (kind == 1) {
-      pause_all(static_cast<PauseMode>(world_.random(4)));
+      pause(static_cast<PauseMode>(world_.random(4)), world_.random(3) == 0);
     } else if (rank->lockstep().pause().mode == PauseMode::kNone ||
                rank->lockstep().pause().mode == PauseMode::kKeep) {
       rank->work += 1 + static_cast<int>(world_.random(6));
     }
   }
-  // The front end asks every rank, and the calls arrive one by one.
-  void pause_all(PauseMode mode) {
-    tell("pause %u is asked for", static_cast<uint32_t>(mode));
+  // The front end asks every rank, and the calls arrive one by one; or it is a node's own.
+  void pause(PauseMode mode, bool is_of_node) {
+    const uint32_t node = world_.random(node_count());
+    tell("pause %u is asked for%s", static_cast<uint32_t>(mode),
+         is_of_node ? absl::StrFormat(" at node %u", node) : "");
     const engine::PauseWish wish{.sequence = ++pauses_, .mode = mode};
     for (uint32_t id = 0; id < ranks_.size(); ++id) {
+      if (is_of_node && ranks_[id]->node != node) continue;
       world_.send(kFrontEnd, id, [this, id, wish] {
         if (ranks_[id]->is_alive) ranks_[id]->group.wish_pause(wish);
       });
@@ -538,7 +542,7 @@ class Cluster {
     for (const auto& rank : ranks_) rank->is_frozen = false;
     for (uint32_t i = 0; i < options_.rank_count; ++i) start_after(0, i);
     start_coordinator();
-    pause_all(PauseMode::kNone);
+    world_.after(kResumeAfter, [this] { pause(PauseMode::kNone, /*is_of_node=*/true); });
   }
 
   // Why not all are at rest; empty: they are.

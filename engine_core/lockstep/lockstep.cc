@@ -41,6 +41,7 @@ StepOrder Lockstep::on_agreed(const StepSummary& all) {
   TRIREME_CHECK(phase_ == Phase::kAgreeing, "agreed on what was posted");
   wish_ = std::max(wish_, all.pause);
   pause_ = std::max(pause_, all.pause);
+  told_ = std::max(told_, all.pause);
   const StepOrder order = decide(all);
   switch (order) {
     case StepOrder::kRun:

@@ -54,6 +54,9 @@ class Lockstep {
   [[nodiscard]] const PauseWish& pause() const { return pause_; }
   // The latest that this rank knows of: it will hold.
   [[nodiscard]] const PauseWish& wish() const { return wish_; }
+  // That one is not agreed: the others may have another, and who sleeps asks for a wave to tell
+  // them. Front ends of several nodes each ask their own ranks alone.
+  [[nodiscard]] bool has_untold_wish() const { return wish_ > told_; }
 
   [[nodiscard]] Phase phase() const { return phase_; }
   [[nodiscard]] WaveId wave() const { return wave_; }  // The one it is in, or was in last.
@@ -78,6 +81,7 @@ class Lockstep {
   bool owes_step_ = false;
   PauseWish pause_;  // Holds.
   PauseWish wish_;   // At least as great.
+  PauseWish told_;   // The greatest that was agreed.
 };
 
 }  // namespace trireme::engine

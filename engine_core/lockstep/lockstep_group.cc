@@ -96,9 +96,10 @@ void LockstepGroup::note_own_fault(bool is_there) {
 
 std::optional<WaveStanding> LockstepGroup::take_standing(bool has_work) {
   const bool sleeps = lockstep_.phase() == Phase::kAsleep;
-  const WaveStanding standing{.event = !sleeps    ? wire::WaveEventKind::kRunning
-                                       : has_work ? wire::WaveEventKind::kStart
-                                                  : wire::WaveEventKind::kComplete,
+  const bool wants_wave = has_work || lockstep_.has_untold_wish();
+  const WaveStanding standing{.event = !sleeps      ? wire::WaveEventKind::kRunning
+                                       : wants_wave ? wire::WaveEventKind::kStart
+                                                    : wire::WaveEventKind::kComplete,
                               .wave = lockstep_.wave(),
                               .awaits = awaits_};
   if (standing == standing_) return std::nullopt;
