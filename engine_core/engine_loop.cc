@@ -227,8 +227,15 @@ void EngineLoop::pause(const UtilityCalled& event) {
 }
 
 void EngineLoop::wish_pause(const UtilityCalled& event, PauseMode mode) {
-  pause_calls_.push_back({event.front_end, event.call.call_id, event.call.issued_at});
   const PauseWish wish{.sequence = event.call.issued_at, .mode = mode};
+  if (const PauseWish& latest = latest_pause();
+      group_ != nullptr && wish < latest && wish.mode != latest.mode) {
+    return publisher_.reply(event.front_end, {.call_id = event.call.call_id,
+                                              .engine = config_.engine,
+                                              .result = "a call of another front end overrules it",
+                                              .overruled_by = latest.sequence});
+  }
+  pause_calls_.push_back({event.front_end, event.call.call_id, wish});
   if (group_ != nullptr) {
     group_->wish_pause(wish);
   } else {
@@ -278,8 +285,10 @@ int EngineLoop::answer_pauses() {
   if (ends && scheduler_.has_requests()) return 0;
   if (is_sleep(pause_) && memory_ != Memory::kGone && !is_draining_) return 0;
   return static_cast<int>(std::erase_if(pause_calls_, [this](const PauseCall& call) {
-    if (group_ != nullptr && call.issued_at > pause_.sequence) return false;
-    reply(call.front_end, call.call_id, true, "true");
+    if (group_ != nullptr && call.wish.sequence > pause_.sequence) return false;
+    const bool holds = group_ == nullptr || call.wish.mode == pause_.mode;
+    reply(call.front_end, call.call_id, holds,
+          holds ? "true" : "another pause or resume came before this one was done");
     return true;
   }));
 }

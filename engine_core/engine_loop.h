@@ -73,7 +73,7 @@ class EngineLoop {
   struct PauseCall {
     FrontEndId front_end;
     uint64_t call_id;
-    uint64_t issued_at;
+    PauseWish wish;
   };
 
   int drain_input(Instant now);

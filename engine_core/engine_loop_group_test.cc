@@ -143,6 +143,7 @@ struct Rank {
     while (auto message = channel->output.pop()) {
       if ((*message)->reply) {
         ++replies;
+        last_reply = *(*message)->reply;
       } else {
         told = (*message)->outputs.stats.standing;
       }
@@ -160,6 +161,7 @@ struct Rank {
   EngineLoop loop;
   int tokens = 0;
   int replies = 0;
+  wire::UtilityReply last_reply;
   uint64_t calls = 0;
   wire::FinishReason finish{};
   WaveStanding standing;
@@ -426,9 +428,39 @@ TEST_F(EngineLoopGroupTest, a_rank_that_sleeps_steps_with_one_that_waits_for_its
 TEST_F(EngineLoopGroupTest, a_request_during_a_kept_pause_wakes_nobody) {
   for (const auto& rank : ranks_) rank->call(wire::UtilityMethod::kPause, "keep");
   turns(2);
+  start_wave(1, {0, 1});
+  turns(2);
   ranks_[0]->add(7, 5);
   turns(5);
   EXPECT_EQ(ranks_[0]->standing.event, wire::WaveEventKind::kComplete);
+}
+
+// Each front end asks the ranks of its node.
+TEST_F(EngineLoopGroupTest,
+       a_pause_of_one_rank_that_sleeps_reaches_the_others_by_a_wave_without_steps) {
+  ranks_[0]->call(wire::UtilityMethod::kPause, "keep");
+  turns(2);
+  EXPECT_EQ(ranks_[0]->standing.event, wire::WaveEventKind::kStart);
+  start_wave(1, {0, 1});
+  turns(5);
+  for (const auto& rank : ranks_) {
+    EXPECT_EQ(rank->told.pause, wire::HeldPause::kKeep);
+    EXPECT_EQ(rank->standing.event, wire::WaveEventKind::kComplete);
+    EXPECT_EQ(count(*rank, wire::StepKind::kDummy), 0);
+  }
+}
+
+TEST_F(EngineLoopGroupTest, a_resume_that_is_older_than_the_pause_that_holds_is_answered_so) {
+  ranks_[1]->calls = 9;
+  ranks_[1]->call(wire::UtilityMethod::kPause, "keep");
+  start_wave(1, {0, 1});
+  turns(5);
+  ranks_[0]->call(wire::UtilityMethod::kResume);
+  turns(2);
+  EXPECT_EQ(ranks_[0]->replies, 1);
+  EXPECT_FALSE(ranks_[0]->last_reply.ok);
+  EXPECT_EQ(ranks_[0]->last_reply.overruled_by, 10u);
+  EXPECT_EQ(ranks_[0]->told.pause, wire::HeldPause::kKeep);
 }
 
 TEST_F(EngineLoopGroupTest, front_ends_are_told_of_a_wave_and_of_who_waits_in_it_until_it_is_over) {

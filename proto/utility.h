@@ -41,7 +41,7 @@ struct UtilityCall {
 
 struct UtilityReply {
   static constexpr MessageKind kKind = MessageKind::kUtilityReply;
-  static constexpr uint8_t kVersion = 2;
+  static constexpr uint8_t kVersion = 3;
   static constexpr uint8_t kCompat = 1;
 
   uint64_t call_id = 0;
@@ -49,9 +49,12 @@ struct UtilityReply {
   bool ok = false;
   std::string result;                      // JSON value when ok, the reason otherwise.
   std::vector<ExpertTable> expert_tables;  // To kExpertTables, by worker. Since version 2.
+  // To a pause or resume that does not hold, as another, asked for later elsewhere, wants something
+  // else: its issued_at. Since version 3.
+  uint64_t overruled_by = 0;
 
   static auto fields(auto& m) {
-    return std::tie(m.call_id, m.engine, m.ok, m.result, m.expert_tables);
+    return std::tie(m.call_id, m.engine, m.ok, m.result, m.expert_tables, m.overruled_by);
   }
   friend bool operator==(const UtilityReply&, const UtilityReply&) = default;
 };

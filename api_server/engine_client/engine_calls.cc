@@ -103,13 +103,33 @@ void EngineCalls::on_loss(uint32_t rank) {
 void EngineCalls::on_reply(uint32_t rank, const wire::UtilityReply& reply) {
   follow_register();  // As long as it counts as not answered.
   if (told_.answer(rank, reply)) {
-    if (!reply.ok) log::warning("call_refused", {{"engine", rank}, {"reason", reply.result}});
+    // What it should hear from all who join may be older than what holds.
+    const bool is_refusal = !reply.ok && reply.overruled_by == 0;
+    if (is_refusal) log::warning("call_refused", {{"engine", rank}, {"reason", reply.result}});
     return;
   }
   for (Open& open : rounds_) {
-    if (open.round.answer(rank, reply)) break;
+    if (!open.round.answer(rank, reply)) continue;
+    if (open.is_pause && reply.overruled_by != 0) ask_again_after(reply.overruled_by);
+    break;
   }
   end_complete_rounds();
+}
+
+// Engines of several nodes' front ends step together: what holds was asked for at another, whose
+// clock may be ahead of ours, or before we were asked for what we thought was so already.
+void EngineCalls::ask_again_after(uint64_t issued_at) {
+  followed_ = register_.outbid(issued_at);
+  told_ = {};
+  for (Open& open : rounds_) {
+    if (!open.is_pause) continue;
+    open.call = call_of(followed_);
+    open.round = {};
+    for (const auto& [rank, is_draining] : draining_) {
+      if (may_ask(rank, open.call)) open.round.add(rank);
+    }
+    send(open.call, open.round);
+  }
 }
 
 void EngineCalls::tick(Instant now) {

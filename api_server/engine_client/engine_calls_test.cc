@@ -24,6 +24,7 @@ struct ModelEngine {
   PauseMode mode = PauseMode::kServing;
   bool is_asleep = false;
   bool is_up = true;
+  uint64_t overruled_by = 0;  // By what another node has asked of those that step with it.
   std::map<int, std::deque<wire::UtilityCall>> inbox;
   [[nodiscard]] bool is_paused() const { return mode != PauseMode::kServing; }
 };
@@ -90,6 +91,9 @@ class Cluster {
  private:
   wire::UtilityReply reply_to(uint32_t rank, const wire::UtilityCall& call) {
     ModelEngine& engine = engines_[rank];
+    if (call.issued_at > 0 && call.issued_at < engine.overruled_by) {
+      return {.call_id = call.call_id, .overruled_by = engine.overruled_by};
+    }
     for (const PauseMode mode : {PauseMode::kAbort, PauseMode::kWait, PauseMode::kKeep}) {
       const bool sleeps = call.method == UtilityMethod::kSleep;
       if ((sleeps || call.method == UtilityMethod::kPause) && call.argument == name_of(mode)) {
@@ -175,6 +179,19 @@ TEST(EngineCalls, whoever_is_told_of_a_pause_is_told_when_it_was_asked_for) {
   }
   cluster.calls(0).ask(UtilityMethod::kIsPaused, kStart + 1s, heard.done());
   EXPECT_EQ(cluster.engine(0).inbox[0].back().issued_at, 0u);
+}
+
+TEST(EngineCalls, what_another_nodes_front_end_overrules_is_asked_again_as_asked_for_later) {
+  Cluster cluster(2);
+  cluster.engine(0).mode = cluster.engine(1).mode = PauseMode::kKeep;
+  cluster.engine(1).overruled_by = 5000;
+  Heard heard;
+  cluster.calls().pause(PauseMode::kServing, kAsked, kStart + 1s, heard.done());
+  cluster.deliver_all();
+  EXPECT_EQ(heard.times, 1);
+  EXPECT_TRUE(heard.are_all_true) << heard.status;
+  for (const uint32_t rank : {0U, 1U}) EXPECT_FALSE(cluster.engine(rank).is_paused());
+  EXPECT_EQ(cluster.wanted(), (PauseState{5001, PauseMode::kServing}));
 }
 
 TEST(EngineCalls, an_engine_that_comes_meanwhile_is_waited_for) {

@@ -60,4 +60,15 @@ PauseState PauseRegister::set(PauseMode mode, uint64_t now, bool sleeps) {
   }
 }
 
+PauseState PauseRegister::outbid(uint64_t issued_at) {
+  std::atomic_ref<uint64_t> shared(word());
+  uint64_t seen = shared.load(std::memory_order_acquire);
+  while (true) {
+    PauseState state = unpack(seen);
+    if (state.issued_at > issued_at) return state;
+    state.issued_at = issued_at + 1;
+    if (shared.compare_exchange_weak(seen, pack(state), std::memory_order_acq_rel)) return state;
+  }
+}
+
 }  // namespace trireme::api

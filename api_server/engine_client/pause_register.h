@@ -41,6 +41,8 @@ class PauseRegister {
   [[nodiscard]] PauseState get() const;
   // Asked for now, unless that is what it says already. What it says then.
   PauseState set(PauseMode mode, uint64_t now, bool sleeps = false);
+  // The same, as if asked for after `issued_at`. What it says then.
+  PauseState outbid(uint64_t issued_at);
 
  private:
   explicit PauseRegister(shm::Mapping page) : page_(std::move(page)) {}

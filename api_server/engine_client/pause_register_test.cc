@@ -8,6 +8,14 @@
 namespace trireme::api {
 namespace {
 
+TEST(PauseRegister, outbids_what_another_node_has_asked_for) {
+  PauseRegister alone;
+  alone.set(PauseMode::kKeep, 50);
+  EXPECT_EQ(alone.outbid(40), (PauseState{50, PauseMode::kKeep}));
+  EXPECT_EQ(alone.outbid(70), (PauseState{71, PauseMode::kKeep}));
+  EXPECT_EQ(alone.set(PauseMode::kServing, 60), (PauseState{72, PauseMode::kServing}));
+}
+
 TEST(PauseRegister, each_change_is_later_than_the_one_before_and_what_is_no_change_is_none) {
   PauseRegister alone;
   EXPECT_EQ(alone.get(), (PauseState{0, PauseMode::kServing}));

@@ -15,7 +15,7 @@ using Json = nlohmann::json;
 constexpr uint32_t kLayersMax = 4096;
 constexpr std::size_t kShownMax = 200;
 
-const Json* find(const ConfigFields& fields, std::string_view name) {
+const Json* find(const ConfigFields& fields, const char* name) {
   return fields.object().find(name);
 }
 
@@ -227,7 +227,7 @@ void read_latent(ConfigFields& fields, ModelConfig& config) {
 }
 
 Status read_quantized(const ConfigFields& fields, ModelConfig& config) {
-  std::string_view key = QuantizationConfig().key;
+  const char* key = QuantizationConfig().key;
   const Json* object = find(fields, key);
   if (object == nullptr) {
     key = "compression_config";

@@ -361,7 +361,7 @@ TEST(ModelConfig, quantization_under_its_older_name_is_read) {
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->quantization.method, QuantizationMethod::kCompressedTensors);
   EXPECT_EQ(config->quantization.bits, 8U);
-  EXPECT_EQ(config->quantization.key, "compression_config") << "messages say it";
+  EXPECT_STREQ(config->quantization.key, "compression_config") << "messages say it";
   EXPECT_EQ(refusal(R"("compression_config":[])"),
             "config.json: compression_config is not an object");
 }
