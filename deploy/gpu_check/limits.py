@@ -2,6 +2,8 @@
 
 from typing import NamedTuple, Optional
 
+WEIGHT_BYTES = {"bf16": 2, "fp8": 1}  # Of the layers' matrices; the head is bf16.
+
 
 class Shape(NamedTuple):
     """As bench/model/random_model.h has it, by the same name."""
@@ -21,16 +23,16 @@ class Shape(NamedTuple):
     def head_weights(self) -> int:
         return self.vocabulary * self.hidden
 
-    def file_bytes(self) -> int:
-        """About: the norms are left out."""
-        return 2 * (self.layer_weights() + 2 * self.head_weights())
+    def file_bytes(self, weights: str) -> int:
+        """Less the norms, the scales and the header."""
+        return WEIGHT_BYTES[weights] * self.layer_weights() + 4 * self.head_weights()
 
     def kv_bytes_per_token(self) -> int:
         return 2 * 2 * self.layers * self.kv_heads * (self.hidden // self.heads)
 
-    def decode_bytes(self, sequences: int, context: float) -> float:
+    def decode_bytes(self, weights: str, sequences: int, context: float) -> float:
         """Of a step that gives each sequence, `context` tokens long, one token: weights and KV are read once."""
-        return 2 * (self.layer_weights() + self.head_weights()) + sequences * context * self.kv_bytes_per_token()
+        return WEIGHT_BYTES[weights] * self.layer_weights() + 2 * self.head_weights() + sequences * context * self.kv_bytes_per_token()
 
     def prefill_operations(self, sequences: int, tokens: int) -> float:
         """Of prompts that give one token each: all products, and attention's to the tokens before."""

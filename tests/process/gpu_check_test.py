@@ -16,6 +16,7 @@ from device_test import DRIVER
 
 PARTS = ["facts", "kernels", "model-1b", "dp2", "tp2", "streams", "kill", "model-8b", "model-fp8", "memory"]
 SIZE_MAX = 60_000_000
+pytestmark = pytest.mark.skipif((BIN / "worker-cuda").exists(), reason="the bundle of this build is for a GPU")
 # With an empty PATH's worth of help: no compiler, no package, nothing of the source tree.
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
 
@@ -117,6 +118,17 @@ def test_kernel_test_that_dies_fails_its_part_and_the_run(bundle, tmp_path):
     assert "cuda_models_test died (3): a made-up end" in done.stdout
 
 
+def test_server_that_does_not_start_fails_its_parts_with_its_reason_and_its_log(bundle, tmp_path):
+    broken = tmp_path / "bundle"
+    shutil.copytree(bundle, broken, copy_function=os.link)
+    (broken / "models/demo/model.safetensors").unlink()
+    done = gpu_check(broken, tmp_path, "--dry-run", "--part", "streams", "--part", "memory")
+    assert done.returncode == 1
+    for row in results(tmp_path).values():
+        assert row["status"] == "failed" and "the server did not start: " in row["summary"] and "safetensors" in row["summary"]
+        assert any("safetensors" in line for line in row["figures"]["server_log"])
+
+
 def test_work_dir_without_room_is_said_before_a_model_is_written(bundle, tmp_path):
     # The 16 GB of the real shape, on whatever has less: nothing is written there.
     full = tmp_path / "bundle"
@@ -166,8 +178,6 @@ def test_results_of_something_else_are_not_added_to(bundle, tmp_path):
 
 
 def test_bundle_of_a_build_without_cuda_says_that_it_is_for_dry_runs(bundle, tmp_path):
-    if (BIN / "worker-cuda").exists():
-        pytest.skip("this build has worker-cuda")
     done = gpu_check(bundle, tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("gpu-check: this bundle is for dry runs")
@@ -178,8 +188,7 @@ def with_gpu(bundle, tmp_path):
     """The bundle with a worker-cuda, a copy of the CPU's, and the folder of a made-up driver."""
     folder = tmp_path / "with-gpu"
     shutil.copytree(bundle, folder, copy_function=os.link)
-    if not (folder / "bin/worker-cuda").exists():
-        os.link(folder / "bin/worker", folder / "bin/worker-cuda")
+    os.link(folder / "bin/worker", folder / "bin/worker-cuda")
     driver = tmp_path / "driver"
     driver.mkdir()
     (driver / "driver.c").write_text(DRIVER)
