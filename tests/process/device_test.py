@@ -19,7 +19,8 @@ NO_DRIVER = "no NVIDIA driver (libcuda.so.1) on this machine"
 NO_PROGRAM = "worker-cuda is not beside the other programs"
 PROGRAMS = ["trireme", "api-server", "coordinator", "engine-core", "worker"]
 
-# What the programs ask of a driver, of MADE_UP_GPUS equal GPUs of compute capability MADE_UP_MAJOR.0.
+# What programs ask of a driver, of MADE_UP_GPUS equal GPUs of compute capability MADE_UP_MAJOR.0, whose memory cannot be asked
+# for without MADE_UP_FREE.
 DRIVER = r"""
 #include <stdlib.h>
 #include <string.h>
@@ -35,10 +36,14 @@ ASKED cuDeviceGetAttribute(int* value, int attribute, int device) {
   return *value = attribute == 75 ? number("MADE_UP_MAJOR") : 0, 0;
 }
 ASKED cuDeviceTotalMem_v2(size_t* bytes, int device) { return *bytes = 1, 0; }
-ASKED cuDevicePrimaryCtxRetain(void** context, int device) { return 2; }
-ASKED cuCtxPushCurrent_v2(void* context) { return 2; }
-ASKED cuCtxPopCurrent_v2(void** context) { return 2; }
-ASKED cuMemGetInfo_v2(size_t* free_bytes, size_t* total_bytes) { return 2; }
+ASKED cuDeviceGetPCIBusId(char* bus, int size, int device) { return strncpy(bus, "0000:01:00.0", size), 0; }
+static int memory_error(void) { return getenv("MADE_UP_FREE") ? 0 : 2; }
+ASKED cuDevicePrimaryCtxRetain(void** context, int device) { return memory_error(); }
+ASKED cuCtxPushCurrent_v2(void* context) { return memory_error(); }
+ASKED cuCtxPopCurrent_v2(void** context) { return memory_error(); }
+ASKED cuMemGetInfo_v2(size_t* free_bytes, size_t* total_bytes) {
+  return *free_bytes = *total_bytes = number("MADE_UP_FREE"), memory_error();
+}
 """
 
 
