@@ -8,7 +8,7 @@
 // tensor- parallel ranks go through host memory and the Collective: right, but slow.
 //
 // What it cannot do yet is refused when a model is loaded, with --device cpu as the way out:
-// mixtures of experts, latent attention, int8 KV, heads beyond kHeadSizeMax.
+// mixtures of experts, latent attention, heads beyond kHeadSizeMax.
 //
 // The same sources run without a GPU: README.md of worker/kernels. Threads: one calls everything,
 // creation included. The collective outlives the device, the device its weights.

@@ -91,6 +91,22 @@ TEST(CudaCompany, changes_no_bit) {
   }
 }
 
+// Of the largest logit: a few numbers whose code lies on an edge.
+TEST(CudaInt8Kv, logits_are_those_of_the_cpu_whole_and_in_chunks) {
+  constexpr float kTolerance = 2e-3F;
+  for (const std::string name : {"llama", "gemma2", "qwen3"}) {
+    const std::vector<int32_t> tokens = expected_of(name).tokens;
+    const auto count = static_cast<uint32_t>(tokens.size());
+    const SoloModel cpu(name, "float32", kCudaModelBlocks, "int8");
+    const auto expected = run_sequence(*cpu, tokens, count);
+    const CudaModel model(name, {.has_int8_kv = true});
+    ASSERT_TRUE(model.status().ok()) << model.status();
+    const auto whole = run_sequence(*model, tokens, count);
+    EXPECT_LT(largest_difference(whole, expected), kTolerance * largest_of(expected)) << name;
+    EXPECT_EQ(run_sequence(*model, tokens, 7), whole) << name;
+  }
+}
+
 // Models whose tokens see both ways, and one that is not asked for logits.
 TEST(CudaEmbedding, states_are_those_of_transformers) {
   for (const std::string& name : golden_names(kGoldenEmbeddingFolder)) {
