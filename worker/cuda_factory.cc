@@ -2,7 +2,6 @@
 
 #include "common/device/device_choice.h"
 #include "common/log.h"
-#include "worker/kernels/cpu/quantized_linear.h"
 
 namespace trireme::worker {
 
@@ -38,21 +37,16 @@ Status CudaFactory::open(const ServeOptions& options, const LocalWorkers& worker
 
 StatusOr<DeviceMemory> CudaFactory::memory() const {
   TRIREME_ASSIGN_OR_RETURN(const CudaMemory memory, cuda_memory(*driver_, ordinal_));
-  return DeviceMemory{.available_bytes = memory.free_bytes, .is_own = true};
+  return DeviceMemory{.available_bytes = memory.free_bytes, .is_own = true, .keeps_float8 = true};
 }
 
 StatusOr<std::unique_ptr<Device>> CudaFactory::make(const DeviceRequest& request) const {
-  if (request.on_load != cpu::OnLoad::kKeep) {
-    return error(StatusCode::kInvalidArgument,
-                 "--quantization: only the CPU quantises on load; leave it out, or use --device "
-                 "cpu");
-  }
   if (request.experts != nullptr) {
     return error(StatusCode::kInvalidArgument,
                  "--enable-expert-parallel: only the CPU has experts of other ranks; leave it out, "
                  "or use --device cpu");
   }
-  return make_device_(request.element, ordinal_, request.tensor_parallel);
+  return make_device_(request, ordinal_);
 }
 
 }  // namespace trireme::worker

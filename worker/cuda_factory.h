@@ -19,8 +19,8 @@ namespace trireme::worker {
 class CudaFactory final : public DeviceFactory {
  public:
   using LoadDriver = std::function<StatusOr<CudaDriver>()>;
-  using MakeDevice = std::function<StatusOr<std::unique_ptr<Device>>(Element element, int ordinal,
-                                                                     Collective& tensor_parallel)>;
+  using MakeDevice =
+      std::function<StatusOr<std::unique_ptr<Device>>(const DeviceRequest& request, int ordinal)>;
 
   CudaFactory(LoadDriver load_driver, MakeDevice make_device)
       : load_driver_(std::move(load_driver)), make_device_(std::move(make_device)) {}
@@ -28,7 +28,7 @@ class CudaFactory final : public DeviceFactory {
   // What keeps this worker off its GPU is as --device cuda says it (common/device).
   [[nodiscard]] Status open(const ServeOptions& options, const LocalWorkers& workers) override;
   [[nodiscard]] StatusOr<DeviceMemory> memory() const override;
-  // kInvalidArgument for what is of the CPU alone: quantising on load, experts divided over ranks.
+  // kInvalidArgument for what is of the CPU alone: experts divided over ranks.
   [[nodiscard]] StatusOr<std::unique_ptr<Device>> make(const DeviceRequest& request) const override;
 
  private:

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <tuple>
 
 #include "common/device/made_up_driver_for_test.h"
 #include "worker/comm/collective.h"
@@ -21,8 +22,8 @@ class CudaFactoryOnMadeUpGpus : public ::testing::Test {
 
   CudaFactory factory() {
     return CudaFactory([this]() -> StatusOr<CudaDriver> { return made_.driver(); },
-                       [this](Element element, int ordinal, Collective&) {
-                         made_of_ = {element, ordinal};
+                       [this](const DeviceRequest& request, int ordinal) {
+                         made_of_ = {request.element, request.on_load, ordinal};
                          return StatusOr<std::unique_ptr<Device>>(nullptr);
                        });
   }
@@ -41,7 +42,7 @@ class CudaFactoryOnMadeUpGpus : public ::testing::Test {
   ServeOptions options_;
   SoloCollective solo_;
   ThreadPool pool_{1, {}};
-  std::pair<Element, int> made_of_{Element::kInt8, -1};
+  std::tuple<Element, cpu::OnLoad, int> made_of_{Element::kInt8, cpu::OnLoad::kKeep, -1};
 };
 
 TEST_F(CudaFactoryOnMadeUpGpus, worker_takes_the_gpu_of_its_number) {
@@ -51,9 +52,12 @@ TEST_F(CudaFactoryOnMadeUpGpus, worker_takes_the_gpu_of_its_number) {
   ASSERT_TRUE(memory.ok()) << memory.status();
   EXPECT_EQ(memory->available_bytes, 1000u);
   EXPECT_TRUE(memory->is_own);
+  EXPECT_TRUE(memory->keeps_float8);
   EXPECT_EQ(made_.contexts, std::vector<int>{1});
-  EXPECT_TRUE(second.make(request()).ok());
-  EXPECT_EQ(made_of_, std::pair(Element::kBfloat16, 1));
+  DeviceRequest quantises = request();
+  quantises.on_load = cpu::OnLoad::kInt8;
+  EXPECT_TRUE(second.make(quantises).ok());
+  EXPECT_EQ(made_of_, std::tuple(Element::kBfloat16, cpu::OnLoad::kInt8, 1));
 }
 
 TEST_F(CudaFactoryOnMadeUpGpus, what_keeps_it_off_is_one_line) {
@@ -71,10 +75,6 @@ TEST_F(CudaFactoryOnMadeUpGpus, what_keeps_it_off_is_one_line) {
 TEST_F(CudaFactoryOnMadeUpGpus, what_only_the_cpu_does_is_refused) {
   CudaFactory first = factory();
   ASSERT_TRUE(first.open(options_, {.index = 0, .count = 2}).ok());
-  DeviceRequest quantises = request();
-  quantises.on_load = cpu::OnLoad::kInt8;
-  EXPECT_TRUE(
-      std::string(first.make(quantises).status().message()).starts_with("--quantization: "));
   const MeshForTest mesh(2);
   const auto exchange = mesh.exchange(0);
   DeviceRequest divides = request();

@@ -9,9 +9,10 @@ namespace {
 using namespace trireme;
 using namespace trireme::worker;
 
-StatusOr<std::unique_ptr<Device>> make_device(Element element, int ordinal,
-                                              Collective& tensor_parallel) {
-  return cuda::CudaDevice::create({.element = element, .ordinal = ordinal}, tensor_parallel);
+StatusOr<std::unique_ptr<Device>> make_device(const DeviceRequest& request, int ordinal) {
+  return cuda::CudaDevice::create(
+      {.element = request.element, .on_load = request.on_load, .ordinal = ordinal},
+      request.tensor_parallel);
 }
 
 }  // namespace

@@ -42,7 +42,8 @@ struct DeviceRequest {
 
 struct DeviceMemory {
   uint64_t available_bytes = 0;
-  bool is_own = false;  // This worker's alone; else the workers of the node share it.
+  bool is_own = false;        // This worker's alone; else the workers of the node share it.
+  bool keeps_float8 = false;  // A weight of float8 takes a byte there; else it is decoded.
 };
 
 class DeviceFactory {

@@ -77,9 +77,10 @@ StatusOr<WeightBudget> check_memory(const ServeOptions& options, const WorkerPla
   const uint32_t sharers = image ? image->sharers() : 1;
   const ExpertHome home = expert_home(options, directory.config(), place.tp_rank);
   const double expert_copies = double(home.rank_count) * home.tp_size / home.place_count;
-  TRIREME_ASSIGN_OR_RETURN(const uint64_t all_bytes,
-                           weight_bytes_to_load(directory, options.model.dtype,
-                                                options.model.quantization, expert_copies));
+  TRIREME_ASSIGN_OR_RETURN(
+      const uint64_t all_bytes,
+      weight_bytes_to_load(directory, options.model.dtype, options.model.quantization,
+                           expert_copies, memory.keeps_float8));
   const WeightBudget weights{.bytes = all_bytes / ranks,
                              .copies = weight_copies(local_workers, sharers),
                              .sharers = sharers,
@@ -88,9 +89,10 @@ StatusOr<WeightBudget> check_memory(const ServeOptions& options, const WorkerPla
   TRIREME_RETURN_IF_ERROR(check_weights_fit(weights, available, name_of(memory)));
   if (draft) {
     const uint32_t draft_ranks = options.draft_tensor_parallel_size();
-    TRIREME_ASSIGN_OR_RETURN(const uint64_t draft_bytes,
-                             weight_bytes_to_load(*draft, options.model.dtype,
-                                                  options.scheduler.speculation.quantization));
+    TRIREME_ASSIGN_OR_RETURN(
+        const uint64_t draft_bytes,
+        weight_bytes_to_load(*draft, options.model.dtype,
+                             options.scheduler.speculation.quantization, 1, memory.keeps_float8));
     const uint64_t bytes = draft_bytes / draft_ranks;
     const uint32_t copies =
         weights.are_there ? 1 : weight_copies(local_workers * draft_ranks, ranks);

@@ -17,7 +17,7 @@ from gpu_check.results import FAILED, PASSED, REFUSED, SKIPPED, Outcome
 from gpu_check.server import Answer, Refused, Server
 
 MEBI = 1 << 20
-KERNEL_TESTS = ["cuda_kernels_test", "cuda_device_test", "cuda_models_test"]
+KERNEL_TESTS = ["cuda_kernels_test", "cuda_device_test", "cuda_models_test", "cuda_quantized_test", "cuda_quantized_models_test"]
 DRY_MODELS = "*/llama"  # Of the emulated GPU's; all take it half a minute.
 PROMPTS = [f"The capital of {place} is" for place in (
     "France", "Spain", "Italy", "Germany", "Poland", "Portugal", "Greece", "Norway", "Sweden", "Finland", "Austria", "Hungary",

@@ -75,7 +75,8 @@ bool is_floating(DType dtype) {
 }  // namespace
 
 StatusOr<uint64_t> weight_bytes_to_load(const ModelDirectory& directory, const std::string& dtype,
-                                        const std::string& quantization, double expert_copies) {
+                                        const std::string& quantization, double expert_copies,
+                                        bool keeps_float8) {
   TRIREME_ASSIGN_OR_RETURN(const cpu::OnLoad on_load, what_on_load(directory, quantization));
   TRIREME_ASSIGN_OR_RETURN(const Element element,
                            compute_element(directory, dtype, quantizes(directory, on_load)));
@@ -89,7 +90,8 @@ StatusOr<uint64_t> weight_bytes_to_load(const ModelDirectory& directory, const s
     const double copies = tensor.name.find(".experts.") == std::string::npos ? 1 : expert_copies;
     const auto stored_bytes = static_cast<uint64_t>(copies * double(tensor.bytes.size()));
     const uint64_t count = stored_bytes / size_of(tensor.dtype);
-    if (!is_floating(tensor.dtype)) {
+    const bool is_kept = keeps_float8 && tensor.dtype == DType::kF8E4M3;
+    if (is_kept || !is_floating(tensor.dtype)) {
       total += stored_bytes;
     } else if (tensor.shape.size() != 2) {
       total += count * sizeof(float);

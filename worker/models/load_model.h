@@ -50,9 +50,11 @@ struct LoadOptions {
 
 // What the weights of all ranks together will take, about. dtype, quantization: LoadOptions'.
 // expert_copies: how many times they have each expert; less than 1 where other nodes have some.
+// keeps_float8: DeviceMemory's.
 [[nodiscard]] StatusOr<uint64_t> weight_bytes_to_load(const ModelDirectory& directory,
                                                       const std::string& dtype,
                                                       const std::string& quantization,
-                                                      double expert_copies = 1);
+                                                      double expert_copies = 1,
+                                                      bool keeps_float8 = false);
 
 }  // namespace trireme::worker

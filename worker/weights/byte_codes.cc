@@ -19,7 +19,7 @@ class ByteMatrix final : public QuantizedMatrix {
   explicit ByteMatrix(ByteCodes codes) : codes_(std::move(codes)) {}
 
   [[nodiscard]] Kind kind() const override {
-    return codes_.is_float8 ? Kind::kDecoded : Kind::kInt8Rows;
+    return codes_.is_float8 ? Kind::kFloat8Groups : Kind::kInt8Rows;
   }
   [[nodiscard]] const std::string& name() const override { return codes_.name; }
 
@@ -34,7 +34,8 @@ class ByteMatrix final : public QuantizedMatrix {
   }
   void read_codes(uint32_t row, uint32_t column_begin, std::span<uint8_t> out) const override {
     for (uint32_t i = 0; i < out.size(); ++i) {
-      out[i] = static_cast<uint8_t>(stored(row, column_begin + i) ^ 0x80U);
+      const uint8_t byte = stored(row, column_begin + i);
+      out[i] = codes_.is_float8 ? byte : static_cast<uint8_t>(byte ^ 0x80U);
     }
   }
   [[nodiscard]] uint32_t group_of(uint32_t column) const override {
@@ -43,8 +44,10 @@ class ByteMatrix final : public QuantizedMatrix {
   [[nodiscard]] float scale(uint32_t row, uint32_t group) const override {
     return codes_.scales[uint64_t{row} / codes_.block_rows * codes_.scales_per_row + group];
   }
-  [[nodiscard]] uint32_t zero(uint32_t, uint32_t) const override { return 128; }
-  [[nodiscard]] bool is_symmetric() const override { return false; }
+  [[nodiscard]] uint32_t zero(uint32_t, uint32_t) const override {
+    return codes_.is_float8 ? 0 : 128;
+  }
+  [[nodiscard]] bool is_symmetric() const override { return true; }
   [[nodiscard]] uint32_t group_columns() const override { return codes_.block_columns; }
 
  private:

@@ -20,7 +20,7 @@ class PackedGroupsMatrix final : public QuantizedMatrix {
   }
 
   [[nodiscard]] Kind kind() const override {
-    return groups_.bits == 4 ? Kind::kInt4Groups : Kind::kDecoded;
+    return groups_.bits == 4 ? Kind::kInt4Groups : Kind::kInt8Groups;
   }
   [[nodiscard]] const std::string& name() const override { return groups_.name; }
 

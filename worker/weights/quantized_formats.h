@@ -12,9 +12,9 @@
 //   fp8                 LAYER.weight as float8, weight_scale or weight_scale_inv: of one value, one
 //                       for each row, or one for each block
 //
-// Int8 codes by rows and int4 codes by groups are computed as they are; the others (fp8, 8 bits in
-// words) are decoded. Scales of activations in the checkpoint (input_scale) are not read: rows of
-// activations bring their own. Threads: const.
+// On CPUs int8 codes by rows and int4 codes by groups are computed as they are; the others (fp8, 8
+// bits in words) are decoded. Scales of activations in the checkpoint (input_scale) are not read:
+// rows of activations bring their own. Threads: const.
 #pragma once
 
 #include <memory>

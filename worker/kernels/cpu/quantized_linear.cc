@@ -6,8 +6,8 @@
 #include <numeric>
 
 #include "common/check.h"
+#include "worker/kernels/column_groups.h"
 #include "worker/kernels/cpu/cpu_weights.h"
-#include "worker/kernels/cpu/int4_groups.h"
 #include "worker/kernels/cpu/source_rows.h"
 #include "worker/kernels/element.h"
 #include "worker/kernels/quantize.h"
@@ -64,7 +64,7 @@ float read_int8(const SourceRow& row, std::span<float> values, std::span<uint8_t
 }
 
 // NaN where weights to be quantised have one that is no finite number.
-float largest_scale(const LinearSource& source, const Int4Groups& groups, uint32_t panel) {
+float largest_scale(const LinearSource& source, const ColumnGroups& groups, uint32_t panel) {
   float largest = 0;
   for (uint32_t lane = 0; lane < kPanelColumns; ++lane) {
     const SourceRow row = find_row(source.parts, panel * kPanelColumns + lane);
@@ -87,7 +87,7 @@ float largest_scale(const LinearSource& source, const Int4Groups& groups, uint32
 // One row of the matrix into its lane of a panel.
 class Int4Row {
  public:
-  Int4Row(const PackedMatrix& matrix, const Int4Groups& groups, uint16_t* scales, uint8_t* zeros,
+  Int4Row(const PackedMatrix& matrix, const ColumnGroups& groups, uint16_t* scales, uint8_t* zeros,
           Int4Error error_of)
       : matrix_(matrix),
         groups_(groups),
@@ -150,7 +150,7 @@ class Int4Row {
   }
 
   const PackedMatrix& matrix_;
-  const Int4Groups& groups_;
+  const ColumnGroups& groups_;
   uint16_t* scales_;
   uint8_t* zeros_;
   std::vector<float> values_;
@@ -162,7 +162,7 @@ class Int4Row {
   std::size_t first_scale_ = 0;
 };
 
-float scale_unit_of(const LinearSource& source, const Int4Groups& groups, uint32_t panel_count,
+float scale_unit_of(const LinearSource& source, const ColumnGroups& groups, uint32_t panel_count,
                     ThreadPool& pool) {
   std::vector<float> largest(panel_count);
   pool.run(panel_count,
@@ -231,7 +231,7 @@ StatusOr<std::unique_ptr<PackedLinear>> pack_int4(const LinearSource& source, El
                                                   Int4Error error_of, ThreadPool& pool,
                                                   HostArena& memory) {
   PackedMatrix matrix = shape_of(source, MatrixForm::kInt4);
-  TRIREME_ASSIGN_OR_RETURN(const Int4Groups groups, Int4Groups::of(source));
+  TRIREME_ASSIGN_OR_RETURN(const ColumnGroups groups, ColumnGroups::of(source));
   TRIREME_ASSIGN_OR_RETURN(matrix.column_order, kept(groups.column_order, memory));
   matrix.group_count = groups.group_count;
   matrix.group_units = groups.group_columns / kCodesPerUnit;

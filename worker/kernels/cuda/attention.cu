@@ -95,12 +95,16 @@ __device__ void load_rows(const KvLayer& layer, const int32_t* blocks, uint32_t 
     const KvAddress<Value> at(layer, block, head);
     const uint32_t place = position % layer.block_tokens;
     const Value* const from = kIsValue ? at.v_of(place) : at.k_of(place);
+    float scale = 1;
+    if constexpr (KvAddress<Value>::kHasScales) {
+      scale = kIsValue ? *at.v_scale_of(place) : *at.k_scale_of(place);
+    }
     float* const to = rows + i * padded(layer.head_size);
     for (uint32_t column = threadIdx.x % kWarp * kColumnsAtOnce; column < layer.head_size;
          column += kWarp * kColumnsAtOnce) {
       const Columns values = load_columns(from, column, layer.head_size);
       for (uint32_t j = 0; j < kColumnsAtOnce && column + j < layer.head_size; ++j) {
-        to[column + j] = values.at[j];
+        to[column + j] = KvAddress<Value>::kHasScales ? values.at[j] * scale : values.at[j];
       }
     }
   }
@@ -314,7 +318,7 @@ void attend(const KvLayer& layer, const AttentionBatch& batch, const AttentionSh
   if (batch.run_count == 0) return;
   const Workspace places = workspace_of(batch, shape, workspace);
   const uint32_t at_once = runs_at_once(batch, places);
-  with_type_of(layer.element, [&](auto zero) {
+  with_kv_type_of(layer.element, [&](auto zero) {
     for (uint32_t begin = 0; begin < batch.run_count; begin += at_once) {
       AttentionBatch part = batch;
       part.runs += begin;

@@ -7,7 +7,7 @@
 #include "worker/kernels/cuda/elementwise.h"
 #include "worker/kernels/cuda/norms.h"
 #include "worker/kernels/cuda/not_yet.h"
-#include "worker/kernels/cuda/tensor_products.h"
+#include "worker/kernels/cuda/weight_products.h"
 
 namespace trireme::worker::cuda {
 namespace {
@@ -53,10 +53,11 @@ StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::create(const CudaDeviceOptions
   TRIREME_ASSIGN_OR_RETURN(Stream stream, Stream::create());
   std::unique_ptr<CudaDevice> device(
       new CudaDevice(options.element, tensor_parallel, std::move(stream)));
-  TRIREME_ASSIGN_OR_RETURN(WeightUploader weights,
-                           WeightUploader::create(options.element, device->stream_));
+  TRIREME_ASSIGN_OR_RETURN(
+      WeightUploader weights,
+      WeightUploader::create(options.element, options.on_load, device->stream_));
   device->weights_ = std::make_unique<WeightUploader>(std::move(weights));
-  device->products_ = std::make_unique<TensorProducts>();
+  device->products_ = std::make_unique<WeightProducts>();
   return device;
 }
 
@@ -79,6 +80,7 @@ StatusOr<std::unique_ptr<EmbeddingWeight>> CudaDevice::load_embedding(const Matr
 std::unique_ptr<EmbeddingWeight> CudaDevice::embedding_of(const LinearWeight& matrix) const {
   const auto& linear = static_cast<const CudaLinear&>(matrix);
   const WeightMatrix& rows = linear.matrix();
+  if (rows.form != WeightForm::kPlain) return nullptr;
   return std::make_unique<CudaTable>(linear.values(),
                                      TableRows{.data = rows.data,
                                                .element = rows.element,

@@ -1,13 +1,14 @@
 // CudaDevice: the Device of one GPU, for dense decoder models.
 //
-// Activations are fp32. Matrices are kept in the device's element and the rows that enter a product
-// are rounded to it; K and V in the element of the KvLayout; all sums are fp32. Every operator is
-// queued on one stream and returns at once; begin_step() uploads what the step's kernels read in
+// Activations are fp32. Matrices are kept in the device's element, or as the codes of a quantised
+// checkpoint, and the rows that enter a product are rounded to that element; those that meet int8
+// rows become int8 codes. K and V in the element of the KvLayout; all sums are fp32. Every operator
+// is queued on one stream and returns at once; begin_step() uploads what the step's kernels read in
 // one copy; write_from(), read_back() and logits() wait for the GPU, end_step() too. Sums over
 // tensor- parallel ranks go through host memory and the Collective: right, but slow.
 //
 // What it cannot do yet is refused when a model is loaded, with --device cpu as the way out:
-// mixtures of experts, latent attention, quantised weights, int8 KV, heads beyond kHeadSizeMax.
+// mixtures of experts, latent attention, heads beyond kHeadSizeMax.
 //
 // The same sources run without a GPU: README.md of worker/kernels. Threads: one calls everything,
 // creation included. The collective outlives the device, the device its weights.
@@ -29,7 +30,8 @@ namespace trireme::worker::cuda {
 
 struct CudaDeviceOptions {
   Element element = Element::kBfloat16;  // What matrices are kept in: not kInt8.
-  int ordinal = 0;                       // Which GPU, as nvidia-smi counts those that are visible.
+  cpu::OnLoad on_load = cpu::OnLoad::kKeep;
+  int ordinal = 0;  // Which GPU, as nvidia-smi counts those that are visible.
 };
 
 class CudaDevice final : public Device {

@@ -8,6 +8,7 @@
 
 #include "worker/kernels/cuda/device_for_test.h"
 #include "worker/kernels/element.h"
+#include "worker/kernels/quantize.h"
 #include "worker/kernels/reference/reference.h"
 
 namespace trireme::worker::cuda {
@@ -176,13 +177,44 @@ TEST(CudaAttention, a_cache_of_narrower_numbers_holds_the_rounded_ones) {
   }
 }
 
+// Each head of each token with a scale of its own.
+std::vector<float> as_int8(std::vector<float> values, uint32_t head_size) {
+  std::vector<uint8_t> codes(head_size);
+  for (std::size_t begin = 0; begin < values.size(); begin += head_size) {
+    const auto head = std::span(values).subspan(begin, head_size);
+    const float scale = quantize_int8(head, codes);
+    for (uint32_t i = 0; i < head_size; ++i) {
+      head[i] = (static_cast<float>(codes[i]) - 128) * scale;
+    }
+  }
+  return values;
+}
+
+TEST(CudaAttention, a_cache_of_int8_holds_codes_with_a_scale_for_each_head_of_each_token) {
+  for (const uint32_t head_size : {24U, 9U, 130U}) {
+    Sequence sequence({4, 2, head_size}, 40, Element::kInt8);
+    for (std::size_t i = 0; i < sequence.k.size(); ++i) {
+      const auto head = static_cast<float>(i / head_size);
+      sequence.k[i] *= 1 + head / 10;
+      sequence.v[i] *= 100 / (1 + head);
+    }
+    const auto got = sequence.run({.scale = 0.3F}, 0, 40);
+    sequence.k = as_int8(sequence.k, head_size);
+    sequence.v = as_int8(sequence.v, head_size);
+    expect_close(std::span(got).last(head_size), sequence.expected(39, 3, 0, 39, 0.3F), 1e-5F);
+    expect_close(std::span(got).subspan(std::size_t{4} * 17 * head_size, head_size),
+                 sequence.expected(17, 0, 0, 17, 0.3F), 1e-5F);
+  }
+}
+
 TEST(CudaAttention, chunks_of_a_prompt_and_single_tokens_have_the_bits_of_the_whole) {
   constexpr uint32_t tokens = 75;
   for (const uint32_t window : {0U, 20U}) {
     const AttentionShape shape{.scale = 0.7F, .window_tokens = window};
-    const auto whole = Sequence({6, 2, 20}, tokens, Element::kBfloat16).run(shape, 0, tokens);
+    const Element element = window == 0 ? Element::kBfloat16 : Element::kInt8;
+    const auto whole = Sequence({6, 2, 20}, tokens, element).run(shape, 0, tokens);
     for (const uint32_t chunk : {1U, 5U, 33U}) {
-      Sequence sequence({6, 2, 20}, tokens, Element::kBfloat16);
+      Sequence sequence({6, 2, 20}, tokens, element);
       std::vector<float> all;
       for (uint32_t begin = 0; begin < tokens; begin += chunk) {
         const auto part = sequence.run(shape, begin, std::min(chunk, tokens - begin));
@@ -198,7 +230,8 @@ TEST(CudaAttention, of_a_token_is_not_touched_by_what_it_does_not_see) {
   constexpr uint32_t bad = 37;
   constexpr uint32_t columns = 3 * 8;
   const auto run = [&](float value, uint32_t window) {
-    Sequence sequence({3, 3, 8}, tokens, Element::kFloat32);
+    // With a window as codes, whose scale is lost.
+    Sequence sequence({3, 3, 8}, tokens, window == 0 ? Element::kFloat32 : Element::kInt8);
     for (uint32_t i = 0; i < columns; ++i) sequence.k[bad * columns + i] = value;
     for (uint32_t i = 0; i < columns; ++i) sequence.v[bad * columns + i] = value;
     return sequence.run({.scale = 0.3F, .window_tokens = window}, 0, tokens);
@@ -307,9 +340,6 @@ TEST(CudaDevice, what_it_cannot_do_yet_is_refused_by_name) {
   expect_not_yet(device->load_linear({.parts = {slice}, .is_apart = true}).status(),
                  "mixtures of experts");
   KvLayout layout{.layer_count = 1, .kv_head_count = 1, .head_size = 8};
-  layout.element = Element::kInt8;
-  expect_not_yet(device->allocate_kv(layout, 1), "--kv-cache-dtype int8");
-  layout.element = Element::kBfloat16;
   layout.value_size = 4;
   expect_not_yet(device->allocate_kv(layout, 1), "latent attention");
   layout.value_size = 0;

@@ -6,17 +6,14 @@
 
 #include <thread>
 
-#include "tests/numerics/model_for_test.h"
 #include "tests/numerics/thread_collective_for_test.h"
-#include "worker/kernels/cuda/cuda_device.h"
-#include "worker/models/registry.h"
+#include "worker/kernels/cuda/cuda_model_for_test.h"
 
 namespace trireme::worker {
 namespace {
 
 constexpr float kFp32Tolerance = 1e-4F;  // Of the largest logit.
 constexpr float kBf16Tolerance = 1.25F;  // Of the largest error that transformers makes in bf16.
-constexpr uint32_t kBlocks = 8;
 
 bool has_experts_or_latents(const std::string& name) {
   return name.find("moe") != std::string::npos || name.find("mixtral") != std::string::npos ||
@@ -33,71 +30,6 @@ std::vector<std::string> other_names() {
   auto names = golden_names();
   std::erase_if(names, [](const std::string& name) { return !has_experts_or_latents(name); });
   return names;
-}
-
-struct Choice {
-  Element element = Element::kFloat32;
-  std::filesystem::path folder = kGoldenFolder;
-  bool wants_logits = true;
-  WorkerPlace place = {};
-  Collective* collective = nullptr;  // Null: a group of one.
-};
-
-// A golden model on a GPU.
-class CudaModel {
- public:
-  explicit CudaModel(const std::string& name, const Choice& choice = {})
-      : directory_(open_golden(name, choice.folder)), place_(choice.place), model_(load(choice)) {}
-
-  [[nodiscard]] const Status& status() const { return model_.status(); }
-  [[nodiscard]] Model& operator*() const { return **model_; }
-  [[nodiscard]] Model* operator->() const { return model_->get(); }
-
- private:
-  [[nodiscard]] StatusOr<std::unique_ptr<Model>> load(const Choice& choice) {
-    TRIREME_ASSIGN_OR_RETURN(const ModelFactory factory,
-                             find_model_factory(directory_.config().architecture));
-    Collective& collective = choice.collective == nullptr ? solo_ : *choice.collective;
-    TRIREME_ASSIGN_OR_RETURN(auto device,
-                             cuda::CudaDevice::create({.element = choice.element}, collective));
-    TRIREME_ASSIGN_OR_RETURN(auto model, factory({.directory = directory_,
-                                                  .place = place_,
-                                                  .element = choice.element,
-                                                  .kv_element = choice.element,
-                                                  .block_tokens = 16,
-                                                  .device = std::move(device),
-                                                  .progress = progress_,
-                                                  .wants_logits = choice.wants_logits}));
-    TRIREME_RETURN_IF_ERROR(model->allocate_kv(kBlocks));
-    return model;
-  }
-
-  ModelDirectory directory_;
-  WorkerPlace place_;
-  SoloCollective solo_;
-  Progress progress_;
-  StatusOr<std::unique_ptr<Model>> model_;
-};
-
-struct Expected {
-  std::vector<int32_t> tokens;
-  std::vector<float> values;
-  float bf16_error = 0;
-};
-
-// values: "logits" or "states".
-Expected expected_of(const std::string& name, const std::filesystem::path& folder = kGoldenFolder,
-                     const std::string& values = "logits") {
-  auto file = Safetensors::open_file((folder / name / "expected.safetensors").string());
-  EXPECT_TRUE(file.ok()) << file.status();
-  return {values_of<int32_t>(*file, "tokens"), values_of<float>(*file, values),
-          values_of<float>(*file, "bf16_error")[0]};
-}
-
-float largest_of(std::span<const float> values) {
-  float largest = 0;
-  for (const float value : values) largest = std::max(largest, std::abs(value));
-  return largest;
 }
 
 std::string name_of(const testing::TestParamInfo<std::string>& test) { return test.param; }
@@ -156,6 +88,22 @@ TEST(CudaCompany, changes_no_bit) {
     expected.insert(expected.end(), fifth, fifth + static_cast<std::ptrdiff_t>(5 * vocabulary));
     expected.insert(expected.end(), alone.begin(), alone.end());
     EXPECT_EQ(*together, expected);
+  }
+}
+
+// Of the largest logit: a few numbers whose code lies on an edge.
+TEST(CudaInt8Kv, logits_are_those_of_the_cpu_whole_and_in_chunks) {
+  constexpr float kTolerance = 2e-3F;
+  for (const std::string name : {"llama", "gemma2", "qwen3"}) {
+    const std::vector<int32_t> tokens = expected_of(name).tokens;
+    const auto count = static_cast<uint32_t>(tokens.size());
+    const SoloModel cpu(name, "float32", kCudaModelBlocks, "int8");
+    const auto expected = run_sequence(*cpu, tokens, count);
+    const CudaModel model(name, {.has_int8_kv = true});
+    ASSERT_TRUE(model.status().ok()) << model.status();
+    const auto whole = run_sequence(*model, tokens, count);
+    EXPECT_LT(largest_difference(whole, expected), kTolerance * largest_of(expected)) << name;
+    EXPECT_EQ(run_sequence(*model, tokens, 7), whole) << name;
   }
 }
 

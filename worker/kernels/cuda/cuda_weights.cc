@@ -5,6 +5,7 @@
 
 #include "common/check.h"
 #include "worker/kernels/cpu/source_rows.h"
+#include "worker/kernels/cuda/coded_rows.h"
 #include "worker/kernels/cuda/not_yet.h"
 #include "worker/kernels/element.h"
 
@@ -26,14 +27,14 @@ float in_precision(float value, Element element) {
 }
 
 // One row as the device keeps it.
-void write_row(const SourceRow& row, uint32_t columns, Element element, std::byte* to) {
+void write_plain(const SourceRow& row, uint32_t columns, Element element, std::byte* to) {
   const std::size_t bytes = columns * element_bytes(element);
   if (row.part == nullptr) {
     std::memset(to, 0, bytes);
     return;
   }
   const MatrixSlice& part = *row.part;
-  if (part.element == element && part.column_stride == 1) {
+  if (part.quantized == nullptr && part.element == element && part.column_stride == 1) {
     const uint64_t begin = row.row * part.row_stride * element_bytes(element);
     std::memcpy(to, static_cast<const std::byte*>(part.data) + begin, bytes);
     return;
@@ -62,8 +63,20 @@ std::vector<float> values_of(const std::vector<MatrixSlice>& parts, Element elem
 
 }  // namespace
 
-StatusOr<WeightUploader> WeightUploader::create(Element element, Stream& stream) {
-  WeightUploader uploader(element, stream);
+CudaLinear::CudaLinear(DeviceBuffer values, Beside beside, const WeightMatrix& matrix)
+    : values_(std::make_shared<const DeviceBuffer>(std::move(values))),
+      beside_(std::move(beside)),
+      matrix_(matrix) {
+  matrix_.data = values_->data();
+  matrix_.bias = reinterpret_cast<const float*>(beside_.bias.data());
+  matrix_.scales = reinterpret_cast<const float*>(beside_.scales.data());
+  matrix_.zeros = reinterpret_cast<const uint16_t*>(beside_.zeros.data());
+  matrix_.column_order = reinterpret_cast<const int32_t*>(beside_.column_order.data());
+}
+
+StatusOr<WeightUploader> WeightUploader::create(Element element, cpu::OnLoad on_load,
+                                                Stream& stream) {
+  WeightUploader uploader(element, on_load, stream);
   for (Half& half : uploader.halves_) {
     TRIREME_ASSIGN_OR_RETURN(half.is_free, Event::create());
   }
@@ -81,10 +94,9 @@ StatusOr<WeightUploader::Half*> WeightUploader::next_half(std::size_t bytes) {
   return &half;
 }
 
-StatusOr<DeviceBuffer> WeightUploader::upload(const std::vector<MatrixSlice>& parts,
-                                              uint32_t row_count, const std::string& what) {
-  const uint32_t columns = parts.front().column_count;
-  const std::size_t row_bytes = columns * element_bytes(element_);
+StatusOr<DeviceBuffer> WeightUploader::upload_rows(uint32_t row_count, std::size_t row_bytes,
+                                                   const WriteRow& write_row,
+                                                   const std::string& what) {
   const std::size_t half_bytes = std::max(kHalfBytes, row_bytes);
   const auto rows_at_once = static_cast<uint32_t>(half_bytes / std::max<std::size_t>(row_bytes, 1));
   TRIREME_ASSIGN_OR_RETURN(DeviceBuffer buffer,
@@ -94,8 +106,7 @@ StatusOr<DeviceBuffer> WeightUploader::upload(const std::vector<MatrixSlice>& pa
     TRIREME_ASSIGN_OR_RETURN(Half* const half,
                              next_half(std::min(half_bytes, row_bytes * row_count)));
     for (uint32_t i = 0; i < count; ++i) {
-      write_row(cpu::find_row(parts, begin + i), columns, element_,
-                half->memory.data() + i * row_bytes);
+      write_row(begin + i, half->memory.data() + i * row_bytes);
     }
     queue_copy(buffer.data() + begin * row_bytes, half->memory.data(), count * row_bytes,
                stream_->queue());
@@ -105,35 +116,67 @@ StatusOr<DeviceBuffer> WeightUploader::upload(const std::vector<MatrixSlice>& pa
   return buffer;
 }
 
-StatusOr<DeviceBuffer> WeightUploader::upload_values(const std::vector<float>& values,
+StatusOr<DeviceBuffer> WeightUploader::upload(const std::vector<MatrixSlice>& parts,
+                                              uint32_t row_count, const std::string& what) {
+  const uint32_t columns = parts.front().column_count;
+  return upload_rows(
+      row_count, columns * element_bytes(element_),
+      [&](uint32_t row, std::byte* to) {
+        write_plain(cpu::find_row(parts, row), columns, element_, to);
+      },
+      what);
+}
+
+template <typename Value>
+StatusOr<DeviceBuffer> WeightUploader::upload_values(const std::vector<Value>& values,
                                                      const std::string& what) {
-  const std::size_t bytes = values.size() * sizeof(float);
+  if (values.empty()) return DeviceBuffer();
+  const std::size_t bytes = values.size() * sizeof(Value);
   TRIREME_ASSIGN_OR_RETURN(DeviceBuffer buffer, DeviceBuffer::allocate(bytes, what));
   queue_copy(buffer.data(), values.data(), bytes, stream_->queue());
   TRIREME_RETURN_IF_ERROR(stream_->wait());
   return buffer;
 }
 
+StatusOr<DeviceBuffer> WeightUploader::upload_biases(const LinearSource& source,
+                                                     uint32_t out_features) {
+  if (source.biases.empty()) return DeviceBuffer();
+  std::vector<float> biases = values_of(source.biases, element_, 0.0F);
+  biases.resize(out_features);
+  return upload_values(biases, "biases");
+}
+
 StatusOr<std::unique_ptr<LinearWeight>> WeightUploader::linear(const LinearSource& source) {
-  TRIREME_CHECK(!source.parts.empty(), "a linear layer has at least one part");
-  for (const MatrixSlice& part : source.parts) {
-    if (part.quantized != nullptr) return not_yet("quantised weights");
-  }
-  WeightMatrix matrix{.element = element_,
-                      .out_features = std::max(source.row_count, cpu::row_count_of(source.parts)),
-                      .in_features = source.parts.front().column_count};
+  const WeightForm form = form_of(source, on_load_);
+  if (form != WeightForm::kPlain) return coded(source, form);
+  const WeightMatrix matrix{
+      .element = element_,
+      .out_features = std::max(source.row_count, cpu::row_count_of(source.parts)),
+      .in_features = source.parts.front().column_count};
   TRIREME_ASSIGN_OR_RETURN(DeviceBuffer values,
                            upload(source.parts, matrix.out_features, "weights"));
-  DeviceBuffer bias;
-  if (!source.biases.empty()) {
-    std::vector<float> biases = values_of(source.biases, element_, 0.0F);
-    biases.resize(matrix.out_features);
-    TRIREME_ASSIGN_OR_RETURN(bias, upload_values(biases, "biases"));
-  }
-  matrix.data = values.data();
-  matrix.bias = reinterpret_cast<const float*>(bias.data());
-  return std::make_unique<CudaLinear>(std::make_shared<const DeviceBuffer>(std::move(values)),
-                                      std::move(bias), matrix);
+  CudaLinear::Beside beside;
+  TRIREME_ASSIGN_OR_RETURN(beside.bias, upload_biases(source, matrix.out_features));
+  return std::make_unique<CudaLinear>(std::move(values), std::move(beside), matrix);
+}
+
+StatusOr<std::unique_ptr<LinearWeight>> WeightUploader::coded(const LinearSource& source,
+                                                              WeightForm form) {
+  TRIREME_ASSIGN_OR_RETURN(CodedRows rows, CodedRows::of(source, form));
+  WeightMatrix matrix = rows.shape();
+  matrix.element = element_;
+  TRIREME_ASSIGN_OR_RETURN(
+      DeviceBuffer values,
+      upload_rows(
+          matrix.out_features, matrix.row_bytes,
+          [&](uint32_t row, std::byte* to) { rows.write(row, to); }, "weights"));
+  CudaLinear::Beside beside;
+  TRIREME_ASSIGN_OR_RETURN(beside.bias, upload_biases(source, matrix.out_features));
+  TRIREME_ASSIGN_OR_RETURN(beside.scales, upload_values(rows.scales(), "scales of weights"));
+  TRIREME_ASSIGN_OR_RETURN(beside.zeros, upload_values(rows.zeros(), "zeros of weights"));
+  TRIREME_ASSIGN_OR_RETURN(beside.column_order,
+                           upload_values(rows.column_order(), "the order of columns"));
+  return std::make_unique<CudaLinear>(std::move(values), std::move(beside), matrix);
 }
 
 StatusOr<std::unique_ptr<VectorWeight>> WeightUploader::vector(const VectorSource& source) {

@@ -2,7 +2,8 @@
 //
 // One region; of each layer: [block][kv head][K: block_tokens · head_size | V: the same]. A token's
 // K of one head are head_size neighbouring elements, as are its V. So a block of a layer is one
-// piece, and a warp that reads a token's K reads neighbouring bytes.
+// piece, and a warp that reads a token's K reads neighbouring bytes. With int8 there are behind K
+// and V of a head the scales, fp32: [block_tokens] of K, as many of V.
 #pragma once
 
 #include "worker/device_types.h"
@@ -13,14 +14,21 @@ namespace trireme::worker::cuda {
 // One layer's part. A block's index times block_tokens plus the place in it is a token's slot.
 struct KvLayer {
   std::byte* data = nullptr;
-  Element element = Element::kBfloat16;  // Or kFloat32, kFloat16.
+  Element element = Element::kBfloat16;  // Any other too.
   uint32_t kv_head_count = 0;
   uint32_t head_size = 0;
   uint32_t block_tokens = 0;
 
-  [[nodiscard]] uint64_t block_bytes() const {
-    return 2 * element_bytes(element) * kv_head_count * head_size * block_tokens;
+  // Of K and V of one head, where scales may begin.
+  [[nodiscard]] __host__ __device__ uint64_t value_bytes() const {
+    const uint64_t size = element == Element::kFloat32 ? 4 : element == Element::kInt8 ? 1 : 2;
+    return (2 * size * head_size * block_tokens + 3) / 4 * 4;
   }
+  [[nodiscard]] __host__ __device__ uint64_t head_bytes() const {
+    const bool has_scales = element == Element::kInt8;
+    return value_bytes() + (has_scales ? 2 * sizeof(float) * block_tokens : 0);
+  }
+  [[nodiscard]] uint64_t block_bytes() const { return head_bytes() * kv_head_count; }
 };
 
 // How the heads of each token turn: pair i of a head is (i, i + pair_count), what is behind them

@@ -16,7 +16,6 @@ KvLayer layer_of(const KvLayout& layout) {
 
 Status check(const KvLayout& layout) {
   if (layout.value_size > 0) return not_yet("latent attention");
-  if (layout.element == Element::kInt8) return not_yet("--kv-cache-dtype int8");
   if (layout.head_size > kHeadSizeMax) {
     return not_yet(absl::StrFormat("head_dim %d, beyond %d,", layout.head_size, kHeadSizeMax));
   }

@@ -8,6 +8,9 @@
 //
 // A word is two neighbouring numbers, the first one in its low half. Sums are fp32; in what order
 // the 16 products of a step are added is the hardware's, and the same for every element.
+//
+// Of int8 codes a word has four, so that the same words are 32 columns of A and rows of B
+// ("m16n8k32"); their sums are exact in int32.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +25,9 @@ struct MmaB {
 };
 struct MmaC {
   float values[4];
+};
+struct MmaCodeSums {
+  int32_t values[4];
 };
 
 }  // namespace trireme::worker::cuda

@@ -1,4 +1,4 @@
-// The tensor core instruction of sm_80 and later, for nvcc.
+// The tensor core instructions of sm_80 and later, for nvcc.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -26,6 +26,15 @@ __device__ inline void multiply_add<__half>(MmaC& sum, const MmaA& a, const MmaB
   asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(sum.values[0]), "+f"(sum.values[1]), "+f"(sum.values[2]), "+f"(sum.values[3])
+      : "r"(a.words[0]), "r"(a.words[1]), "r"(a.words[2]), "r"(a.words[3]), "r"(b.words[0]),
+        "r"(b.words[1]));
+}
+
+// Of int8 codes.
+__device__ inline void multiply_add(MmaCodeSums& sum, const MmaA& a, const MmaB& b) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+r"(sum.values[0]), "+r"(sum.values[1]), "+r"(sum.values[2]), "+r"(sum.values[3])
       : "r"(a.words[0]), "r"(a.words[1]), "r"(a.words[2]), "r"(a.words[3]), "r"(b.words[0]),
         "r"(b.words[1]));
 }

@@ -8,6 +8,7 @@ namespace trireme::worker::cuda {
 __device__ inline float to_float(float value) { return value; }
 __device__ inline float to_float(__nv_bfloat16 value) { return __bfloat162float(value); }
 __device__ inline float to_float(__half value) { return __half2float(value); }
+__device__ inline float to_float(int8_t value) { return static_cast<float>(value); }
 
 template <typename Value>
 __device__ Value from_float(float value);

@@ -3,6 +3,7 @@
 // differs.
 #include "worker/kernels/cuda/cuda_device_test.cc"
 #include "worker/kernels/cuda/cuda_kernels_test.cc"
+#include "worker/kernels/cuda/cuda_quantized_test.cc"
 
 namespace trireme::worker::cuda::on_host {
 namespace {

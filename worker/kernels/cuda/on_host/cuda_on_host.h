@@ -94,6 +94,14 @@ struct __half {
 [[nodiscard]] inline __half __float2half_rn(float value) {
   return {trireme::worker::float16_of(value)};
 }
+[[nodiscard]] inline uint32_t __float_as_uint(float value) {
+  return std::bit_cast<uint32_t>(value);
+}
+[[nodiscard]] inline float __uint_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
+// To the nearest, halves to even.
+[[nodiscard]] inline int __float2int_rn(float value) {
+  return static_cast<int>(std::nearbyint(value));
+}
 // Rounded twice here, once on a GPU; every CPU has it, and quickly.
 [[nodiscard]] inline float __fmaf_rn(float a, float b, float c) { return a * b + c; }
 

@@ -17,32 +17,53 @@ namespace on_host {
   return __half2float({static_cast<uint16_t>(word >> (16 * half))});
 }
 
-}  // namespace on_host
+[[nodiscard]] inline int32_t code_in(uint32_t word, uint32_t byte) {
+  return static_cast<int8_t>(word >> (8 * byte));
+}
 
-template <typename Value>
-void multiply_add(MmaC& sum, const MmaA& a, const MmaB& b) {
+// Calls add(i, A's word, B's word) with every pair of words that meet in this lane's value i, along
+// K.
+template <typename Add>
+void exchange_words(const MmaA& a, const MmaB& b, const Add& add) {
   struct Lane {
     MmaA a;
     MmaB b;
   };
-  static thread_local Lane block[on_host::kBlockThreadsMax];
+  static thread_local Lane block[kBlockThreadsMax];
   const uint32_t thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
-  const uint32_t lane = thread % on_host::kWarpThreads;
+  const uint32_t lane = thread % kWarpThreads;
   const Lane* const lanes = block + thread - lane;
   block[thread] = {a, b};
   __syncwarp();
   for (uint32_t i = 0; i < 4; ++i) {
     const uint32_t row = lane / 4 + 8 * (i / 2);
     const uint32_t column = 2 * (lane % 4) + i % 2;
-    for (uint32_t k = 0; k < 16; ++k) {
-      const uint32_t of_k = k % 8 / 2;
-      const uint32_t a_word = lanes[row % 8 * 4 + of_k].a.words[row / 8 + 2 * (k / 8)];
-      const uint32_t b_word = lanes[column * 4 + of_k].b.words[k / 8];
-      sum.values[i] +=
-          on_host::number_in(a_word, k % 2, Value{}) * on_host::number_in(b_word, k % 2, Value{});
+    for (uint32_t word = 0; word < 8; ++word) {
+      add(i, lanes[row % 8 * 4 + word % 4].a.words[row / 8 + 2 * (word / 4)],
+          lanes[column * 4 + word % 4].b.words[word / 4]);
     }
   }
   __syncwarp();
+}
+
+}  // namespace on_host
+
+template <typename Value>
+void multiply_add(MmaC& sum, const MmaA& a, const MmaB& b) {
+  on_host::exchange_words(a, b, [&sum](uint32_t i, uint32_t a_word, uint32_t b_word) {
+    for (uint32_t half = 0; half < 2; ++half) {
+      sum.values[i] +=
+          on_host::number_in(a_word, half, Value{}) * on_host::number_in(b_word, half, Value{});
+    }
+  });
+}
+
+inline void multiply_add(MmaCodeSums& sum, const MmaA& a, const MmaB& b) {
+  on_host::exchange_words(a, b, [&sum](uint32_t i, uint32_t a_word, uint32_t b_word) {
+    for (uint32_t byte = 0; byte < 4; ++byte) {
+      sum.values[i] += on_host::code_in(a_word, byte) * on_host::code_in(b_word, byte);
+    }
+  });
 }
 
 }  // namespace trireme::worker::cuda

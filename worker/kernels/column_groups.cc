@@ -1,11 +1,11 @@
-#include "worker/kernels/cpu/int4_groups.h"
+#include "worker/kernels/column_groups.h"
 
 #include <algorithm>
 #include <numeric>
 
 #include "worker/weights/quantized_matrix.h"
 
-namespace trireme::worker::cpu {
+namespace trireme::worker {
 namespace {
 
 constexpr uint32_t kSizes[] = {128, 64, 32};  // The last one where none divides.
@@ -44,9 +44,9 @@ bool counts_up(const std::vector<int32_t>& order, uint32_t in_features) {
 
 }  // namespace
 
-StatusOr<Int4Groups> Int4Groups::of(const LinearSource& source) {
+StatusOr<ColumnGroups> ColumnGroups::of(const LinearSource& source) {
   const MatrixSlice& first = source.parts.front();
-  Int4Groups made{.in_features = first.column_count};
+  ColumnGroups made{.in_features = first.column_count};
   if (first.quantized == nullptr) {
     made.group_columns = group_size_for({made.in_features});
     made.group_count = (made.in_features + made.group_columns - 1) / made.group_columns;
@@ -81,4 +81,4 @@ StatusOr<Int4Groups> Int4Groups::of(const LinearSource& source) {
   return made;
 }
 
-}  // namespace trireme::worker::cpu
+}  // namespace trireme::worker

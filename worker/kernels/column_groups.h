@@ -1,4 +1,4 @@
-// How the columns of an int4 matrix become groups that a kernel can run.
+// How the columns of a matrix of codes become groups that a kernel can run.
 //
 // A kernel wants whole groups of 32, 64 or 128 columns that share a scale in each row. A checkpoint
 // may have larger ones (they are cut, each piece with a copy of the scale), columns in another
@@ -11,14 +11,16 @@
 
 #include "worker/device.h"
 
-namespace trireme::worker::cpu {
+namespace trireme::worker {
 
-struct Int4Groups {
+struct ColumnGroups {
   uint32_t group_columns = 0;
   uint32_t group_count = 0;
-  bool is_symmetric = true;             // No zeros but 8.
-  std::vector<int32_t> column_order;    // As PackedMatrix; [column_count()] or empty.
-  std::vector<uint32_t> source_groups;  // Of a checkpoint, for each group; empty: made on load.
+  bool is_symmetric = true;  // No zeros but the middle of the codes.
+  // Column i of the kernel is this one of the source, a negative one zero; empty: the i-th.
+  std::vector<int32_t> column_order = {};  // [column_count()]
+  // Of a checkpoint, for each group; empty: made on load.
+  std::vector<uint32_t> source_groups = {};
 
   [[nodiscard]] uint32_t column_count() const { return group_columns * group_count; }
   [[nodiscard]] bool is_of_checkpoint() const { return !source_groups.empty(); }
@@ -30,7 +32,7 @@ struct Int4Groups {
   uint32_t in_features = 0;
 
   // kUnimplemented naming two parts that group their columns in different ways.
-  [[nodiscard]] static StatusOr<Int4Groups> of(const LinearSource& source);
+  [[nodiscard]] static StatusOr<ColumnGroups> of(const LinearSource& source);
 };
 
-}  // namespace trireme::worker::cpu
+}  // namespace trireme::worker
