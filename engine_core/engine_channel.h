@@ -71,6 +71,7 @@ using InputEvent =
 // What a group on several nodes has for the I/O thread: a wave's addresses, or a message.
 struct StepMail {
   std::vector<std::string> addresses;  // Empty: a message.
+  WaveId wave;                         // That begins.
   uint32_t node = 0;                   // Own one, or to whom.
   wire::StepAgreement message;
 };

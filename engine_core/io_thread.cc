@@ -196,7 +196,7 @@ int IoThread::Parts::carry_steps() {
     if (mail->addresses.empty()) {
       peers->send(mail->node, mail->message);
     } else {
-      peers->begin_wave(mail->node, mail->addresses);
+      peers->begin_wave(mail->wave, mail->node, mail->addresses);
     }
   }
   while (const auto message = peers->receive()) {

@@ -83,8 +83,8 @@ SchedulerConfig scheduler_config(const ServeOptions& options, const KvCapacity& 
 class ChannelCarrier final : public StepCarrier {
  public:
   explicit ChannelCarrier(EngineChannel& channel) : channel_(channel) {}
-  void begin_wave(uint32_t own_node, std::vector<std::string> addresses) override {
-    put({.addresses = std::move(addresses), .node = own_node});
+  void begin_wave(WaveId wave, uint32_t own_node, std::vector<std::string> addresses) override {
+    put({.addresses = std::move(addresses), .wave = wave, .node = own_node});
   }
   void send(uint32_t node, const wire::StepAgreement& message) override {
     put({.node = node, .message = message});

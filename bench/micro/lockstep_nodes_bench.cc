@@ -44,7 +44,7 @@ class Node final : private engine::StepCarrier {
 
   // Of two: node 1 asks, node 0 answers. Empty for node 0.
   std::vector<Duration> ping() {
-    if (node_ == 1) links_->begin_wave(node_, {start_.addresses.front().front(), ""});
+    links_->begin_wave(kPings, node_, {start_.addresses.front().front(), ""});
     std::vector<Duration> taken;
     for (uint64_t step = 1; step <= kWarmup + kSteps; ++step) {
       const Instant begin = now();
@@ -81,8 +81,8 @@ class Node final : private engine::StepCarrier {
   }
 
  private:
-  void begin_wave(uint32_t own_node, std::vector<std::string> addresses) override {
-    links_->begin_wave(own_node, addresses);
+  void begin_wave(WaveId wave, uint32_t own_node, std::vector<std::string> addresses) override {
+    links_->begin_wave(wave, own_node, addresses);
   }
   void send(uint32_t node, const wire::StepAgreement& message) override {
     links_->send(node, message);

@@ -46,7 +46,7 @@ class PeerMail final : public engine::StepCarrier {
   using Send = std::function<void(uint32_t process, const wire::StepAgreement&)>;
   explicit PeerMail(Send send) : send_(std::move(send)) {}
 
-  void begin_wave(uint32_t own_node, std::vector<std::string> addresses) override {
+  void begin_wave(WaveId, uint32_t own_node, std::vector<std::string> addresses) override {
     if (own_node == 0) return;
     const std::string& above = addresses[engine::StepTree::parent_of(own_node)];
     above_ = static_cast<uint32_t>(std::strtoul(above.c_str(), nullptr, 10));

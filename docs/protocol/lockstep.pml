@@ -18,6 +18,7 @@
  * Bounds, by -D:   WORK arrivals, each a step of work     ABORTS  requests of a rank end at once
  *   KILLS of ranks   DROPS of ranks that live   CRASHES of the coordinator   LATE ranks not there at first
  *   PAUSES 1: a pause (keep), and then perhaps a resume    IN_FLIGHT reports of a rank on their way
+ *   ASK_ONE  the pause is asked of rank 0 alone, the resume of rank 1: two front ends, each with its own ranks
  * Mistakes, each of which must be found: SEED_...; tests/protocol/protocol_test.py has the list.
  */
 #ifndef WORK
@@ -108,6 +109,7 @@ typedef RankState {
 #if PAUSES
   byte pause;
   byte wish;
+  unsigned untold : 1; /* The wish is not agreed. */
 #endif
 }
 RankState r[RANKS];
@@ -158,9 +160,14 @@ hidden byte j;
 #else
 #define PAUSED(i) 0
 #endif
+#if PAUSES && !defined(SEED_UNTOLD)
+#define UNTOLD(i) r[i].untold
+#else
+#define UNTOLD(i) 0
+#endif
 #define HEARD(i) (r[i].next > r[i].wave -> r[i].next : r[i].wave)
 #define CAN_COMPUTE(i) (r[i].work > 0 && !PAUSED(i))
-#define STANDING(i) (r[i].phase != kAsleep -> kInWave : (CAN_COMPUTE(i) -> kStart : kComplete))
+#define STANDING(i) (r[i].phase != kAsleep -> kInWave : (CAN_COMPUTE(i) || UNTOLD(i) -> kStart : kComplete))
 #define IS_LOST(i) (r[i].next && r[i].wave < r[i].next_abandons)
 
 /* ---- Lockstep ---- */
@@ -265,6 +272,7 @@ inline agree(i) {
   }
   j = 0;
 #if PAUSES
+  r[i].untold = (r[i].wish > wish);
   r[i].wish = (wish > r[i].wish -> wish : r[i].wish);
   r[i].pause = (wish > r[i].pause -> wish : r[i].pause);
 #endif
@@ -661,6 +669,7 @@ inline check_rest() {
         assert(!r[j].owes_step);
         assert(!CAN_COMPUTE(j));
 #if PAUSES
+        assert(!UNTOLD(j));
         assert(pause_stage != 3 || (PAUSED(j) == 0 && MODE(r[j].wish) == 0));
         assert(pause_stage != 2 || KILLS || LATE || PAUSED(j) == 1);
 #endif
@@ -741,6 +750,7 @@ inline kill(i) {
 #if PAUSES
   r[i].pause = 0;
   r[i].wish = 0;
+  r[i].untold = 0;
 #endif
   last.fly = WITHOUT(last.fly, i);
   before.fly = WITHOUT(before.fly, i);
@@ -759,6 +769,10 @@ inline lose_records(i, seen_by) {
 
 #if PAUSES
 inline wish_pause(i, asked) {
+  if
+  :: asked > r[i].wish -> r[i].untold = 1;
+  :: else
+  fi;
   r[i].wish = (asked > r[i].wish -> asked : r[i].wish);
 #ifdef SEED_LOCAL_PAUSE
   r[i].pause = r[i].wish;
@@ -803,11 +817,18 @@ inline calm() {
   :: d_step { !r[i].is_alive && !r[i].is_gone && !(is_up && IN(live, i)) -> r[i].is_alive = 1; }
 
 /* A pause is asked of every rank, one by one; then perhaps a resume, likewise. */
-#ifdef SEED_ASK_ONCE
+#if defined(SEED_ASK_ONCE) || defined(ASK_ONE)
 #define ASK_AGAIN(i)
 #else /* A rank that came in between has the pause from the others, and has not been asked. */
 #define ASK_AGAIN(i) \
   :: d_step { pause_stage == 3 && to_ask == 0 && r[i].is_alive && MODE(r[i].wish) -> wish_pause(i, RESUME); }
+#endif
+#ifdef ASK_ONE
+#define TO_PAUSE BIT(0)
+#define TO_RESUME BIT(1)
+#else
+#define TO_PAUSE ALL
+#define TO_RESUME ALL
 #endif
 #define ASK(i) \
   :: d_step { IN(to_ask, i) -> \
@@ -826,9 +847,9 @@ end:
   ASK(0)
   ASK(1)
   ASK(2)
-  :: d_step { pause_stage == 0 -> pause_stage = 1; to_ask = ALL; is_excused = 1; }
+  :: d_step { pause_stage == 0 -> pause_stage = 1; to_ask = TO_PAUSE; is_excused = 1; }
   :: d_step { pause_stage == 1 && to_ask == 0 -> pause_stage = 2; }
-  :: d_step { pause_stage == 1 && to_ask == 0 -> pause_stage = 3; to_ask = ALL; }
+  :: d_step { pause_stage == 1 && to_ask == 0 -> pause_stage = 3; to_ask = TO_RESUME; }
 #endif
   od
 }

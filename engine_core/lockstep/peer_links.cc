@@ -31,7 +31,12 @@ PeerLinks::PeerLinks(const zmq::Context& context, zmq::Poller& poller, zmq::Rout
       identity_(std::move(identity)),
       first_token_(first_token) {}
 
-void PeerLinks::begin_wave(uint32_t own_node, const std::vector<std::string>& addresses) {
+void PeerLinks::begin_wave(WaveId wave, uint32_t own_node,
+                           const std::vector<std::string>& addresses) {
+  before_ = std::move(current_);
+  current_ = next_.wave == wave ? std::move(next_) : NodesBelow{};
+  current_.wave = wave;
+  next_ = {};
   if (own_node == 0) return;
   node_above_ = StepTree::parent_of(own_node);
   if (above_ != nullptr && above_address_ == addresses[node_above_]) return;
@@ -56,8 +61,23 @@ void PeerLinks::send(uint32_t node, const wire::StepAgreement& message) {
   wire::pack(message, buffer_);
   if (!message.is_down) {
     if (above_ != nullptr) (void)above_->try_send(zmq::Bytes(buffer_));
-  } else if (node < identities_.size() && !identities_[node].empty()) {
-    (void)router_.try_send(identities_[node], zmq::Bytes(buffer_));
+  } else {
+    const auto& below = message.wave == before_.wave ? before_.identities : current_.identities;
+    if (node < below.size() && !below[node].empty()) {
+      (void)router_.try_send(below[node], zmq::Bytes(buffer_));
+    }
+  }
+}
+
+void PeerLinks::note_below(const wire::StepAgreement& message, std::string_view identity) {
+  if (message.wave > current_.wave && message.wave > next_.wave) next_ = {.wave = message.wave};
+  for (NodesBelow* const known : {&current_, &before_, &next_}) {
+    if (known->wave != message.wave) continue;
+    if (message.from_node >= known->identities.size()) {
+      known->identities.resize(message.from_node + 1);
+    }
+    known->identities[message.from_node] = identity;
+    return;
   }
 }
 
@@ -68,8 +88,7 @@ std::optional<wire::StepAgreement> PeerLinks::receive() {
   while (router_.try_receive(message_)) {
     auto known = take(message_);
     if (!known || known->is_down || known->from_node >= kNodesMax) continue;
-    if (known->from_node >= identities_.size()) identities_.resize(known->from_node + 1);
-    identities_[known->from_node] = message_.peer();
+    note_below(*known, message_.peer());
     return known;
   }
   return std::nullopt;

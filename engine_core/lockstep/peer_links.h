@@ -34,7 +34,7 @@ class PeerLinks {
   // Any thread.
   [[nodiscard]] const std::string& endpoint() const { return endpoint_; }
   // The address of the first rank of each node.
-  void begin_wave(uint32_t own_node, const std::vector<std::string>& addresses);
+  void begin_wave(WaveId wave, uint32_t own_node, const std::vector<std::string>& addresses);
   void send(uint32_t node, const wire::StepAgreement& message);
   // The next message, from either side.
   [[nodiscard]] std::optional<wire::StepAgreement> receive();
@@ -54,8 +54,17 @@ class PeerLinks {
   std::unique_ptr<zmq::Dealer> above_;
   std::string above_address_;
   uint32_t node_above_ = 0;
-  // Of who spoke last as that node; who is told of a wave that is not its own ignores it.
-  std::vector<std::string> identities_;
+  // Of who spoke last as that node in a wave: the one that runs, the one before, whose last result
+  // may be asked for still, and the newest that this node has not heard of yet. A rank that is left
+  // behind in an older one is not listened to.
+  struct NodesBelow {
+    WaveId wave;
+    std::vector<std::string> identities;
+  };
+  void note_below(const wire::StepAgreement& message, std::string_view identity);
+  NodesBelow current_;
+  NodesBelow before_;
+  NodesBelow next_;
   zmq::Message message_;
   wire::Buffer buffer_;
   uint64_t dropped_ = 0;

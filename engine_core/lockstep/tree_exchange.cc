@@ -22,7 +22,7 @@ void TreeExchange::enter(const wire::StartWave& start) {
   }
   if (own_ranks_.front() != rank_) return;
   tree_.emplace(start.wave, own_node, static_cast<uint32_t>(addresses.size()));
-  carrier_.begin_wave(own_node, std::move(addresses));
+  carrier_.begin_wave(start.wave, own_node, std::move(addresses));
   for (const auto& [node, message] : std::exchange(early_, {})) {
     if (message.wave == start.wave) take(*tree_, message);
   }

@@ -22,7 +22,7 @@ class StepCarrier {
  public:
   virtual ~StepCarrier() = default;
   // The first rank of each node of the wave, by node: where it takes records.
-  virtual void begin_wave(uint32_t own_node, std::vector<std::string> addresses) = 0;
+  virtual void begin_wave(WaveId wave, uint32_t own_node, std::vector<std::string> addresses) = 0;
   virtual void send(uint32_t node, const wire::StepAgreement& message) = 0;
 };
 

@@ -11,7 +11,7 @@ namespace {
 // What a node has sent; the test delivers it, or not.
 class Post final : public StepCarrier {
  public:
-  void begin_wave(uint32_t, std::vector<std::string> addresses) override {
+  void begin_wave(WaveId, uint32_t, std::vector<std::string> addresses) override {
     addresses_of_wave = std::move(addresses);
   }
   void send(uint32_t node, const wire::StepAgreement& message) override {
