@@ -1,4 +1,4 @@
-// IntegerProducts: matrix products of int8 codes: weights of WeightForm::kInt8Rows and rows of
+// Matrix products of int8 codes: weights of WeightForm::kInt8Rows and rows of
 // activations that become codes first, as on the CPU (cpu/quantize_rows_body.h): value = code ·
 // scale, the largest magnitude of the row being 127.
 //

@@ -1,9 +1,8 @@
 // MatrixProducts: how a CudaDevice multiplies with weights, whatever they are kept in.
 //
-//   TensorProducts    bf16 and fp16 on tensor cores, and codes that become such on the way there
-//   TiledProducts     fp32, and codes that become such
-//   IntegerProducts   int8 rows with int8 activations, exact
-//   WeightProducts    all of them: what a CudaDevice has
+//   TensorProducts   bf16 and fp16 on tensor cores, and codes that become such on the way there
+//   TiledProducts    fp32, and codes that become such
+//   WeightProducts   what a CudaDevice has: these, and int8 rows (integer_products.h)
 #pragma once
 
 #include "worker/device_types.h"
@@ -35,7 +34,7 @@ struct WeightMatrix {
   const float* scales = nullptr;  // [out_features][group_count]; kInt8Rows: one group.
   // [out_features][group_count], or null: the middle of the codes.
   const uint16_t* zeros = nullptr;
-  uint32_t group_columns = 0;  // A multiple of 32.
+  uint32_t group_columns = 0;  // A multiple of 32; kInt8Rows: of 16.
   uint32_t group_count = 0;
   // [group_columns · group_count]: column i is this one of x, a negative one none. Null: the i-th.
   const int32_t* column_order = nullptr;

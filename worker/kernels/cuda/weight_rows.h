@@ -133,13 +133,15 @@ __device__ inline Columns load_x(const View& x, uint32_t row, uint32_t column,
   return columns;
 }
 
-// Calls body with std::type_identity of the rows of the weight, which is none of kInt8Rows.
+// Calls body with std::type_identity of the rows of the weight; not of kInt8Rows, which are
+// integer_products.h's.
 template <typename Value, typename Body>
 void with_rows_of(const WeightMatrix& weight, const Body& body) {
   switch (weight.form) {
     case WeightForm::kPlain:
-    case WeightForm::kInt8Rows:
       return body(std::type_identity<PlainRows<Value>>{});
+    case WeightForm::kInt8Rows:
+      return;
     case WeightForm::kInt4Groups:
       return body(std::type_identity<CodedRows<HalfByteCodes>>{});
     case WeightForm::kInt8Groups:
