@@ -16,7 +16,7 @@ constexpr uint32_t kLayersMax = 4096;
 constexpr std::size_t kShownMax = 200;
 
 const Json* find(const ConfigFields& fields, std::string_view name) {
-  return fields.object().find(name);
+  return fields.object().find(std::string(name).c_str());
 }
 
 std::string text_of(const Json& value) {
@@ -234,7 +234,7 @@ Status read_quantized(const ConfigFields& fields, ModelConfig& config) {
     object = find(fields, key);
   }
   if (object == nullptr) return absl::OkStatus();
-  const std::string path = absl::StrCat(fields.path(), ": ", key);
+  const std::string path = absl::StrFormat("%s: %s", fields.path(), key);
   if (!object->is_object()) {
     return error(StatusCode::kInvalidArgument, "%s is not an object", path);
   }
