@@ -50,9 +50,10 @@ class LocalWorkers {
   // All the engine's workers, by rank. Out of sight: those elsewhere, and those whose sign of life
   // is beside the engine's results.
   [[nodiscard]] std::vector<WorkerSighting> look() const;
-  // SIGKILL to this rank, if it is here; returns when it has ended, which is soon.
+  // SIGKILL to this rank, if it is here. stop() waits for its end.
   void kill(uint32_t rank) noexcept;
-  // Waits for their end until the deadline, then kills them.
+  // Waits for their end until the deadline, then kills them. Leaves who cannot even be killed (its
+  // cgroup is frozen, it hangs in the kernel): that one ends as soon as it can run.
   void stop(Deadline deadline) noexcept;
 
   [[nodiscard]] std::span<const int> pidfds() const { return pidfds_; }
