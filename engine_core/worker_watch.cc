@@ -237,6 +237,7 @@ std::optional<WorkerWatch::Behind> WorkerWatch::find_behind(StepId late) const {
 }
 
 std::optional<uint32_t> WorkerWatch::awaited_by(uint32_t rank) const {
+  if (workers_[rank].unshown >= kAwaitingShown) return std::nullopt;
   const std::optional<uint32_t> place = workers_[rank].seen.life.awaited;
   if (!place || *place / tp_size_ == engine_.value) return std::nullopt;
   return *place / tp_size_;
@@ -246,7 +247,6 @@ std::vector<uint32_t> WorkerWatch::find_awaited_ranks() const {
   std::vector<uint32_t> ranks;
   for (uint32_t rank = 0; rank < workers_.size(); ++rank) {
     const std::optional<uint32_t> awaited = awaited_by(rank);
-    if (workers_[rank].unshown >= kAwaitingShown) continue;
     if (awaited && workers_[rank].awaiting >= kAwaiting) ranks.push_back(*awaited);
   }
   std::ranges::sort(ranks);

@@ -48,7 +48,7 @@ class WorkerWatch {
   // And one whose worker has been motionless for so long: no honest step takes its time that way.
   static constexpr Duration kMotionlessWarning = std::chrono::seconds(2);
   // Who waits for others shows it far more often (worker::LifeSigns::kShowWait).
-  static constexpr Duration kFrozen = kMotionlessWarning;
+  static constexpr Duration kFrozen = std::chrono::milliseconds(1500);
   // Without progress for so long a worker is stuck, whether or not it uses CPU time.
   static constexpr Duration kStillMax = std::chrono::seconds(300);
   // A disk may take longer for a piece (worker/weights/safetensors.h) than a worker may stand

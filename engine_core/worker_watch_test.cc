@@ -168,17 +168,18 @@ TEST(WorkerWatch, who_waits_and_does_not_show_it_cannot_run_and_is_behind) {
   frozen.life.awaited = 4;
   f.look_for(milliseconds(750), {lives, frozen});
   EXPECT_EQ(f.watch.find_awaited_ranks(), std::vector<uint32_t>{4}) << "it may well wait";
-  f.look_for(milliseconds(750), {lives, frozen});
+  f.look_for(milliseconds(250), {lives, frozen});
   EXPECT_EQ(f.behind(), std::nullopt);
   EXPECT_EQ(f.watch.find_awaited_ranks(), std::vector<uint32_t>{}) << "that rank is not accused";
+  EXPECT_EQ(f.watch.facts(kLate).awaited_ranks, std::vector<uint32_t>{});
   f.look_for(milliseconds(250), {lives, frozen});
   EXPECT_EQ(f.behind(), 1u);
-  EXPECT_EQ(f.watch.find_behind(kLate)->motionless, milliseconds(2250));
+  EXPECT_EQ(f.watch.find_behind(kLate)->motionless, milliseconds(1750));
   EXPECT_EQ(f.watch.facts(kLate),
             (wire::Stall{.phase = wire::StallPhase::kDispatch, .worker_pid = 4711}));
   EXPECT_EQ(f.watch.describe(kLate),
             "rank 1 worker pp1 tp0 (pid 4711) shows no sign of life (process state D) and has been "
-            "in layer 3 (dispatch to experts) of step 812 for 2.2 s; pp0 tp0 is in layer 3 "
+            "in layer 3 (dispatch to experts) of step 812 for 1.8 s; pp0 tp0 is in layer 3 "
             "(combine of experts) of step 812");
   lives.life.phase = WorkerPhase::kMlp;
   f.look_for(milliseconds(0), {lives, frozen});

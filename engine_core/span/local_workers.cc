@@ -148,6 +148,7 @@ Status LocalWorkers::check(bool* clean) {
     return error(StatusCode::kUnavailable, "worker rank %u (pid %d): %s", first_rank_ + i,
                  workers_[i].pid(), exit->text());
   }
+  if (killed_) return error(StatusCode::kUnavailable, "worker rank %u: killed", *killed_);
   return absl::OkStatus();
 }
 
@@ -165,6 +166,7 @@ std::vector<WorkerSighting> LocalWorkers::look() const {
 void LocalWorkers::kill(uint32_t rank) noexcept {
   if (rank < first_rank_ || rank - first_rank_ >= workers_.size()) return;
   workers_[rank - first_rank_].send_signal(SIGKILL);
+  killed_ = rank;
 }
 
 void LocalWorkers::stop(Deadline deadline) noexcept {

@@ -4,6 +4,7 @@
 // exit code or signal. Threads: one owner. Destruction kills and reaps them.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -64,6 +65,7 @@ class LocalWorkers {
   uint32_t first_rank_ = 0;
   uint32_t world_size_ = 0;
   std::vector<process::ChildProcess> workers_;  // By rank.
+  std::optional<uint32_t> killed_;              // It may not have ended yet.
   std::vector<int> pidfds_;
   std::vector<shm::Mapping> lives_;  // By rank; none where the engine is here.
 };
