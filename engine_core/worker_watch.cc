@@ -59,9 +59,9 @@ bool has_layer(WorkerPhase phase) {
          phase == WorkerPhase::kLoadingExperts;
 }
 
-wire::StallPhase phase_on_wire(const LifeSighting& life, StepId late) {
+// Of one that has begun the step.
+wire::StallPhase phase_on_wire(const LifeSighting& life) {
   using wire::StallPhase;
-  if (life.phase != WorkerPhase::kUnknown && life.step < late) return StallPhase::kQueue;
   switch (life.phase) {
     case WorkerPhase::kUnknown:
     case WorkerPhase::kLoading:
@@ -95,16 +95,18 @@ wire::StallPhase phase_on_wire(const LifeSighting& life, StepId late) {
   return StallPhase::kUnknown;
 }
 
-std::string describe_activity(const LifeSighting& life, StepId late) {
-  if (life.phase == WorkerPhase::kUnknown) return "out of sight (its own node tells of it)";
-  if (life.step < late) {
-    return absl::StrFormat("idle with step %u before it", late.value);
-  }
+std::string describe_activity(const LifeSighting& life) {
   if (has_layer(life.phase)) {
     return absl::StrFormat("in layer %u (%s) of step %u", life.layer, name_of_phase(life.phase),
                            life.step.value);
   }
   return absl::StrFormat("in %s of step %u", name_of_phase(life.phase), life.step.value);
+}
+
+// Or has shown that it waits, no more.
+bool has_not_moved(LifeSighting before, const LifeSighting& after) {
+  before.waits = after.waits;
+  return before == after;
 }
 
 double in_seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
@@ -118,13 +120,15 @@ void WorkerWatch::look(const std::vector<WorkerSighting>& workers, Instant now) 
   looked_at_ = now;
   for (std::size_t rank = 0; rank < workers.size(); ++rank) {
     Worker& worker = workers_[rank];
-    const bool is_still = worker.seen.life == workers[rank].life;
+    const bool is_still = has_not_moved(worker.seen.life, workers[rank].life);
     const process::ProcessState& process = workers[rank].process;
     const bool is_motionless = is_still && worker.seen.process.cpu_ticks == process.cpu_ticks &&
                                worker.seen.process.is_stopped() == process.is_stopped();
     worker.still = is_still ? worker.still + passed : Duration{};
     worker.motionless = is_motionless ? worker.motionless + passed : Duration{};
     const LifeSighting& life = workers[rank].life;
+    const bool is_unshown = is_motionless && worker.seen.life.waits == life.waits;
+    worker.unshown = is_unshown ? worker.unshown + passed : Duration{};
     const bool is_awaiting = life.awaited && life.awaited == worker.seen.life.awaited &&
                              life.changes == worker.seen.life.changes;
     worker.awaiting = is_awaiting ? worker.awaiting + passed : Duration{};
@@ -132,21 +136,44 @@ void WorkerWatch::look(const std::vector<WorkerSighting>& workers, Instant now) 
   }
 }
 
+bool WorkerWatch::has_begun(const WorkerSighting& seen, StepId late) {
+  const LifeSighting& life = seen.life;
+  if (life.step != late || life.phase != WorkerPhase::kDone) return life.step >= late;
+  return life.begun >= seen.steps_due;
+}
+
+wire::StallPhase WorkerWatch::phase_of(const WorkerSighting& seen, StepId late) {
+  const bool is_seen = seen.life.phase != WorkerPhase::kUnknown;
+  return is_seen && !has_begun(seen, late) ? wire::StallPhase::kQueue : phase_on_wire(seen.life);
+}
+
+std::string WorkerWatch::activity_of(const WorkerSighting& seen, StepId late) {
+  if (seen.life.phase == WorkerPhase::kUnknown) return "out of sight (its own node tells of it)";
+  if (has_begun(seen, late)) return describe_activity(seen.life);
+  return absl::StrFormat("idle with step %u before it", late.value);
+}
+
+bool WorkerWatch::is_frozen(const Worker& worker) {
+  return is_waiting(worker.seen.life.phase) && worker.unshown >= kFrozen;
+}
+
+bool WorkerWatch::cannot_run(const Worker& worker) {
+  return worker.seen.process.is_stopped() || is_frozen(worker);
+}
+
 bool WorkerWatch::is_behind(const Worker& worker, StepId late) {
   const LifeSighting& life = worker.seen.life;
   if (life.phase == WorkerPhase::kUnknown) return false;
   // Whatever it is at: what it has sent may still lie in its own queue to another node.
-  if (worker.seen.process.is_stopped()) return true;
+  if (cannot_run(worker)) return true;
   if (life.step > late) return false;
-  return life.step < late || life.phase != WorkerPhase::kDone;
+  return life.phase != WorkerPhase::kDone || !has_begun(worker.seen, late);
 }
 
 bool WorkerWatch::is_farther_behind(uint32_t rank, uint32_t other) const {
   const Worker& a = workers_[rank];
   const Worker& b = workers_[other];
-  const bool a_stopped = a.seen.process.is_stopped();
-  const bool b_stopped = b.seen.process.is_stopped();
-  if (a_stopped != b_stopped) return a_stopped;
+  if (cannot_run(a) != cannot_run(b)) return cannot_run(a);
   const bool a_waits = is_waiting(a.seen.life.phase);
   const bool b_waits = is_waiting(b.seen.life.phase);
   if (a_waits != b_waits) return b_waits;
@@ -201,7 +228,7 @@ std::optional<WorkerWatch::Behind> WorkerWatch::find_behind(StepId late) const {
   }
   if (!behind) return std::nullopt;
   const Worker& worker = workers_[*behind];
-  const bool is_clear = worker.seen.process.is_stopped() || !is_waiting(worker.seen.life.phase) ||
+  const bool is_clear = cannot_run(worker) || !is_waiting(worker.seen.life.phase) ||
                         (has_peer_ahead(*behind) && !may_wait_for_unseen(*behind));
   if (!is_clear) return std::nullopt;
   const bool is_loading = worker.seen.life.phase == WorkerPhase::kLoadingExperts &&
@@ -210,6 +237,7 @@ std::optional<WorkerWatch::Behind> WorkerWatch::find_behind(StepId late) const {
 }
 
 std::optional<uint32_t> WorkerWatch::awaited_by(uint32_t rank) const {
+  if (workers_[rank].unshown >= kAwaitingShown) return std::nullopt;
   const std::optional<uint32_t> place = workers_[rank].seen.life.awaited;
   if (!place || *place / tp_size_ == engine_.value) return std::nullopt;
   return *place / tp_size_;
@@ -230,7 +258,7 @@ wire::Stall WorkerWatch::facts(StepId late) const {
   wire::Stall stall;
   if (const std::optional<Behind> behind = find_behind(late)) {
     const WorkerSighting& seen = workers_[behind->rank].seen;
-    stall.phase = phase_on_wire(seen.life, late);
+    stall.phase = phase_of(seen, late);
     // Dummy steps share a number: what it is done with is the one before.
     if (stall.phase == wire::StallPhase::kResult) stall.phase = wire::StallPhase::kQueue;
     stall.worker_pid = seen.pid;
@@ -240,7 +268,7 @@ wire::Stall WorkerWatch::facts(StepId late) const {
     if (!is_behind(workers_[rank], late)) continue;
     const std::optional<uint32_t> awaited = awaited_by(rank);
     if (awaited || stall.phase == wire::StallPhase::kUnknown) {
-      stall.phase = phase_on_wire(workers_[rank].seen.life, late);
+      stall.phase = phase_of(workers_[rank].seen, late);
     }
     if (!awaited) continue;
     stall.awaited_ranks = {*awaited};
@@ -266,7 +294,7 @@ std::string WorkerWatch::describe(StepId late) const {
     std::string text = "no worker in sight is behind the others";
     for (uint32_t rank = 0; rank < workers_.size(); ++rank) {
       text += (rank == 0 ? ": " : ", ") + place_of(rank) + " is " +
-              describe_activity(workers_[rank].seen.life, late);
+              activity_of(workers_[rank].seen, late);
     }
     return text;
   }
@@ -275,7 +303,10 @@ std::string WorkerWatch::describe(StepId late) const {
   if (worker.seen.process.is_stopped()) {
     text += absl::StrFormat(" is stopped (process state %c) and", worker.seen.process.letter);
   }
-  text += absl::StrFormat(" has been %s for %.1f s", describe_activity(worker.seen.life, late),
+  if (!worker.seen.process.is_stopped() && is_frozen(worker)) {
+    text += absl::StrFormat(" shows no sign of life (process state %c) and", worker.seen.process.letter);
+  }
+  text += absl::StrFormat(" has been %s for %.1f s", activity_of(worker.seen, late),
                           in_seconds(worker.still));
   return text + describe_others(behind->rank, late);
 }
@@ -287,8 +318,8 @@ std::string WorkerWatch::describe_others(uint32_t behind, StepId late) const {
     const LifeSighting& life = workers_[rank].seen.life;
     if (rank == behind || !is_behind(workers_[rank], late)) continue;
     all_reduce = all_reduce && life.phase == WorkerPhase::kReducing;
-    waiting +=
-        (waiting.empty() ? "; " : ", ") + place_of(rank) + " is " + describe_activity(life, late);
+    waiting += (waiting.empty() ? "; " : ", ") + place_of(rank) + " is " +
+               activity_of(workers_[rank].seen, late);
   }
   if (!waiting.empty() && all_reduce) return "; the others wait for it in all-reduce";
   return waiting;

@@ -1,15 +1,17 @@
 // WorkerWatch: which worker a late step waits for, what that one is at, and how long it has not
 // moved. Pure: what was seen of the workers, and when, come in.
 //
-//   behind   a stopped process before all others; else who computes before who waits for another;
-//            else, of one stage, who has come less far. Who runs and has the step's result is not
-//            behind; of those that cannot be seen (other nodes) nothing is said, and when all in
-//            sight wait, and none is farther than its peers, or all may wait for one out of sight,
-//            nobody is named.
+//   behind   a process that cannot run before all others: stopped, or frozen; else who computes
+//            before who waits for another; else, of one stage, who has come less far. Who runs and
+//            has the step's result is not behind; of those that cannot be seen (other nodes)
+//            nothing is said, and when all in sight wait, and none is farther than its peers, or
+//            all may wait for one out of sight, nobody is named.
 //   still       how long its sign of life has not changed
 //   motionless  and meanwhile its process has used no CPU time either; of one that is stopped,
 //   since
 //               then: it may have had nothing to do before
+//   frozen  it waits for others, and does not even show that (worker/sign_of_life.h): a cgroup
+//           is frozen, or the kernel does not let go of it
 //   awaiting    how long it has waited, without a break, for the same place of a wave
 // Time counts only while somebody looks: the engine may have been stopped as well.
 // Threads: one owner.
@@ -33,6 +35,7 @@ struct WorkerSighting {
   uint32_t pid = 0;
   worker::LifeSighting life;  // kUnknown: out of sight.
   process::ProcessState process;
+  uint64_t steps_due = 0;  // That it was sent, up to the one that is late; 0: not known.
 };
 
 class WorkerWatch {
@@ -44,6 +47,8 @@ class WorkerWatch {
   static constexpr Duration kWarning = std::chrono::seconds(5);
   // And one whose worker has been motionless for so long: no honest step takes its time that way.
   static constexpr Duration kMotionlessWarning = std::chrono::seconds(2);
+  // Who waits for others shows it far more often (worker::LifeSigns::kShowWait).
+  static constexpr Duration kFrozen = std::chrono::milliseconds(1500);
   // Without progress for so long a worker is stuck, whether or not it uses CPU time.
   static constexpr Duration kStillMax = std::chrono::seconds(300);
   // A disk may take longer for a piece (worker/weights/safetensors.h) than a worker may stand
@@ -52,6 +57,8 @@ class WorkerWatch {
   // A wait for a place of a wave counts from then on. It is shown when nothing has come of it for
   // half a second (worker/comm/remote_mesh.h).
   static constexpr Duration kAwaiting = std::chrono::milliseconds(500);
+  // And no longer when no sign of it has come for so long.
+  static constexpr Duration kAwaitingShown = std::chrono::seconds(1);
 
   struct Behind {
     uint32_t rank;
@@ -88,9 +95,16 @@ class WorkerWatch {
     WorkerSighting seen;
     Duration still{};
     Duration motionless{};
+    Duration unshown{};  // And of a wait there was no sign either.
     Duration awaiting{};
   };
 
+  // Dummy steps, and a step that is run again, have the number of the one before.
+  [[nodiscard]] static bool has_begun(const WorkerSighting& seen, StepId late);
+  [[nodiscard]] static wire::StallPhase phase_of(const WorkerSighting& seen, StepId late);
+  [[nodiscard]] static std::string activity_of(const WorkerSighting& seen, StepId late);
+  [[nodiscard]] static bool is_frozen(const Worker& worker);
+  [[nodiscard]] static bool cannot_run(const Worker& worker);
   [[nodiscard]] static bool is_behind(const Worker& worker, StepId late);
   [[nodiscard]] bool is_farther_behind(uint32_t rank, uint32_t other) const;
   [[nodiscard]] bool has_peer_ahead(uint32_t rank) const;

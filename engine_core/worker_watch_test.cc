@@ -21,9 +21,13 @@ WorkerSighting at(WorkerPhase phase, uint32_t layer, uint32_t changes, uint64_t 
 
 struct Fixture {
   explicit Fixture(uint32_t tp_size) : watch(EngineId{1}, tp_size) {}
-  // Looked at again and again for so long, nothing changing.
-  void look_for(Duration time, const std::vector<WorkerSighting>& workers) {
+  // Looked at again and again for so long, nothing changing but that who can run shows its wait.
+  void look_for(Duration time, std::vector<WorkerSighting> workers) {
     for (const Instant end = now + time; now <= end; now += WorkerWatch::kInterval) {
+      ++shown_waits;
+      for (WorkerSighting& worker : workers) {
+        if (worker.process.letter != 'D') worker.life.waits = shown_waits;
+      }
       watch.look(workers, now);
     }
   }
@@ -32,6 +36,7 @@ struct Fixture {
     return found ? std::optional(found->rank) : std::nullopt;
   }
   WorkerWatch watch;
+  uint64_t shown_waits = 0;
   Instant now{std::chrono::hours(1)};
 };
 
@@ -153,6 +158,66 @@ TEST(WorkerWatch, who_loads_experts_may_wait_longer_for_its_disk_unless_it_is_st
   EXPECT_FALSE(f.watch.find_behind(kLate)->is_loading);
   EXPECT_EQ(WorkerWatch::motionless_max(true, milliseconds(3000)), WorkerWatch::kLoadingMax);
   EXPECT_EQ(WorkerWatch::motionless_max(false, milliseconds(3000)), milliseconds(3000));
+}
+
+// A frozen cgroup, or a dead disk under a page: to the others it is one that waits as they do.
+TEST(WorkerWatch, who_waits_and_does_not_show_it_cannot_run_and_is_behind) {
+  Fixture f(1);
+  auto lives = at(WorkerPhase::kCombining, 3, 20);
+  auto frozen = at(WorkerPhase::kDispatching, 3, 20, kLate.value, 'D');
+  frozen.life.awaited = 4;
+  f.look_for(milliseconds(750), {lives, frozen});
+  EXPECT_EQ(f.watch.find_awaited_ranks(), std::vector<uint32_t>{4}) << "it may well wait";
+  f.look_for(milliseconds(250), {lives, frozen});
+  EXPECT_EQ(f.behind(), std::nullopt);
+  EXPECT_EQ(f.watch.find_awaited_ranks(), std::vector<uint32_t>{}) << "that rank is not accused";
+  EXPECT_EQ(f.watch.facts(kLate).awaited_ranks, std::vector<uint32_t>{});
+  f.look_for(milliseconds(250), {lives, frozen});
+  EXPECT_EQ(f.behind(), 1u);
+  EXPECT_EQ(f.watch.find_behind(kLate)->motionless, milliseconds(1750));
+  EXPECT_EQ(f.watch.facts(kLate),
+            (wire::Stall{.phase = wire::StallPhase::kDispatch, .worker_pid = 4711}));
+  EXPECT_EQ(f.watch.describe(kLate),
+            "rank 1 worker pp1 tp0 (pid 4711) shows no sign of life (process state D) and has been "
+            "in layer 3 (dispatch to experts) of step 812 for 1.8 s; pp0 tp0 is in layer 3 "
+            "(combine of experts) of step 812");
+  lives.life.phase = WorkerPhase::kMlp;
+  f.look_for(milliseconds(0), {lives, frozen});
+  EXPECT_EQ(f.behind(), 1u) << "before one that computes";
+  frozen.process.letter = 'S';
+  f.look_for(milliseconds(0), {lives, frozen});
+  EXPECT_EQ(f.behind(), 0u) << "it was thawed";
+}
+
+// As before: it has all that it waits for.
+TEST(WorkerWatch, a_sign_of_waiting_is_no_progress) {
+  Fixture f(2);
+  f.look_for(milliseconds(9000),
+             {at(WorkerPhase::kReducing, 3, 20), at(WorkerPhase::kReducing, 3, 21)});
+  EXPECT_EQ(f.watch.find_behind(kLate)->still, milliseconds(9000));
+  EXPECT_EQ(f.watch.find_behind(kLate)->motionless, milliseconds(9000));
+}
+
+TEST(WorkerWatch, who_is_done_with_an_earlier_step_of_the_same_number_is_behind) {
+  Fixture f(1);
+  auto done = at(WorkerPhase::kDone, 3, 20, kLate.value, 'S');
+  done.life.begun = 9;
+  done.steps_due = 9;
+  f.look_for(milliseconds(3000), {done});
+  EXPECT_EQ(f.behind(), std::nullopt) << "it has the result";
+  f.watch.begin();
+  done.steps_due = 10;
+  f.look_for(milliseconds(3000), {done});
+  EXPECT_EQ(f.watch.find_behind(kLate)->motionless, milliseconds(3000));
+  EXPECT_EQ(f.watch.facts(kLate),
+            (wire::Stall{.phase = wire::StallPhase::kQueue, .worker_pid = 4711}));
+  EXPECT_EQ(f.watch.describe(kLate),
+            "rank 1 worker tp0 (pid 4711) has been idle with step 812 before it for 3.0 s");
+  done.life.begun = 10;
+  f.look_for(milliseconds(0), {done});
+  EXPECT_EQ(f.behind(), std::nullopt);
+  f.look_for(milliseconds(0), {WorkerSighting{.steps_due = 10}});
+  EXPECT_EQ(f.behind(), std::nullopt) << "out of sight";
 }
 
 TEST(WorkerWatch, who_had_nothing_to_do_and_is_stopped_has_its_time_from_then_on) {

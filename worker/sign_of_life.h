@@ -7,6 +7,8 @@
 // another node). There is no clock in it: who looks twice and sees the same knows that nothing
 // moved in between. The step and the activity are two words: a look between their stores sees the
 // new step with the activity before it, and the next look puts that right. So is who is waited for.
+// Who waits for others shows that it can still run: whose process is frozen, or hangs in the
+// kernel, does not.
 // Threads: one writes; any, in any process, reads.
 #pragma once
 
@@ -18,6 +20,7 @@
 #include <span>
 
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/id.h"
 
 namespace trireme::worker {
@@ -46,6 +49,8 @@ struct SignOfLife {
   std::atomic<uint64_t> activity;  // changes << 32 | layer << 8 | phase
   std::atomic<uint64_t> awaited;   // 1 + the place of the wave that it waits for; 0: for none.
   std::atomic<uint64_t> asides;    // What its peers need not do as well, so far.
+  std::atomic<uint64_t> begun;     // Steps so far: several may have the same number.
+  std::atomic<uint64_t> waits;     // For peers so far; a long one counts again and again.
 };
 
 // The memory that a queue has for it beside a worker's ring of results.
@@ -61,6 +66,8 @@ struct LifeSighting {
   uint32_t changes = 0;             // Of phase or layer so far, as its peers make them; wraps.
   std::optional<uint32_t> awaited;  // The first place of a wave (worker/comm) that has not come.
   uint64_t asides = 0;              // Other signs of life so far.
+  uint64_t begun = 0;               // Steps so far, by the messages that said them.
+  uint64_t waits = 0;               // And such as are no progress: it waits, but can run.
   friend bool operator==(const LifeSighting&, const LifeSighting&) = default;
 };
 
@@ -73,12 +80,17 @@ struct LifeSighting {
       .layer = static_cast<uint32_t>(activity >> 8) & 0xFFFFFF,
       .changes = static_cast<uint32_t>(activity >> 32),
       .awaited = awaited == 0 ? std::nullopt : std::optional(static_cast<uint32_t>(awaited - 1)),
-      .asides = sign.asides.load(std::memory_order_relaxed)};
+      .asides = sign.asides.load(std::memory_order_relaxed),
+      .begun = sign.begun.load(std::memory_order_relaxed),
+      .waits = sign.waits.load(std::memory_order_relaxed)};
 }
 
 // The worker's hand. A copy writes to the same place; made from nothing it writes nowhere.
 class LifeSigns {
  public:
+  // How often a wait is to be shown at least.
+  static constexpr Duration kShowWait = std::chrono::milliseconds(250);
+
   LifeSigns() = default;
   explicit LifeSigns(SignOfLife& shared) : shared_(&shared) {}
 
@@ -89,6 +101,7 @@ class LifeSigns {
   void begin_step(StepId step) const {
     if (shared_ == nullptr) return;
     shared_->step.store(step.value, std::memory_order_relaxed);
+    shared_->begun.fetch_add(1, std::memory_order_relaxed);
     enter(WorkerPhase::kStarting, 0);
   }
   void await(uint32_t place) const {
@@ -96,6 +109,9 @@ class LifeSigns {
   }
   void await_nobody() const {
     if (shared_ != nullptr) shared_->awaited.store(0, std::memory_order_relaxed);
+  }
+  void show_wait() const {
+    if (shared_ != nullptr) shared_->waits.fetch_add(1, std::memory_order_relaxed);
   }
   // The layer stays.
   void enter(WorkerPhase phase) const {

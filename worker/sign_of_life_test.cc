@@ -14,9 +14,13 @@ TEST(SignOfLife, what_a_worker_enters_is_what_its_engine_sees) {
   const LifeSigns signs(shared);
   signs.begin_step(StepId{812});
   signs.enter(WorkerPhase::kAttention, 3);
-  EXPECT_EQ(look_at(shared), (LifeSighting{StepId{812}, WorkerPhase::kAttention, 3, 2}));
+  LifeSighting expected{StepId{812}, WorkerPhase::kAttention, 3, 2};
+  expected.begun = 1;
+  EXPECT_EQ(look_at(shared), expected);
   signs.enter(WorkerPhase::kReducing);
-  EXPECT_EQ(look_at(shared), (LifeSighting{StepId{812}, WorkerPhase::kReducing, 3, 3}));
+  expected.phase = WorkerPhase::kReducing;
+  expected.changes = 3;
+  EXPECT_EQ(look_at(shared), expected);
 }
 
 TEST(SignOfLife, the_count_of_changes_wraps_and_leaves_the_rest_alone) {
@@ -53,10 +57,24 @@ TEST(SignOfLife, what_peers_need_not_do_is_no_change) {
   EXPECT_EQ(look_at(shared).changes, before.changes);
 }
 
+TEST(SignOfLife, counts_steps_and_shows_waits_which_are_no_change) {
+  SignOfLife shared{};
+  const LifeSigns signs(shared);
+  signs.begin_step(StepId{7});
+  signs.begin_step(StepId{7});
+  EXPECT_EQ(look_at(shared).begun, 2U);
+  const LifeSighting before = look_at(shared);
+  signs.show_wait();
+  EXPECT_EQ(look_at(shared).waits, before.waits + 1);
+  EXPECT_EQ(look_at(shared).changes, before.changes);
+  EXPECT_EQ(look_at(shared).asides, before.asides);
+}
+
 TEST(SignOfLife, signs_into_nowhere_do_nothing) {
   const LifeSigns signs;
   signs.begin_step(StepId{1});
   signs.enter(WorkerPhase::kMlp, 1);
+  signs.show_wait();
   EXPECT_FALSE(signs.are_seen());
   EXPECT_EQ(signs.phase(), WorkerPhase::kUnknown);
 }

@@ -27,21 +27,23 @@ StatusOr<std::shared_ptr<const shm::Mapping>> map(int fd, const char* name) {
 }
 
 StatusOr<std::unique_ptr<HiddenPipe>> join_pipe(int fd, const char* name, uint32_t peer_stage,
-                                                Duration limit) {
+                                                const PeerReach& reach) {
   if (fd < 0) return error(StatusCode::kInvalidArgument, "%s is missing", name);
   TRIREME_ASSIGN_OR_RETURN(auto memory, map(fd, name));
-  TRIREME_ASSIGN_OR_RETURN(auto pipe, ShmPipe::attach(std::move(memory), peer_stage, limit));
+  TRIREME_ASSIGN_OR_RETURN(auto pipe,
+                           ShmPipe::attach(std::move(memory), peer_stage, reach.limit, reach.life));
   return std::unique_ptr<HiddenPipe>(std::move(pipe));
 }
 
 StatusOr<std::unique_ptr<HiddenPipe>> join_peer(const PeerFlags& peer, uint64_t group,
                                                 const PeerReach& reach) {
-  if (peer.endpoint.empty()) return join_pipe(peer.fd, "peer", peer.rank, reach.limit);
+  if (peer.endpoint.empty()) return join_pipe(peer.fd, "peer", peer.rank, reach);
   if (reach.context == nullptr) {
     return error(StatusCode::kInternal, "rank %u is on another node, and there is no context",
                  peer.rank);
   }
-  const RemotePipeOptions options{.group = group, .peer_rank = peer.rank, .limit = reach.limit};
+  const RemotePipeOptions options{
+      .group = group, .peer_rank = peer.rank, .limit = reach.limit, .life = reach.life};
   auto pipe = peer.is_in ? RemotePipe::listen(*reach.context, peer.endpoint, peer.fd, options)
                          : RemotePipe::connect(*reach.context, peer.endpoint, options);
   if (!pipe.ok()) return annotate(pipe.status(), "peer rank " + std::to_string(peer.rank));
@@ -79,8 +81,9 @@ StatusOr<std::unique_ptr<Collective>> join_collective(const WorkerFlags& flags,
     return error(StatusCode::kInvalidArgument, "collective is missing");
   }
   TRIREME_ASSIGN_OR_RETURN(auto memory, map(flags.collective_fd, "collective"));
-  TRIREME_ASSIGN_OR_RETURN(auto joined, ShmCollective::attach(std::move(memory), place.tp_rank,
-                                                              place.tp_size, reach.limit));
+  TRIREME_ASSIGN_OR_RETURN(auto joined,
+                           ShmCollective::attach(std::move(memory), place.tp_rank, place.tp_size,
+                                                 reach.limit, reach.life));
   return std::unique_ptr<Collective>(std::move(joined));
 }
 
@@ -121,7 +124,7 @@ StatusOr<std::unique_ptr<Worker>> load(const WorkerFlags& flags, const ServeOpti
                                        DeviceFactory& factory) {
   TRIREME_ASSIGN_OR_RETURN(const WorkerPlace place, place_of(options, flags.rank));
   TRIREME_ASSIGN_OR_RETURN(WorkerLinks links,
-                           join_peers(flags, place, {context, peer_limit(options)}));
+                           join_peers(flags, place, {context, peer_limit(options), life}));
   links.life = life;
   links.weights = UniqueFd(flags.weights_fd);
   if (flags.mesh_fd >= 0) {
@@ -182,14 +185,13 @@ StatusOr<WorkerLinks> join_peers(const WorkerFlags& flags, const WorkerPlace& pl
         links.from_previous,
         has_peers && flags.pipe_in_fd < 0
             ? join_peer(flags, true, flags.rank - place.tp_size, reach)
-            : join_pipe(flags.pipe_in_fd, "pipe_in", place.pp_rank - 1, reach.limit));
+            : join_pipe(flags.pipe_in_fd, "pipe_in", place.pp_rank - 1, reach));
   }
   if (place.pp_rank + 1 < place.pp_size) {
     TRIREME_ASSIGN_OR_RETURN(
-        links.to_next,
-        has_peers && flags.pipe_out_fd < 0
-            ? join_peer(flags, false, flags.rank + place.tp_size, reach)
-            : join_pipe(flags.pipe_out_fd, "pipe_out", place.pp_rank + 1, reach.limit));
+        links.to_next, has_peers && flags.pipe_out_fd < 0
+                           ? join_peer(flags, false, flags.rank + place.tp_size, reach)
+                           : join_pipe(flags.pipe_out_fd, "pipe_out", place.pp_rank + 1, reach));
   }
   return links;
 }

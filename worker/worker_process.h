@@ -29,6 +29,7 @@ inline constexpr Duration kWatchedPeerLimit = std::chrono::seconds(400);
 struct PeerReach {
   const zmq::Context* context = nullptr;  // Where a peer is on another node; outlives the links.
   Duration limit = kPeerLimit;
+  LifeSigns life;  // Shows the waits for them.
 };
 
 [[nodiscard]] StatusOr<WorkerPlace> place_of(const ServeOptions& options, uint32_t rank);

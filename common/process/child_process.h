@@ -52,6 +52,9 @@ class ChildProcess {
   [[nodiscard]] StatusOr<ExitStatus> wait(Deadline deadline);
   // No effect on a child that has ended.
   void send_signal(int signal) const;
+  // Nobody waits for its end any more, nor reaps it before we end: it was killed, and hangs in the
+  // kernel. Only to be destroyed then.
+  void leave() { pidfd_.reset(); }
   // SIGTERM, then SIGKILL at the deadline; gone and reaped on return.
   ExitStatus stop(Deadline deadline);
 

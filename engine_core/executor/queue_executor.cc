@@ -252,6 +252,7 @@ Status QueueExecutor::allocate_kv(const KvCapacity& capacity, StopSignal& stop) 
 Status QueueExecutor::submit(const wire::StepInput& step, Instant) {
   buffer_.clear();
   wire::pack(step, buffer_);
+  ++steps_sent_;
   ++steps_uncollected_;
   return broadcast(Deadline::after(kSubmitMax));
 }
@@ -329,9 +330,11 @@ LateStep QueueExecutor::watch_step(StepId late, Instant now) {
     tell_late_step(late_step_ = late);
     watch_.begin();
   }
+  const int sent_after = std::max(steps_uncollected_ - 1, 0);
   std::vector<WorkerSighting> seen(worker_count());
   for (uint32_t rank = 0; rank < seen.size(); ++rank) {
     seen[rank].pid = worker_pids_[rank];
+    seen[rank].steps_due = steps_sent_ - static_cast<uint64_t>(sent_after);
     seen[rank].life = worker::look_at(worker::sign_of_life_in(results_memory_->note(rank)));
     if (seen[rank].life.phase == worker::WorkerPhase::kUnknown) continue;
     if (const auto process = process::read_process_state(seen[rank].pid)) {

@@ -117,6 +117,7 @@ class QueueExecutor : public Executor {
   WorkerWatch watch_;
   StepId late_step_;  // 0: none is.
   bool is_started_ = false;
+  uint64_t steps_sent_ = 0;  // To every worker, since they were started.
   int steps_uncollected_ = 0;
 };
 

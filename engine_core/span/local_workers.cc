@@ -15,7 +15,8 @@
 namespace trireme::engine {
 namespace {
 
-// A process that is killed gives its memory back before it is gone.
+// A process that is killed gives its memory back before it is gone. One that is frozen, or hangs in
+// the kernel, goes when it can run again.
 constexpr Duration kKillMax = std::chrono::seconds(1);
 
 // What the workers of a place share among themselves; their parent only makes it and passes it on.
@@ -147,6 +148,7 @@ Status LocalWorkers::check(bool* clean) {
     return error(StatusCode::kUnavailable, "worker rank %u (pid %d): %s", first_rank_ + i,
                  workers_[i].pid(), exit->text());
   }
+  if (killed_) return error(StatusCode::kUnavailable, "worker rank %u: killed", *killed_);
   return absl::OkStatus();
 }
 
@@ -163,16 +165,21 @@ std::vector<WorkerSighting> LocalWorkers::look() const {
 
 void LocalWorkers::kill(uint32_t rank) noexcept {
   if (rank < first_rank_ || rank - first_rank_ >= workers_.size()) return;
-  process::ChildProcess& worker = workers_[rank - first_rank_];
-  worker.send_signal(SIGKILL);
-  if (!worker.wait(Deadline::after(kKillMax)).ok()) log::warning("worker_outlives_sigkill", {});
+  workers_[rank - first_rank_].send_signal(SIGKILL);
+  killed_ = rank;
 }
 
 void LocalWorkers::stop(Deadline deadline) noexcept {
   for (process::ChildProcess& worker : workers_) {
     if (!worker.wait(deadline).ok()) worker.send_signal(SIGKILL);
   }
-  workers_.clear();  // Reaps them.
+  const Deadline gone = Deadline::after(kKillMax);
+  for (process::ChildProcess& worker : workers_) {
+    if (worker.wait(gone).ok()) continue;
+    log::warning("worker_outlives_sigkill", {{"worker_pid", worker.pid()}});
+    worker.leave();
+  }
+  workers_.clear();
   pidfds_.clear();
   lives_.clear();
 }

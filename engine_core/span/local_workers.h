@@ -4,6 +4,7 @@
 // exit code or signal. Threads: one owner. Destruction kills and reaps them.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -50,9 +51,10 @@ class LocalWorkers {
   // All the engine's workers, by rank. Out of sight: those elsewhere, and those whose sign of life
   // is beside the engine's results.
   [[nodiscard]] std::vector<WorkerSighting> look() const;
-  // SIGKILL to this rank, if it is here; returns when it has ended, which is soon.
+  // SIGKILL to this rank, if it is here. stop() waits for its end.
   void kill(uint32_t rank) noexcept;
-  // Waits for their end until the deadline, then kills them.
+  // Waits for their end until the deadline, then kills them. Leaves who cannot even be killed (its
+  // cgroup is frozen, it hangs in the kernel): that one ends as soon as it can run.
   void stop(Deadline deadline) noexcept;
 
   [[nodiscard]] std::span<const int> pidfds() const { return pidfds_; }
@@ -63,6 +65,7 @@ class LocalWorkers {
   uint32_t first_rank_ = 0;
   uint32_t world_size_ = 0;
   std::vector<process::ChildProcess> workers_;  // By rank.
+  std::optional<uint32_t> killed_;              // It may not have ended yet.
   std::vector<int> pidfds_;
   std::vector<shm::Mapping> lives_;  // By rank; none where the engine is here.
 };

@@ -20,12 +20,12 @@ WorkerSighting at(WorkerPhase phase, uint64_t step, char state = 'S', uint32_t c
 }
 
 struct Fixture {
-  // The first thing found in so long, of two workers that do not change.
-  SeatWatch::Finding find_within(Duration time, const WorkerSighting& tp0,
-                                 const WorkerSighting& tp1) {
+  // The first thing found in so long, of two workers that do not change, but show their waits.
+  SeatWatch::Finding find_within(Duration time, WorkerSighting tp0, WorkerSighting tp1) {
     for (const Instant end = now + time; now <= end; now += WorkerWatch::kInterval) {
       watch.on_late_step(late, now);
       if (now < watch.look_at()) continue;
+      tp0.life.waits = tp1.life.waits = ++shown_waits;
       auto found = watch.look({WorkerSighting{}, WorkerSighting{}, tp0, tp1}, now);
       if (found.is_news || found.stuck) return found;
     }
@@ -33,6 +33,7 @@ struct Fixture {
   }
   SeatWatch watch{EngineId{0}, 2, seconds(8)};
   StepId late = kLate;
+  uint64_t shown_waits = 0;
   Instant now{std::chrono::hours(1)};
 };
 
@@ -55,10 +56,11 @@ TEST(SeatWatch, a_worker_that_computes_is_named_later_and_again_after_twice_the_
   Fixture f;
   const auto begin = f.now;
   auto computes = at(WorkerPhase::kAttention, kLate.value, 'R');
-  const auto waits = at(WorkerPhase::kReducing, kLate.value);
+  auto waits = at(WorkerPhase::kReducing, kLate.value);
   std::vector<Duration> told;
   for (; f.now < begin + seconds(16); f.now += WorkerWatch::kInterval) {
     ++computes.process.cpu_ticks;
+    ++waits.life.waits;
     f.watch.on_late_step(f.late, f.now);
     const auto found = f.watch.look({WorkerSighting{}, WorkerSighting{}, waits, computes}, f.now);
     if (found.is_news) told.push_back(f.now - begin);

@@ -12,6 +12,7 @@
 #include "worker/comm/remote_pipe.h"
 #include "worker/comm/shm_collective.h"
 #include "worker/comm/shm_pipe.h"
+#include "worker/comm/waits_for_test.h"
 
 namespace trireme::worker {
 namespace {
@@ -139,6 +140,19 @@ TEST_F(PairwiseCollectiveTest, rank_that_does_not_come_is_named_and_breaks_the_g
   EXPECT_EQ(late.code(), StatusCode::kDeadlineExceeded);
   EXPECT_NE(std::string(late.message()).find("rank 1"), std::string::npos);
   EXPECT_FALSE(own.barrier().ok());
+}
+
+TEST_F(PairwiseCollectiveTest, waits_at_both_ends_of_a_remote_pipe_show_that_the_worker_can_run) {
+  SignOfLife sign{};
+  const RemotePipeOptions options{7, 1, std::chrono::seconds(1), LifeSigns(sign)};
+  auto in = RemotePipe::listen(*context_, "tcp://127.0.0.1:0", -1, options);
+  ASSERT_TRUE(in.ok());
+  std::vector<float> values(3);
+  expect_shown(sign, [&] { EXPECT_FALSE((*in)->receive(values).ok()); });
+  auto out = RemotePipe::connect(*context_, (*in)->endpoint(), options);
+  values.resize(RemotePipe::kPieceFloats * 400);
+  ASSERT_TRUE(out.ok());
+  expect_shown(sign, [&] { EXPECT_FALSE((*out)->send(values).ok()); });
 }
 
 TEST_F(PairwiseCollectiveTest, values_of_another_life_of_the_group_are_ignored) {

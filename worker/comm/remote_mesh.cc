@@ -199,6 +199,7 @@ void RemoteMesh::wait(Instant at, Deadline deadline, Instant moved_at) {
     if (!peer->has_sent()) longest = kRetryInterval;
     peer->ask_if_silent(at);
   }
+  options_.life.show_wait();
   if (at - moved_at >= kShowAfter) options_.life.await(awaited->place());
   [[maybe_unused]] const auto ready = poller_.wait(Deadline(std::min(deadline.at(), at + longest)));
   options_.life.await_nobody();

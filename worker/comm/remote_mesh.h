@@ -54,7 +54,7 @@ class RemoteMesh {
   struct Options {
     uint32_t place = 0;
     Duration limit{};
-    LifeSigns life;  // Shows the place that is waited for.
+    LifeSigns life;  // Shows its waits, and for which place they are.
   };
   // At "tcp://10.0.0.1:0", say.
   [[nodiscard]] static StatusOr<std::unique_ptr<RemoteMesh>> listen(const zmq::Context& context,

@@ -82,7 +82,7 @@ Status RemotePipe::send_piece(std::span<const float> piece) {
   const Deadline deadline = Deadline::after(state_->options.limit);
   while (!state_->link.try_send(0, header, std::as_bytes(piece))) {
     if (deadline.has_passed()) return late("took no values");
-    state_->link.wait(Deadline(std::min(deadline.at(), now() + kRetryInterval)));
+    wait(std::min(deadline.at(), now() + kRetryInterval));
   }
   ++state_->next;
   return absl::OkStatus();
@@ -94,7 +94,7 @@ Status RemotePipe::receive_piece(std::span<float> piece) {
     const auto incoming = state_->link.try_receive(state_->message);
     if (!incoming) {
       if (deadline.has_passed()) return late("gave no values");
-      state_->link.wait(deadline);
+      wait(std::min(deadline.at(), now() + LifeSigns::kShowWait));
       continue;
     }
     const LinkHeader& header = incoming->header;
@@ -116,6 +116,11 @@ Status RemotePipe::receive_piece(std::span<float> piece) {
     ++state_->next;
     return absl::OkStatus();
   }
+}
+
+void RemotePipe::wait(Instant until) {
+  state_->options.life.show_wait();
+  state_->link.wait(Deadline(until));
 }
 
 Status RemotePipe::late(const char* what) const {

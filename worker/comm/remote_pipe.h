@@ -16,6 +16,7 @@
 #include "common/clock.h"
 #include "common/zmq/context.h"
 #include "worker/comm/pipe.h"
+#include "worker/sign_of_life.h"
 
 namespace trireme::worker {
 
@@ -23,6 +24,7 @@ struct RemotePipeOptions {
   uint64_t group = 0;      // The life of the engine that this pipe is for.
   uint32_t peer_rank = 0;  // Of the other end, for its errors.
   Duration limit{};
+  LifeSigns life;  // Shows every wait.
 };
 
 class RemotePipe final : public HiddenPipe {
@@ -50,6 +52,7 @@ class RemotePipe final : public HiddenPipe {
   explicit RemotePipe(std::unique_ptr<State> state);
   [[nodiscard]] Status send_piece(std::span<const float> piece);
   [[nodiscard]] Status receive_piece(std::span<float> piece);
+  void wait(Instant until);
   [[nodiscard]] Status late(const char* what) const;
 
   std::unique_ptr<State> state_;

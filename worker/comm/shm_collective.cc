@@ -6,6 +6,8 @@
 #include <cstring>
 #include <new>
 
+#include "worker/comm/wait_in_sight.h"
+
 namespace trireme::worker {
 namespace {
 
@@ -38,7 +40,8 @@ StatusOr<shm::Mapping> ShmCollective::create_memory(uint32_t size) {
 }
 
 StatusOr<std::unique_ptr<ShmCollective>> ShmCollective::attach(
-    std::shared_ptr<const shm::Mapping> memory, uint32_t rank, uint32_t size, Duration limit) {
+    std::shared_ptr<const shm::Mapping> memory, uint32_t rank, uint32_t size, Duration limit,
+    LifeSigns life) {
   const std::span<std::byte> bytes = memory->bytes();
   Header seen{};
   if (bytes.size() >= sizeof(Header)) {
@@ -50,15 +53,17 @@ StatusOr<std::unique_ptr<ShmCollective>> ShmCollective::attach(
     return error(StatusCode::kDataLoss, "memory of %u bytes is not rank %u's group of %u",
                  bytes.size(), rank, size);
   }
-  return std::unique_ptr<ShmCollective>(new ShmCollective(std::move(memory), rank, size, limit));
+  return std::unique_ptr<ShmCollective>(
+      new ShmCollective(std::move(memory), rank, size, limit, life));
 }
 
 ShmCollective::ShmCollective(std::shared_ptr<const shm::Mapping> memory, uint32_t rank,
-                             uint32_t size, Duration limit)
+                             uint32_t size, Duration limit, LifeSigns life)
     : memory_(std::move(memory)),
       rank_(rank),
       size_(size),
       limit_(limit),
+      life_(life),
       spin_(spin_max_for(size)) {
   operation_ = cell(rank).arrived.load();
 }
@@ -102,7 +107,7 @@ Status ShmCollective::exchange(std::span<const float> mine) {
     return next == size_ || header().broken.load() != 0;
   };
   const Deadline deadline = is_ready() ? Deadline::never() : Deadline::after(limit_);
-  if (!shm::wait_for(bell(), rank_, spin_, deadline, is_ready)) return give_up();
+  if (!wait_in_sight(life_, bell(), rank_, spin_, deadline, is_ready)) return give_up();
   if (next < size_) return broken_error();
   for (uint32_t rank = 0; rank < size_; ++rank) {
     const uint64_t count = cell(rank).counts[operation_ % 2];

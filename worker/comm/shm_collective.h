@@ -19,6 +19,7 @@
 #include "common/shm/doorbell.h"
 #include "common/shm/mapping.h"
 #include "worker/comm/collective.h"
+#include "worker/sign_of_life.h"
 
 namespace trireme::worker {
 
@@ -29,9 +30,10 @@ class ShmCollective final : public Collective {
 
   // Memory for a group of `size`, made once; its descriptor goes to the ranks' processes.
   [[nodiscard]] static StatusOr<shm::Mapping> create_memory(uint32_t size);
-  // kDataLoss when the memory is no group of that size. `limit` bounds every wait.
+  // kDataLoss when the memory is no group of that size. `limit` bounds every wait, `life` shows it.
   [[nodiscard]] static StatusOr<std::unique_ptr<ShmCollective>> attach(
-      std::shared_ptr<const shm::Mapping> memory, uint32_t rank, uint32_t size, Duration limit);
+      std::shared_ptr<const shm::Mapping> memory, uint32_t rank, uint32_t size, Duration limit,
+      LifeSigns life = {});
 
   [[nodiscard]] uint32_t rank() const override { return rank_; }
   [[nodiscard]] uint32_t size() const override { return size_; }
@@ -54,7 +56,7 @@ class ShmCollective final : public Collective {
   [[nodiscard]] static std::size_t bytes_of(uint32_t size);
 
   ShmCollective(std::shared_ptr<const shm::Mapping> memory, uint32_t rank, uint32_t size,
-                Duration limit);
+                Duration limit, LifeSigns life);
   [[nodiscard]] Header& header() const;
   [[nodiscard]] shm::Doorbell& bell() const;
   [[nodiscard]] Cell& cell(uint32_t rank) const;
@@ -69,6 +71,7 @@ class ShmCollective final : public Collective {
   uint32_t rank_;
   uint32_t size_;
   Duration limit_;
+  LifeSigns life_;
   uint64_t operation_ = 0;
   shm::SpinBudget spin_;
 };

@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "worker/comm/waits_for_test.h"
+
 namespace trireme::worker {
 namespace {
 
@@ -55,6 +57,13 @@ TEST(ShmCollective, sums_are_taken_in_rank_order_on_every_rank) {
       });
     }
   }
+}
+
+TEST(ShmCollective, a_wait_shows_that_its_worker_can_run) {
+  SignOfLife sign{};
+  auto group = ShmCollective::attach(memory_of(2), 0, 2, std::chrono::seconds(1), LifeSigns(sign));
+  ASSERT_TRUE(group.ok()) << group.status();
+  expect_shown(sign, [&] { EXPECT_FALSE((*group)->barrier().ok()); });
 }
 
 TEST(ShmCollective, gathers_every_part_in_rank_order) {

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "common/check.h"
+#include "worker/comm/wait_in_sight.h"
 
 namespace trireme::worker {
 namespace {
@@ -339,7 +340,7 @@ Status ShmMesh::wait() {
              return is_awaited(member) && can_move(member);
            });
   };
-  const bool is_in_time = shm::wait_for(place_at(options_.place).bell, 0, spin_,
+  const bool is_in_time = wait_in_sight(options_.life, place_at(options_.place).bell, 0, spin_,
                                         Deadline::after(options_.limit), is_ready);
   options_.life.await_nobody();
   if (is_abandoned()) return leave("the engine of place", options_.place);

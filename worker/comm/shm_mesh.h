@@ -56,7 +56,7 @@ class ShmMesh final : public ExpertLinks {
   struct Options {
     uint32_t place = 0;
     Duration limit{};
-    LifeSigns life;  // Shows the place that is waited for.
+    LifeSigns life;  // Shows its waits, and for which place they are.
   };
   // kDataLoss when the memory is not a mesh that this place is part of.
   [[nodiscard]] static StatusOr<std::unique_ptr<ShmMesh>> attach(

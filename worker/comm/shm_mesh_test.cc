@@ -15,6 +15,7 @@
 
 #include "common/random.h"
 #include "worker/comm/links_for_test.h"
+#include "worker/comm/waits_for_test.h"
 
 namespace trireme::worker {
 namespace {
@@ -145,6 +146,14 @@ TEST(ShmMesh, its_engine_wakes_a_place_that_sleeps_and_no_other) {
   const auto mesh = attach(memory, 2);
   ASSERT_TRUE(mesh->join(WaveId{5}, members).ok());
   EXPECT_EQ(exchange(*mesh, 5, members, 0, 100).code(), StatusCode::kAborted) << "before it waits";
+}
+
+TEST(ShmMesh, a_wait_shows_that_its_worker_can_run) {
+  SignOfLife sign{};
+  const Memory memory = memory_of({.place_count = 2, .ring_bytes = 256});
+  const auto mesh = attach(memory, 0, std::chrono::seconds(1), LifeSigns(sign));
+  ASSERT_TRUE(mesh->join(WaveId{1}, places(0, 2)).ok());
+  expect_shown(sign, [&] { EXPECT_FALSE(receive_from_other(*mesh, 10).ok()); });
 }
 
 TEST(ShmMesh, a_place_that_was_killed_comes_back_in_a_later_wave) {

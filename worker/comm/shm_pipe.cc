@@ -4,6 +4,8 @@
 #include <cstring>
 #include <new>
 
+#include "worker/comm/wait_in_sight.h"
+
 namespace trireme::worker {
 namespace {
 
@@ -28,7 +30,8 @@ StatusOr<shm::Mapping> ShmPipe::create_memory() {
 }
 
 StatusOr<std::unique_ptr<ShmPipe>> ShmPipe::attach(std::shared_ptr<const shm::Mapping> memory,
-                                                   uint32_t peer_stage, Duration limit) {
+                                                   uint32_t peer_stage, Duration limit,
+                                                   LifeSigns life) {
   constexpr std::size_t kBytes =
       sizeof(Header) + 2 * sizeof(shm::Doorbell) + kRingFloats * sizeof(float);
   uint64_t magic = 0;
@@ -37,13 +40,15 @@ StatusOr<std::unique_ptr<ShmPipe>> ShmPipe::attach(std::shared_ptr<const shm::Ma
   if (magic != kMagic) {
     return error(StatusCode::kDataLoss, "memory of %u bytes is not a pipe", bytes.size());
   }
-  return std::unique_ptr<ShmPipe>(new ShmPipe(std::move(memory), peer_stage, limit));
+  return std::unique_ptr<ShmPipe>(new ShmPipe(std::move(memory), peer_stage, limit, life));
 }
 
-ShmPipe::ShmPipe(std::shared_ptr<const shm::Mapping> memory, uint32_t peer_stage, Duration limit)
+ShmPipe::ShmPipe(std::shared_ptr<const shm::Mapping> memory, uint32_t peer_stage, Duration limit,
+                 LifeSigns life)
     : memory_(std::move(memory)),
       peer_stage_(peer_stage),
       limit_(limit),
+      life_(life),
       spin_(shm::default_spin_max()) {}
 
 ShmPipe::Header& ShmPipe::header() const {
@@ -64,7 +69,7 @@ template <typename IsReady>
 Status ShmPipe::wait(uint32_t bell_index, const char* what, const IsReady& is_ready) {
   const auto is_over = [&] { return is_ready() || header().broken.load() != 0; };
   const Deadline deadline = is_over() ? Deadline::never() : Deadline::after(limit_);
-  if (!shm::wait_for(bell(bell_index), 0, spin_, deadline, is_over)) {
+  if (!wait_in_sight(life_, bell(bell_index), 0, spin_, deadline, is_over)) {
     header().broken.store(1);
     bell(kData).ring();
     bell(kSpace).ring();

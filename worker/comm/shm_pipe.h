@@ -16,6 +16,7 @@
 #include "common/shm/doorbell.h"
 #include "common/shm/mapping.h"
 #include "worker/comm/pipe.h"
+#include "worker/sign_of_life.h"
 
 namespace trireme::worker {
 
@@ -26,7 +27,8 @@ class ShmPipe final : public HiddenPipe {
   [[nodiscard]] static StatusOr<shm::Mapping> create_memory();
   // `peer_stage` is the one at the other end; it only names it. kDataLoss: not a pipe's memory.
   [[nodiscard]] static StatusOr<std::unique_ptr<ShmPipe>> attach(
-      std::shared_ptr<const shm::Mapping> memory, uint32_t peer_stage, Duration limit);
+      std::shared_ptr<const shm::Mapping> memory, uint32_t peer_stage, Duration limit,
+      LifeSigns life = {});
 
   [[nodiscard]] Status send(std::span<const float> values) override;
   [[nodiscard]] Status receive(std::span<float> values) override;
@@ -39,7 +41,8 @@ class ShmPipe final : public HiddenPipe {
     alignas(shm::kLine) std::atomic<uint64_t> received;
   };
 
-  ShmPipe(std::shared_ptr<const shm::Mapping> memory, uint32_t peer_stage, Duration limit);
+  ShmPipe(std::shared_ptr<const shm::Mapping> memory, uint32_t peer_stage, Duration limit,
+          LifeSigns life);
   [[nodiscard]] Header& header() const;
   [[nodiscard]] shm::Doorbell& bell(uint32_t index) const;
   [[nodiscard]] float* ring() const;
@@ -49,6 +52,7 @@ class ShmPipe final : public HiddenPipe {
   std::shared_ptr<const shm::Mapping> memory_;
   uint32_t peer_stage_;
   Duration limit_;
+  LifeSigns life_;  // Shows every wait.
   shm::SpinBudget spin_;
 };
 

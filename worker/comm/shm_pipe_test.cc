@@ -5,6 +5,8 @@
 #include <thread>
 #include <vector>
 
+#include "worker/comm/waits_for_test.h"
+
 namespace trireme::worker {
 namespace {
 
@@ -56,6 +58,17 @@ TEST(ShmPipe, stage_that_gives_nothing_is_named_and_breaks_the_pipe) {
   EXPECT_EQ((*last)->receive(values).code(), StatusCode::kUnavailable);
   std::vector<float> many(2 * ShmPipe::kRingFloats);
   EXPECT_EQ((*first)->send(many).code(), StatusCode::kUnavailable);
+}
+
+TEST(ShmPipe, a_wait_shows_that_its_worker_can_run) {
+  SignOfLife sign{};
+  constexpr Duration kWait = std::chrono::seconds(1);
+  auto full = ShmPipe::attach(memory(), 1, kWait, LifeSigns(sign));
+  auto empty = ShmPipe::attach(memory(), 0, kWait, LifeSigns(sign));
+  ASSERT_TRUE(full.ok() && empty.ok());
+  std::vector<float> values(ShmPipe::kRingFloats + 1);
+  expect_shown(sign, [&] { EXPECT_FALSE((*full)->send(values).ok()); });
+  expect_shown(sign, [&] { EXPECT_FALSE((*empty)->receive(values).ok()); });
 }
 
 TEST(ShmPipe, other_memory_is_refused) {

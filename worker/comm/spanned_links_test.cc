@@ -14,6 +14,7 @@
 #include "worker/comm/links_for_test.h"
 #include "worker/comm/mesh_for_test.h"
 #include "worker/comm/nodes_for_test.h"
+#include "worker/comm/waits_for_test.h"
 
 namespace trireme::worker {
 namespace {
@@ -215,6 +216,14 @@ TEST(SpannedLinks, its_engine_ends_the_wait_for_another_node) {
   EXPECT_TRUE(says(end, "wave 7 was left by the engine of place 0")) << end;
   EXPECT_EQ(look_at(sign).awaited, std::nullopt);
   EXPECT_EQ(exchange(nodes.links(0), 7, nodes.all(), 1, 100), end) << "until the next wave";
+}
+
+TEST(SpannedLinks, a_wait_for_another_node_shows_that_its_worker_can_run) {
+  NodesForTest nodes({1, 1});
+  SignOfLife sign{};
+  nodes.start(0, std::chrono::seconds(1), LifeSigns(sign));
+  ASSERT_TRUE(nodes.join(0, WaveId{1}, nodes.all()).ok());
+  expect_shown(sign, [&] { EXPECT_FALSE(receive_from_other(nodes.links(0), 10).ok()); });
 }
 
 TEST(SpannedLinks, a_member_that_has_left_for_a_later_wave_ends_the_wait) {

@@ -234,7 +234,7 @@ Status read_quantized(const ConfigFields& fields, ModelConfig& config) {
     object = find(fields, key);
   }
   if (object == nullptr) return absl::OkStatus();
-  const std::string path = absl::StrCat(fields.path(), ": ", key);
+  const std::string path = absl::StrFormat("%s: %s", fields.path(), key);
   if (!object->is_object()) {
     return error(StatusCode::kInvalidArgument, "%s is not an object", path);
   }
