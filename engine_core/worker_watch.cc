@@ -304,7 +304,8 @@ std::string WorkerWatch::describe(StepId late) const {
     text += absl::StrFormat(" is stopped (process state %c) and", worker.seen.process.letter);
   }
   if (!worker.seen.process.is_stopped() && is_frozen(worker)) {
-    text += absl::StrFormat(" shows no sign of life (process state %c) and", worker.seen.process.letter);
+    text += absl::StrFormat(" shows no sign of life (process state %c) and",
+                            worker.seen.process.letter);
   }
   text += absl::StrFormat(" has been %s for %.1f s", activity_of(worker.seen, late),
                           in_seconds(worker.still));

@@ -119,8 +119,8 @@ std::vector<int32_t> tokens_alone(const std::string& model) {
 TEST(WorkerNodes, ranks_of_two_nodes_give_the_tokens_of_one_worker_in_wave_after_wave) {
   TestDirectory directory;
   write_tiny_mixture(directory);
-  // The ranks are threads here, each with a context: the last of a process to go destroys libpgm's locks, in an order that
-  // ThreadSanitizer cannot see. This one outlives theirs.
+  // The ranks are threads here, each with a context: the last of a process to go destroys libpgm's
+  // locks, in an order that ThreadSanitizer cannot see. This one outlives theirs.
   const auto last_context = zmq::Context::create({});
   ASSERT_TRUE(last_context.ok()) << last_context.status();
   std::deque<RankOnNode> ranks;

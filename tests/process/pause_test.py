@@ -334,6 +334,34 @@ def test_engines_of_another_node_that_outlive_the_front_serve_its_successor():
         assert far.find("rank 0").pid == survivor
 
 
+def test_front_ends_of_two_nodes_whose_ranks_step_together_overrule_each_other():
+    rpc_port = free_port()
+    flags = [*SLOW, "--enable-expert-parallel", "--data-parallel-hybrid-lb", "--data-parallel-size", 4, "--data-parallel-size-local", 2]
+    with node(rpc_port, *flags, environment=DEV) as first:
+        with node(rpc_port, *flags, "--data-parallel-start-rank", 2, environment=DEV) as second:
+            for cluster in (first, second):
+                cluster.wait_ready()
+                cluster.wait_engines(2)
+            # While they step, and while all sleep: then a wave without steps tells the others.
+            for stream in (Stream(second, 2), None):
+                assert pause(first, "?mode=keep").status == 200
+                wait_for("the other node is paused", lambda: is_paused(second))
+                # It has asked for no pause, and its resume is younger than the one that it started with.
+                resume(second)
+                assert not is_paused(second)
+                wait_for("the first node is resumed", lambda: not is_paused(first))
+                if stream:
+                    stream.join()
+                    assert stream.reason == "length" and stream.ended
+            for mode in ("keep", "abort"):
+                assert pause(first, f"?mode={mode}").status == 200
+                wait_for("the other node is paused", lambda: is_paused(second))
+                resume(first)
+                wait_for("the other node is resumed", lambda: not is_paused(second))
+                for cluster in (first, second):
+                    assert cluster.complete("x", tokens=2).status == 200
+
+
 def test_without_dev_mode_they_are_not_there():
     with demo_cluster("--data-parallel-size", "1", *SLOW) as cluster:
         cluster.wait_ready()

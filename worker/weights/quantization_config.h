@@ -18,8 +18,8 @@ enum class QuantizationMethod : uint8_t { kNone, kFp8, kGptq, kAwq, kCompressedT
 struct QuantizationConfig {
   QuantizationMethod method = QuantizationMethod::kNone;
   const char* key = "quantization_config";  // Of config.json.
-  uint32_t bits = 0;                             // Of a weight's code.
-  uint32_t group_columns = 0;                    // That share a scale; 0: all of a row.
+  uint32_t bits = 0;                        // Of a weight's code.
+  uint32_t group_columns = 0;               // That share a scale; 0: all of a row.
   // compressed-tensors: codes lie as bytes (int-quantized), not in words (pack-quantized).
   bool is_packed = false;
   // Codes that lie as bytes are F8_E4M3, not I8.
