@@ -368,7 +368,7 @@ TEST_F(EngineLoopGroupTest, a_pause_that_holds_with_the_end_of_a_wave_is_answere
   EXPECT_EQ(ranks_[0]->replies, 0) << "it is in a wave whose other rank has not come";
   ranks_[1]->push(WaveStarted{{.wave = WaveId{1}, .ranks = {0, 1}}});
   turns(2);
-  EXPECT_EQ(ranks_[0]->standing.event, wire::WaveEventKind::kComplete);
+  EXPECT_EQ(ranks_[0]->standing.event, wire::WaveEventKind::kStart) << "not agreed";
   EXPECT_EQ(ranks_[0]->replies, 1);
 }
 

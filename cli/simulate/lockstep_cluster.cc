@@ -542,7 +542,9 @@ class Cluster {
     for (const auto& rank : ranks_) rank->is_frozen = false;
     for (uint32_t i = 0; i < options_.rank_count; ++i) start_after(0, i);
     start_coordinator();
-    world_.after(kResumeAfter, [this] { pause(PauseMode::kNone, /*is_of_node=*/true); });
+    // Who is left out still hears it of its front end, not of the others.
+    world_.after(kResumeAfter,
+                 [this] { pause(PauseMode::kNone, /*is_of_node=*/has_mixed_faults()); });
   }
 
   // Why not all are at rest; empty: they are.
@@ -558,6 +560,7 @@ class Cluster {
       if (rank->work > 0) return absl::StrFormat("%s has work left", name(*rank));
       if (rank->lockstep().pause().mode != PauseMode::kNone)
         return name(*rank) + " is still paused";
+      if (rank->lockstep().has_untold_wish()) return name(*rank) + " has a wish to tell";
     }
     return {};
   }
