@@ -53,10 +53,14 @@ Status EngineCalls::check_can_ask() const {
 void EngineCalls::open(wire::UtilityCall call, Instant until, Done done, bool is_pause) {
   Open& opened = rounds_.emplace_back(
       Open{.call = std::move(call), .until = until, .done = std::move(done), .is_pause = is_pause});
+  ask_all(opened);
+}
+
+void EngineCalls::ask_all(Open& open) {
   for (const auto& [rank, is_draining] : draining_) {
-    if (may_ask(rank, opened.call)) opened.round.add(rank);
+    if (may_ask(rank, open.call)) open.round.add(rank);
   }
-  send(opened.call, opened.round);
+  send(open.call, open.round);
 }
 
 bool EngineCalls::may_ask(uint32_t rank, const wire::UtilityCall& call) const {
@@ -125,10 +129,7 @@ void EngineCalls::ask_again_after(uint64_t issued_at) {
     if (!open.is_pause) continue;
     open.call = call_of(followed_);
     open.round = {};
-    for (const auto& [rank, is_draining] : draining_) {
-      if (may_ask(rank, open.call)) open.round.add(rank);
-    }
-    send(open.call, open.round);
+    ask_all(open);
   }
 }
 

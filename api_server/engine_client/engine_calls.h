@@ -84,6 +84,7 @@ class EngineCalls {
   void follow_register() { follow(register_.get(), /*tells_all=*/false); }
   // `tells_all`: the caller does, next.
   void follow(const PauseState& state, bool tells_all);
+  void ask_all(Open& open);
   void ask_again_after(uint64_t issued_at);
   // What is due, by as much as goes out now.
   void send(const wire::UtilityCall& call, CallRound& round);
