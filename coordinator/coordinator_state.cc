@@ -52,6 +52,7 @@ void CoordinatorState::on(Instant now, const MemberKey& from, const wire::Hello&
     return;
   }
   send(from, std::get<wire::Init>(reply));
+  if (hello.wave_seen > WaveId{}) step_wave(WavesWere{});
   if (hello.wave_seen > waves_.wave()) step_wave(WaveComplete{hello.wave_seen});
   if (from.role == Role::kApiServer) board_.say_again();
 }

@@ -542,9 +542,8 @@ class Cluster {
     for (const auto& rank : ranks_) rank->is_frozen = false;
     for (uint32_t i = 0; i < options_.rank_count; ++i) start_after(0, i);
     start_coordinator();
-    // Who is left out still hears it of its front end, not of the others.
-    world_.after(kResumeAfter,
-                 [this] { pause(PauseMode::kNone, /*is_of_node=*/has_mixed_faults()); });
+    // Who is left out hears of it when it is back.
+    world_.after(kResumeAfter, [this] { pause(PauseMode::kNone, /*is_of_node=*/true); });
   }
 
   // Why not all are at rest; empty: they are.

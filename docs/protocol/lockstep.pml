@@ -128,6 +128,7 @@ Start before;
 byte wave_;
 byte abandon_below_;
 unsigned is_up : 1 = 1;
+unsigned has_begun_ : 1;
 unsigned is_running_ : 1;
 unsigned is_ours_ : 1;
 unsigned is_settled_ : 1;
@@ -349,25 +350,19 @@ inline abandon_step(i) {
 
 /* ---- What a rank says, and what is on its way to it ---- */
 
-/* It was away, or is new to us, and does not know that the last wave is over. */
-#ifdef SEED_OLD_WAVE
-#define STARTS_FOR(i) 0
-#else
-#ifdef SEED_LATE_REPORT
-#define STARTS_FOR(i) 1
-#else
-#define STARTS_FOR(i) !IN(ranks_, i) /* Or this is an old report: who is of the last wave has ended it. */
-#endif
-#endif
-
 /* The coordinator's state after hearing it would be another one. */
 #define IS_USEFUL_START(i) \
   (IN(present_, i) && (r[i].wave > wave_ || r[i].wave == wave_ && is_running_ || \
                        !is_running_ && (is_settled_ || !is_wanted_)))
+#ifdef SEED_REPORTS_ALONE
+#define IS_NEWS_OF_AN_OLDER_WAVE(i) (r[i].wave < wave_ && !is_running_ && IN(present_, i) && !IN(ranks_, i))
+#else
+#define IS_NEWS_OF_AN_OLDER_WAVE(i) (r[i].wave < wave_ && !has_begun_)
+#endif
 #define IS_USEFUL_IN_WAVE(i) \
   (r[i].wave > wave_ || (r[i].wave == wave_ && IN(outside_, i)) || \
    (r[i].wave == wave_ && !is_ours_ && (is_settled_ && present_ || !is_wanted_ || !is_running_)) || \
-   (r[i].wave < wave_ && !is_running_ && IN(present_, i) && STARTS_FOR(i) && (is_settled_ || !is_wanted_)))
+   IS_NEWS_OF_AN_OLDER_WAVE(i))
 /* Only in answer to a start. */
 #define IS_USEFUL_COMPLETE(i) (r[i].wave == wave_ && IN(outside_, i))
 #define IS_USEFUL(i) ((STANDING(i) == kStart && IS_USEFUL_START(i)) || \
@@ -449,6 +444,7 @@ inline start_wave() {
   :: HARD_IF_NOT_OURS -> abandon_below_ = wave_;
   :: else
   fi;
+  has_begun_ = 1;
   is_ours_ = 1;
   is_running_ = 1;
   ranks_ = present_;
@@ -479,6 +475,7 @@ inline want(hard) {
 inline learn(number) {
   if
   :: number > wave_ ->
+    has_begun_ = 1;
     wave_ = number;
     is_running_ = 0;
     is_ours_ = 0;
@@ -489,16 +486,36 @@ inline learn(number) {
 }
 
 #ifdef SEED_SOFT_EARLY
-#define IS_NEWCOMER_WAITING (is_ours_ && (present_ & (ALL - ranks_)))
+#define ALL_ARE_IN 1
 #else
-#define IS_NEWCOMER_WAITING (is_ours_ && outside_ == 0 && (present_ & (ALL - ranks_)))
+#define ALL_ARE_IN (outside_ == 0)
 #endif
+/* It may be in a wave of the past, or hold a pause that the others have left. */
+#if defined(SEED_OLD_WAVE) || defined(SEED_REPORTS_ALONE)
+#define IN_A_PAUSE 0
+#else
+#define IN_A_PAUSE has_begun_
+#endif
+#ifdef SEED_LATE_REPORT
+#define STARTS_FOR(i) 1
+#else
+#define STARTS_FOR(i) !IN(ranks_, i)
+#endif
+#define IS_START_FOR_NEWCOMERS_DUE \
+  ((is_running_ && is_ours_ && ALL_ARE_IN || !is_running_ && IN_A_PAUSE) && (present_ & (ALL - ranks_)))
+
+inline start_for_newcomers() {
+  if
+  :: IS_START_FOR_NEWCOMERS_DUE -> want(0);
+  :: else
+  fi
+}
 
 inline on_rank_ready(i) {
   present_ = present_ | BIT(i);
   if
-  :: is_wanted_ || (is_running_ && IS_NEWCOMER_WAITING) -> want(0);
-  :: else
+  :: is_wanted_ -> want(0);
+  :: else -> start_for_newcomers();
   fi
 }
 
@@ -524,8 +541,14 @@ inline on_wave_complete(number) {
   :: number == wave_ ->
     is_running_ = 0;
     outside_ = 0;
+    start_for_newcomers();
   :: else
   fi
+}
+
+inline on_waves_were() {
+  has_begun_ = 1;
+  start_for_newcomers();
 }
 
 inline on_work_waits(i, number) {
@@ -558,16 +581,17 @@ inline on_work_waits(i, number) {
 inline on_in_wave(i, number) {
   learn(number);
   if
+#if defined(SEED_LATE_REPORT) || defined(SEED_REPORTS_ALONE)
   :: number < wave_ && !is_running_ && IN(present_, i) && STARTS_FOR(i) -> want(0);
+#else
+  :: number < wave_ -> on_waves_were();
+#endif
   :: number == wave_ && !is_ours_ ->
     is_running_ = 1;
     want(1);
   :: number == wave_ && is_ours_ && IN(outside_, i) ->
     outside_ = WITHOUT(outside_, i);
-    if
-    :: is_running_ && IS_NEWCOMER_WAITING -> want(0);
-    :: else
-    fi
+    start_for_newcomers();
   :: else
   fi
 }
@@ -596,6 +620,10 @@ inline on_hello(i) {
   live = live | BIT(i);
   r[i].has_told = (STANDING(i) == kComplete);
   if
+  :: HEARD(i) > 0 -> on_waves_were();
+  :: else
+  fi;
+  if
   :: HEARD(i) > wave_ -> /* WaveComplete */
     some = HEARD(i);
     on_wave_complete(some);
@@ -614,7 +642,7 @@ inline on_settled() {
   is_settled_ = 1;
   if
   :: is_wanted_ -> want(0);
-  :: else
+  :: else -> start_for_newcomers();
   fi
 }
 
@@ -622,6 +650,7 @@ inline forget_all() {
   is_up = 0;
   wave_ = 0;
   abandon_below_ = 0;
+  has_begun_ = 0;
   is_running_ = 0;
   is_ours_ = 0;
   is_settled_ = 0;
@@ -671,7 +700,7 @@ inline check_rest() {
 #if PAUSES
         assert(!UNTOLD(j));
         assert(pause_stage != 3 || (PAUSED(j) == 0 && MODE(r[j].wish) == 0));
-        assert(pause_stage != 2 || KILLS || LATE || PAUSED(j) == 1);
+        assert(pause_stage != 2 || KILLS || DROPS || LATE || PAUSED(j) == 1);
 #endif
       fi
     }
