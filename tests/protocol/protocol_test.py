@@ -40,7 +40,6 @@ CASES = [
     Case("a rank is cut off", "WORK=2 DROPS=1"),
     Case("a pause and a join", "WORK=1 PAUSES=1 LATE=4 ASK_ONE"),
     Case("two front ends, each asks its own rank", "WORK=1 PAUSES=1 ASK_ONE"),
-    Case("two front ends, and a cut", "WORK=1 PAUSES=1 ASK_ONE DROPS=1 DROPPED=1 BRIEF"),
     Case("a coordinator is killed", "WORK=1 CRASHES=1"),
     Case("aborts, slow reports", "WORK=2 ABORTS=1 IN_FLIGHT=2"),
     Case("aborts and a join", "WORK=2 ABORTS=1 LATE=4"),
