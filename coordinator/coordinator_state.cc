@@ -95,11 +95,25 @@ void CoordinatorState::on(Instant now, const MemberKey& from, const wire::WaveRe
       return step_wave(WaveComplete{report.wave});
     case wire::WaveEventKind::kRunning:
       return step_wave(InWave{report.engine, report.wave});
+    case wire::WaveEventKind::kLeaving:
+      if (is_needed_to_the_end()) return step_wave(InWave{report.engine, report.wave});
+      return step_wave(RankLeaves{report.engine, report.wave});
   }
 }
 
+// Where all are to go nobody is let out of a wave before its end: those with work need the others'
+// experts until then.
+bool CoordinatorState::is_needed_to_the_end() const {
+  const auto stays = [](const wire::Member& member) {
+    return member.role == Role::kEngine && member.state == wire::MemberState::kReady;
+  };
+  return std::ranges::none_of(view_.published().members, stays);
+}
+
 void CoordinatorState::note_waits(Instant now, const wire::WaveReport& report) {
-  if (report.event != wire::WaveEventKind::kRunning) {
+  const bool is_in = report.event == wire::WaveEventKind::kRunning ||
+                     report.event == wire::WaveEventKind::kLeaving;
+  if (!is_in) {
     if (report.wave == waves_.wave()) cuts_.on_end(now, report.engine);
   } else if (report.wave < waves_.abandon_below()) {
     cuts_.forget(report.engine);  // It waits for ranks that have left that wave, and is to leave.
@@ -132,7 +146,15 @@ void CoordinatorState::step_wave(const WaveEvent& event) {
   } else {
     cuts_.forget_ends();
   }
-  delivery_.start(waves_.ranks());
+  delivery_.begin();
+}
+
+std::set<EngineId> CoordinatorState::addressees() const {
+  std::set<EngineId> ranks = waves_.outside();
+  for (const EngineId rank : waves_.leavers()) {
+    if (ready_ranks_.contains(rank)) ranks.insert(rank);
+  }
+  return ranks;
 }
 
 void CoordinatorState::note_dropped(uint64_t handshakes_failed, uint64_t undecodable) {
@@ -160,7 +182,7 @@ void CoordinatorState::tick(Instant now) {
 }
 
 void CoordinatorState::deliver_waves(Instant now) {
-  const std::vector<EngineId> due = delivery_.due(now, waves_.outside());
+  const std::vector<EngineId> due = delivery_.due(now, addressees());
   if (due.empty()) return;
   Send send{.message = wire::StartWave{.wave = waves_.wave(),
                                        .sequence = waves_.wave().value,
@@ -210,7 +232,7 @@ void CoordinatorState::leave_out_who_is_cut_off(Instant now) {
 }
 
 Instant CoordinatorState::wakeup() const {
-  return std::min({view_.wakeup(), board_.wakeup(), delivery_.wakeup(), cuts_.wakeup()});
+  return std::min({view_.wakeup(), board_.wakeup(), delivery_.wakeup(addressees()), cuts_.wakeup()});
 }
 
 void CoordinatorState::follow_engines() {

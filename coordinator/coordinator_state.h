@@ -67,7 +67,9 @@ class CoordinatorState {
   void on(Instant now, const wire::MemberKey& from, const wire::Leave& leave);
 
   void note_waits(Instant now, const wire::WaveReport& report);
+  [[nodiscard]] bool is_needed_to_the_end() const;
   void step_wave(const WaveEvent& event);
+  [[nodiscard]] std::set<EngineId> addressees() const;
   void follow_engines();
   void follow_ready_ranks();
   void deliver_waves(Instant now);

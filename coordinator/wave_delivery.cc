@@ -4,14 +4,10 @@
 
 namespace trireme::coordinator {
 
-void WaveDelivery::start(const std::set<EngineId>& ranks) {
-  send_at_.clear();
-  for (const EngineId rank : ranks) send_at_[rank] = Instant::min();
-}
-
-std::vector<EngineId> WaveDelivery::due(Instant now, const std::set<EngineId>& outside) {
+std::vector<EngineId> WaveDelivery::due(Instant now, const std::set<EngineId>& untold) {
   std::vector<EngineId> ranks;
-  std::erase_if(send_at_, [&](const auto& entry) { return !outside.contains(entry.first); });
+  std::erase_if(send_at_, [&](const auto& entry) { return !untold.contains(entry.first); });
+  for (const EngineId rank : untold) send_at_.try_emplace(rank, Instant::min());
   for (auto& [rank, at] : send_at_) {
     if (at > now) continue;
     ranks.push_back(rank);
@@ -20,9 +16,12 @@ std::vector<EngineId> WaveDelivery::due(Instant now, const std::set<EngineId>& o
   return ranks;
 }
 
-Instant WaveDelivery::wakeup() const {
+Instant WaveDelivery::wakeup(const std::set<EngineId>& untold) const {
   Instant first = Instant::max();
-  for (const auto& [rank, at] : send_at_) first = std::min(first, at);
+  for (const EngineId rank : untold) {
+    const auto found = send_at_.find(rank);
+    first = std::min(first, found == send_at_.end() ? Instant::min() : found->second);
+  }
   return first;
 }
 

@@ -1,6 +1,6 @@
-// WaveDelivery: a StartWave reaches every rank of its wave, whatever the links lose. Pure.
+// WaveDelivery: a StartWave reaches every rank that is to have it, whatever the links lose. Pure.
 //
-//   start(ranks) ─▶ sent to each at once; repeated every kRepeat to those who are not in the wave
+//   begin() ─▶ to each rank that is untold at once, and every kRepeat until it is not
 //   a new start replaces the one before
 //
 // Threads: one owner. Bound: one message per rank on the way.
@@ -19,11 +19,11 @@ class WaveDelivery {
  public:
   static constexpr Duration kRepeat = std::chrono::milliseconds(200);
 
-  void start(const std::set<EngineId>& ranks);
+  void begin() { send_at_.clear(); }
 
-  // To whom it is to be sent now; `outside`: who is not in the wave yet.
-  [[nodiscard]] std::vector<EngineId> due(Instant now, const std::set<EngineId>& outside);
-  [[nodiscard]] Instant wakeup() const;
+  // To whom it is to be sent now; `untold`: who has not said that it is in the wave, or is to go.
+  [[nodiscard]] std::vector<EngineId> due(Instant now, const std::set<EngineId>& untold);
+  [[nodiscard]] Instant wakeup(const std::set<EngineId>& untold) const;
 
  private:
   std::map<EngineId, Instant> send_at_;

@@ -15,26 +15,32 @@ constexpr Instant kStart{std::chrono::seconds(100)};
 
 TEST(WaveDelivery, a_start_goes_to_every_rank_at_once) {
   WaveDelivery delivery;
-  delivery.start({k0, k1});
-  EXPECT_EQ(delivery.wakeup(), Instant::min());
+  delivery.begin();
+  EXPECT_EQ(delivery.wakeup({k0, k1}), Instant::min());
   EXPECT_EQ(delivery.due(kStart, {k0, k1}), (Ranks{k0, k1}));
 }
 
-TEST(WaveDelivery, it_is_repeated_to_those_who_are_not_in_the_wave) {
+TEST(WaveDelivery, it_is_repeated_to_those_who_are_untold) {
   WaveDelivery delivery;
-  delivery.start({k0, k1});
   ASSERT_EQ(delivery.due(kStart, {k0, k1}).size(), 2u);
   EXPECT_EQ(delivery.due(kStart + milliseconds(199), {k1}), Ranks{});
-  EXPECT_EQ(delivery.wakeup(), kStart + milliseconds(200));
+  EXPECT_EQ(delivery.wakeup({k1}), kStart + milliseconds(200));
   EXPECT_EQ(delivery.due(kStart + milliseconds(200), {k1}), Ranks{k1});
   EXPECT_EQ(delivery.due(kStart + milliseconds(300), {}), Ranks{});
-  EXPECT_EQ(delivery.wakeup(), Instant::max());
+  EXPECT_EQ(delivery.wakeup({}), Instant::max());
+}
+
+TEST(WaveDelivery, who_is_to_be_told_later_is_told_at_once) {
+  WaveDelivery delivery;
+  ASSERT_EQ(delivery.due(kStart, {k0}), Ranks{k0});
+  EXPECT_EQ(delivery.wakeup({k0, k1}), Instant::min());
+  EXPECT_EQ(delivery.due(kStart + milliseconds(1), {k0, k1}), Ranks{k1});
 }
 
 TEST(WaveDelivery, a_new_start_replaces_the_one_before) {
   WaveDelivery delivery;
-  delivery.start({k0, k1});
-  delivery.start({k1});
+  ASSERT_EQ(delivery.due(kStart, {k0, k1}).size(), 2u);
+  delivery.begin();
   EXPECT_EQ(delivery.due(kStart, {k1}), Ranks{k1});
 }
 

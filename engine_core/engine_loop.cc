@@ -74,9 +74,9 @@ void EngineLoop::heed(StopSignal& stop, Instant now) {
 void EngineLoop::sleep() {
   if (group_ != nullptr && group_->spin()) return;
   Instant until = std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_,
-                            step_look_at_, shm_again_at_, config_.pulse.due_at(now())});
+                            step_look_at_, answer_look_at_, shm_again_at_, config_.pulse.due_at(now())});
   if (group_ != nullptr) {
-    until = std::min({until, group_->look_at(), record_look_at_});
+    until = std::min({until, group_->look_at(), record_look_at_, stays_until_});
     group_->about_to_wait();
   }
   channel_.main_bell.wait(Deadline(until), watched_, [this] {
@@ -382,12 +382,12 @@ void EngineLoop::watch_step(Instant now) {
   step_look_at_ = now + WorkerWatch::kInterval;
   if (group_ != nullptr) group_->note_awaited(late.awaits);
   if (end_if_stuck(step, late, now)) return;
-  wire::Stall facts = stall_of(late, step, now);
+  const Duration taken = now - step_began_;
+  wire::Stall facts = stall_of(late, step, taken);
   const bool stands_still = late.behind && late.motionless >= WorkerWatch::kMotionlessWarning;
   if (stands_still && !stall_facts_) step_warning_at_ = std::min(step_warning_at_, now);
   const bool is_news = stall_facts_ && !is_same_but_for_time(facts, *stall_facts_);
   if (now < step_warning_at_ && !is_news) return;
-  const Duration taken = now - step_began_;
   if (now >= step_warning_at_) {
     log_late_step(facts, late.text);
     step_warning_at_ = step_began_ + 2 * taken;
@@ -406,13 +406,42 @@ void EngineLoop::log_late_step(const wire::Stall& stall, const std::string& text
 }
 
 // Ranks that step together count the steps of their wave.
-wire::Stall EngineLoop::stall_of(const LateStep& late, StepId step, Instant now) const {
+wire::Stall EngineLoop::stall_of(const LateStep& late, StepId step, Duration taken) const {
   wire::Stall stall = late.facts;
-  const auto taken = std::chrono::duration_cast<std::chrono::milliseconds>(now - step_began_);
-  stall.milliseconds = static_cast<uint32_t>(taken.count());
+  stall.milliseconds = static_cast<uint32_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(taken).count());
   stall.step = group_ != nullptr ? group_->lockstep().step() : step.value;
   if (group_ != nullptr) stall.epoch = group_->lockstep().start().epoch;
   return stall;
+}
+
+// No step is in flight to be late, but whoever called waits, and the next step would.
+int EngineLoop::look_while_answers_are_awaited(Instant now) {
+  const bool is_step_watched = step_look_at_ != Instant::max() || record_look_at_ != Instant::max();
+  if (is_over_ || is_step_watched || !executor_.owes_answers()) {
+    const bool was_awaited = std::exchange(answer_look_at_, Instant::max()) != Instant::max();
+    if (!was_awaited || is_step_watched) return 0;
+    executor_.end_watch();
+    step_ends();
+    return 1;
+  }
+  if (answer_look_at_ == Instant::max()) answer_look_at_ = now + WorkerWatch::kInterval;
+  if (now < answer_look_at_) return 0;
+  answer_look_at_ = now + WorkerWatch::kInterval;
+  const LateStep late = executor_.watch_call(now);
+  if (!late.behind || end_if_stuck(WorkerWatch::kNoStep, late, now)) return 1;
+  if (late.motionless >= WorkerWatch::kMotionlessWarning) tell_of_worker_behind(late, now);
+  return 0;
+}
+
+// Though no step is in flight. The log has it once.
+void EngineLoop::tell_of_worker_behind(const LateStep& late, Instant now) {
+  const bool is_told = stall_facts_.has_value();
+  stall_ = late.text;
+  stall_facts_ = stall_of(late, scheduler_.stats().step, late.still);
+  if (is_told) return;
+  log_late_step(*stall_facts_, stall_);
+  publisher_.publish(stats(), false, now);
 }
 
 bool EngineLoop::end_if_stuck(StepId step, const LateStep& late, Instant now) {
@@ -459,11 +488,17 @@ void EngineLoop::begin_drain(Instant now) {
 }
 
 int EngineLoop::look_for_the_end(Instant now) {
+  const int looked = look_while_answers_are_awaited(now);
   const int released = let_memory_go();
   const int answered = answer_pauses() + answer_expert_calls();
-  const bool is_idle = !scheduler_.has_requests();
-  if (is_draining_ && (is_idle || now >= drain_until_)) end(absl::OkStatus());
-  return released + answered;
+  if (is_draining_ && is_free_to_go(now)) end(absl::OkStatus());
+  return looked + released + answered;
+}
+
+bool EngineLoop::is_free_to_go(Instant now) {
+  if (now >= drain_until_) return true;
+  const bool is_out = group_ == nullptr || is_out_of_waves(now);
+  return is_out && !scheduler_.has_requests();
 }
 
 void EngineLoop::end(const Status& why) {

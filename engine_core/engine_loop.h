@@ -5,7 +5,8 @@
 //      └───────── a worker fails, a second signal, the coordinator refuses us ─────────────────▶
 //      end
 //
-// Draining: running requests go on, new ones end with kUnavailable. At the end, however it comes,
+// Draining: running requests go on, new ones end with kUnavailable; then the rank is to be out of
+// its group's wave, so that its end breaks off no step of the others. At the end, however it comes,
 // every request left ends with kUnavailable and the reason: its front end may take it elsewhere.
 // Pause (UtilityCall): `abort` ends all, `wait` lets all end, both refuse new ones; `keep` freezes
 // everything, and new requests wait.
@@ -119,16 +120,20 @@ class EngineLoop {
   [[nodiscard]] Status submit_group_step(Instant now);
   [[nodiscard]] Status join_wave();
   void break_off_if_lost();
+  [[nodiscard]] bool is_out_of_waves(Instant now);
   int tell_standing();
   [[nodiscard]] bool has_group_work() const;
   void look_while_records_are_awaited(Instant now);
+  int look_while_answers_are_awaited(Instant now);
+  void tell_of_worker_behind(const LateStep& late, Instant now);
   void step_begins(Instant now);
   void step_ends();
   void watch_step(Instant now);
-  [[nodiscard]] wire::Stall stall_of(const LateStep& late, StepId step, Instant now) const;
+  [[nodiscard]] wire::Stall stall_of(const LateStep& late, StepId step, Duration taken) const;
   void log_late_step(const wire::Stall& stall, const std::string& text) const;
   [[nodiscard]] bool end_if_stuck(StepId step, const LateStep& late, Instant now);
   int look_for_the_end(Instant now);
+  [[nodiscard]] bool is_free_to_go(Instant now);
   void publish(Instant now);
   [[nodiscard]] wire::EngineStats stats() const;
   [[nodiscard]] wire::EngineStanding standing() const;
@@ -146,7 +151,8 @@ class EngineLoop {
   GroupStep group_step_ = GroupStep::kNone;  // In flight.
   StepId own_step_;                          // The last of the scheduler's in the group.
   StepId last_step_;                         // That the workers were given in the group.
-  Instant record_look_at_ = Instant::max();  // At them, while a record is awaited.
+  Instant record_look_at_ = Instant::max();  // At them, while a record is awaited,
+  Instant answer_look_at_ = Instant::max();  // or an answer to a call between steps.
   WaveId joined_;                            // The wave that the workers are in.
   WaveId broken_below_;                      // What they have been told to leave.
   PauseWish pause_;                          // Holds.
@@ -162,6 +168,9 @@ class EngineLoop {
   bool is_over_ = false;
   Status why_;
   Instant drain_until_ = Instant::max();
+  bool has_left_wave_ = false;  // Or is in one; while draining.
+  WaveId left_wave_;            // And stays since, until:
+  Instant stays_until_ = Instant::max();
   Instant step_began_ = Instant::max();  // The oldest in flight; max: none.
   Instant step_look_at_ = Instant::max();
   Instant step_warning_at_ = Instant::max();

@@ -10,6 +10,14 @@ namespace trireme::engine {
 
 using Phase = Lockstep::Phase;
 
+namespace {
+
+// Who drains and was in a wave stays for so long after it: the others may still look for its last
+// record.
+constexpr Duration kLastRecord = std::chrono::milliseconds(500);
+
+}  // namespace
+
 // While nobody takes its outputs a rank makes no more of them, but steps on with the others.
 bool EngineLoop::has_group_work() const {
   const bool is_kept = pause_.mode == PauseMode::kKeep && !is_draining_;
@@ -75,17 +83,7 @@ void EngineLoop::look_while_records_are_awaited(Instant now) {
   group_->note_own_fault(late.behind.has_value());
   if (!late.behind) return step_ends();
   if (end_if_stuck(last_step_, late, now) || late.still < LockstepGroup::kLate) return;
-  wire::Stall stall = late.facts;
-  stall.epoch = group_->lockstep().start().epoch;
-  stall.step = group_->lockstep().step();
-  stall.milliseconds = static_cast<uint32_t>(
-      std::chrono::duration_cast<std::chrono::milliseconds>(late.still).count());
-  const bool is_told = stall_facts_.has_value();
-  stall_ = late.text;
-  stall_facts_ = std::move(stall);
-  if (is_told) return;
-  log_late_step(*stall_facts_, stall_);
-  publisher_.publish(stats(), false, now);
+  tell_of_worker_behind(late, now);
 }
 
 Status EngineLoop::join_wave() {
@@ -130,8 +128,21 @@ int EngineLoop::collect_group_step(Instant now) {
   return count;
 }
 
+bool EngineLoop::is_out_of_waves(Instant now) {
+  const bool sleeps = group_->lockstep().phase() == Phase::kAsleep;
+  has_left_wave_ = has_left_wave_ || !sleeps;
+  if (!has_left_wave_) return true;
+  const bool is_new = group_->lockstep().wave() != left_wave_;
+  if (!sleeps || is_new || scheduler_.has_requests()) {
+    left_wave_ = group_->lockstep().wave();
+    stays_until_ = sleeps ? now + kLastRecord : Instant::max();
+  }
+  return now >= stays_until_;
+}
+
 int EngineLoop::tell_standing() {
-  const auto standing = group_->take_standing(has_group_work());
+  const bool leaves = is_draining_ && !scheduler_.has_requests();
+  const auto standing = group_->take_standing(has_group_work(), leaves);
   if (!standing) return 0;
   (void)channel_.standings.push(WaveStanding(*standing));
   channel_.io_bell.ring();

@@ -483,6 +483,47 @@ TEST_F(EngineLoopGroupTest, front_ends_are_told_of_a_wave_and_of_who_waits_in_it
   }
 }
 
+TEST_F(EngineLoopGroupTest, a_rank_that_drains_ends_its_requests_and_goes_out_between_two_steps) {
+  ranks_[0]->add(7, 5);
+  ranks_[1]->add(8, 100);
+  start_wave(1, {0, 1});
+  turns(3);
+  ranks_[0]->loop.begin_drain(now_);
+  turns(20);
+  EXPECT_EQ(ranks_[0]->tokens, 5);
+  EXPECT_EQ(ranks_[0]->standing, (WaveStanding{wire::WaveEventKind::kLeaving, WaveId{1}}));
+  for (const auto& rank : ranks_) {
+    rank->push(WaveStarted{{.wave = WaveId{2}, .ranks = {1}}});
+  }
+  turns(3);
+  EXPECT_EQ(ranks_[0]->standing, (WaveStanding{wire::WaveEventKind::kLeaving, WaveId{2}}));
+  EXPECT_EQ(ranks_[1]->standing, (WaveStanding{wire::WaveEventKind::kRunning, WaveId{2}}));
+  turns(400);
+  EXPECT_FALSE(ranks_[0]->loop.is_over()) << "rank 1 might still look for its last record";
+  turns(200);
+  EXPECT_TRUE(ranks_[0]->loop.is_over());
+  EXPECT_EQ(ranks_[1]->tokens, 100);
+  EXPECT_EQ(count(*ranks_[1], wire::StepKind::kAgain), 0);
+}
+
+TEST_F(EngineLoopGroupTest, a_rank_that_sleeps_and_is_to_drain_goes_at_once) {
+  ranks_[0]->loop.begin_drain(now_);
+  turns(1);
+  EXPECT_TRUE(ranks_[0]->loop.is_over());
+}
+
+TEST_F(EngineLoopGroupTest, a_rank_that_nobody_lets_out_of_its_wave_goes_when_its_time_is_over) {
+  ranks_[1]->add(8, 200);
+  start_wave(1, {0, 1});
+  turns(3);
+  ranks_[1]->executor.is_stuck = true;
+  ranks_[0]->loop.begin_drain(now_);
+  turns(29'000);
+  EXPECT_FALSE(ranks_[0]->loop.is_over());
+  turns(1'100);
+  EXPECT_TRUE(ranks_[0]->loop.is_over());
+}
+
 TEST_F(EngineLoopGroupTest, front_ends_are_told_of_a_pause_that_holds) {
   for (const auto& rank : ranks_) rank->call(wire::UtilityMethod::kPause, "keep");
   turns(20);

@@ -1,5 +1,6 @@
-// Goal: a step that does not end is looked at, told of and ended, without a worker killed that
-// still has time. Method: an executor that never answers, and time is the test's.
+// Goal: a step that does not end, or a call between steps that is not answered, is looked at, told
+// of and ended, without a worker killed that still has time. Method: an executor that never
+// answers, and time is the test's.
 #include <gtest/gtest.h>
 
 #include "engine_core/engine_loop.h"
@@ -20,12 +21,27 @@ class HangingExecutor final : public Executor {
     watched.push_back(step);
     return late;
   }
+  [[nodiscard]] Status ask_expert_tables() override {
+    owes = true;
+    return absl::OkStatus();
+  }
+  [[nodiscard]] bool has_expert_tables() const override { return !owes; }
+  [[nodiscard]] std::optional<std::vector<wire::ExpertTable>> take_expert_tables() override {
+    if (owes) return std::nullopt;
+    return std::vector<wire::ExpertTable>(1);
+  }
+  [[nodiscard]] bool owes_answers() const override { return owes; }
+  [[nodiscard]] LateStep watch_call(Instant) override {
+    watched.push_back(WorkerWatch::kNoStep);
+    return late;
+  }
   void kill_worker(uint32_t rank) noexcept override { killed.push_back(rank); }
   void stop() noexcept override {}
 
   LateStep late;
   std::vector<StepId> watched;
   std::vector<uint32_t> killed;
+  bool owes = false;
 };
 
 class LateStepTest : public testing::Test {
@@ -40,6 +56,20 @@ class LateStepTest : public testing::Test {
     added.request.sampling.output_tokens_max = 4;
     EXPECT_TRUE(channel_->input.push(InputEvent(FrontEndJoined{kFront, 1})));
     EXPECT_TRUE(channel_->input.push(InputEvent(std::move(added))));
+  }
+  // In the place of a step.
+  void only_call() {
+    while (channel_->input.pop()) {
+    }
+    EXPECT_TRUE(channel_->input.push(InputEvent(FrontEndJoined{kFront, 1})));
+    EXPECT_TRUE(channel_->input.push(
+        InputEvent(UtilityCalled{kFront, {7, wire::UtilityMethod::kExpertTables}})));
+  }
+  // Of what has been published since.
+  wire::EngineStats last_stats() {
+    wire::EngineStats stats;
+    while (auto message = channel_->output.pop()) stats = (*message)->outputs.stats;
+    return stats;
   }
   void turn_for(Duration time) {
     for (const Instant end = now_ + time; now_ < end && !loop_.is_over();) {
@@ -96,6 +126,40 @@ TEST_F(LateStepTest, a_step_may_take_long_while_its_workers_show_progress) {
   EXPECT_FALSE(loop_.is_over());
   executor_.late.still = std::chrono::seconds(300);
   turn_for(std::chrono::seconds(1));
+  EXPECT_EQ(executor_.killed, std::vector{1U});
+}
+
+TEST_F(LateStepTest, a_call_that_is_not_answered_is_looked_at_and_told_of_until_it_is) {
+  only_call();
+  executor_.late = {.text = "rank 0 worker tp1",
+                    .behind = 1,
+                    .motionless = std::chrono::milliseconds(1750),
+                    .facts = {.phase = wire::StallPhase::kQueue, .worker_pid = 4711}};
+  turn_for(std::chrono::seconds(4));
+  EXPECT_EQ(executor_.watched, std::vector(15, WorkerWatch::kNoStep));
+  EXPECT_EQ(last_stats().stall, "");
+  executor_.late.motionless = WorkerWatch::kMotionlessWarning;
+  testing::internal::CaptureStderr();
+  turn_for(std::chrono::seconds(4));
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_NE(log.find("step_slow"), std::string::npos);
+  EXPECT_EQ(log.find("step_slow"), log.rfind("step_slow")) << "once";
+  const wire::EngineStats stats = last_stats();
+  EXPECT_EQ(stats.stall, "rank 0 worker tp1");
+  ASSERT_TRUE(stats.standing.stall);
+  EXPECT_EQ(stats.standing.stall->worker_pid, 4711U);
+  executor_.owes = false;
+  turn_for(std::chrono::milliseconds(500));
+  EXPECT_EQ(last_stats().stall, "");
+  EXPECT_EQ(executor_.watched.size(), 31U) << "not any longer";
+}
+
+TEST_F(LateStepTest, a_motionless_worker_that_owes_an_answer_is_killed) {
+  only_call();
+  executor_.late = {
+      .text = "rank 0 worker tp1", .behind = 1, .motionless = std::chrono::seconds(60)};
+  turn_for(std::chrono::seconds(1));
+  EXPECT_TRUE(loop_.is_over());
   EXPECT_EQ(executor_.killed, std::vector{1U});
 }
 

@@ -143,12 +143,14 @@ bool WorkerWatch::has_begun(const WorkerSighting& seen, StepId late) {
 }
 
 wire::StallPhase WorkerWatch::phase_of(const WorkerSighting& seen, StepId late) {
+  if (late == kNoStep) return wire::StallPhase::kQueue;
   const bool is_seen = seen.life.phase != WorkerPhase::kUnknown;
   return is_seen && !has_begun(seen, late) ? wire::StallPhase::kQueue : phase_on_wire(seen.life);
 }
 
 std::string WorkerWatch::activity_of(const WorkerSighting& seen, StepId late) {
   if (seen.life.phase == WorkerPhase::kUnknown) return "out of sight (its own node tells of it)";
+  if (late == kNoStep) return seen.owes_answer ? "idle with a call before it" : "done with the call";
   if (has_begun(seen, late)) return describe_activity(seen.life);
   return absl::StrFormat("idle with step %u before it", late.value);
 }
@@ -164,6 +166,7 @@ bool WorkerWatch::cannot_run(const Worker& worker) {
 bool WorkerWatch::is_behind(const Worker& worker, StepId late) {
   const LifeSighting& life = worker.seen.life;
   if (life.phase == WorkerPhase::kUnknown) return false;
+  if (late == kNoStep) return worker.seen.owes_answer;
   // Whatever it is at: what it has sent may still lie in its own queue to another node.
   if (cannot_run(worker)) return true;
   if (life.step > late) return false;

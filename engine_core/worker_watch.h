@@ -36,6 +36,7 @@ struct WorkerSighting {
   worker::LifeSighting life;  // kUnknown: out of sight.
   process::ProcessState process;
   uint64_t steps_due = 0;  // That it was sent, up to the one that is late; 0: not known.
+  bool owes_answer = false;  // To a call between steps.
 };
 
 class WorkerWatch {
@@ -49,6 +50,8 @@ class WorkerWatch {
   static constexpr Duration kMotionlessWarning = std::chrono::seconds(2);
   // Who waits for others shows it far more often (worker::LifeSigns::kShowWait).
   static constexpr Duration kFrozen = std::chrono::milliseconds(1500);
+  // What is late is a call between steps: behind is who has not answered.
+  static constexpr StepId kNoStep{};
   // Without progress for so long a worker is stuck, whether or not it uses CPU time.
   static constexpr Duration kStillMax = std::chrono::seconds(300);
   // A disk may take longer for a piece (worker/weights/safetensors.h) than a worker may stand

@@ -220,6 +220,24 @@ TEST(WorkerWatch, who_is_done_with_an_earlier_step_of_the_same_number_is_behind)
   EXPECT_EQ(f.behind(), std::nullopt) << "out of sight";
 }
 
+TEST(WorkerWatch, who_has_not_answered_a_call_between_steps_is_behind_whatever_it_was_at) {
+  Fixture f(2);
+  WorkerSighting answered = at(WorkerPhase::kDone, 0, 20, 811, 'T');
+  WorkerSighting owing = at(WorkerPhase::kDone, 0, 20, 811, 'T');
+  owing.owes_answer = true;
+  f.look_for(milliseconds(3000), {answered, owing});
+  EXPECT_EQ(f.watch.find_behind(WorkerWatch::kNoStep)->rank, 1u);
+  EXPECT_EQ(f.watch.find_behind(WorkerWatch::kNoStep)->motionless, milliseconds(3000));
+  EXPECT_EQ(f.watch.facts(WorkerWatch::kNoStep),
+            (wire::Stall{.phase = wire::StallPhase::kQueue, .worker_pid = 4711}));
+  EXPECT_EQ(f.watch.describe(WorkerWatch::kNoStep),
+            "rank 1 worker tp1 (pid 4711) is stopped (process state T) and has been idle with a "
+            "call before it for 3.0 s");
+  owing.owes_answer = false;
+  f.look_for(milliseconds(0), {answered, owing});
+  EXPECT_FALSE(f.watch.find_behind(WorkerWatch::kNoStep));
+}
+
 TEST(WorkerWatch, who_had_nothing_to_do_and_is_stopped_has_its_time_from_then_on) {
   Fixture f(1);
   f.look_for(milliseconds(9000), {at(WorkerPhase::kDone, 3, 20)});

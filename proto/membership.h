@@ -215,13 +215,16 @@ enum class WaveEventKind : uint8_t {
   kStart = 1,     // It sleeps and has work; `wave`: the last one it was in.
   kComplete = 2,  // The ranks of this wave have agreed that it is over.
   kRunning = 3,   // It is in this wave. Since version 2.
+  // It drains, has no work, and is to be in no later wave than this one, in which it is; or that it
+  // went out with, not being one of its ranks. Since version 4.
+  kLeaving = 4,
 };
 
 // Engine -> coordinator: where a rank stands. Said when it changes, in answer to each StartWave,
 // and with each KeepAlive unless it sleeps.
 struct WaveReport {
   static constexpr MessageKind kKind = MessageKind::kWaveReport;
-  static constexpr uint8_t kVersion = 3;
+  static constexpr uint8_t kVersion = 4;
   static constexpr uint8_t kCompat = 1;
 
   EngineId engine;
@@ -238,7 +241,8 @@ struct WaveReport {
   friend bool operator==(const WaveReport&, const WaveReport&) = default;
 };
 
-// Coordinator -> every rank of the wave, repeated until it says that it is in.
+// Coordinator -> every rank of the wave, repeated until it says that it is in; and to ranks that
+// leave, which are not of it and go out where the others go over to it.
 struct StartWave {
   static constexpr MessageKind kKind = MessageKind::kStartWave;
   static constexpr uint8_t kVersion = 2;

@@ -25,9 +25,10 @@ constexpr Duration kLease = milliseconds(1000);
 constexpr uint32_t kTick = 25;  // Milliseconds between two turns of a process's loop.
 constexpr uint32_t kSayAgain = 200;
 constexpr uint32_t kLate = 1'000;  // Whom a rank has awaited for so long it tells.
+constexpr uint32_t kLastRecord = 500;  // As the product's loop stays for.
 constexpr uint32_t kFaultsEnd = 8'000;
 constexpr uint32_t kCutEnd = 20'000;
-constexpr uint32_t kResumeAfter = 2'000;  // All that were killed are back.
+constexpr uint32_t kResumeAfter = 2'000;
 constexpr uint32_t kSettleMin = 6'000;
 constexpr uint32_t kSettleMax =
     34'000;  // Who was left out twice comes back, and does all its work.
@@ -143,6 +144,7 @@ class Cluster {
     if (options_.has_faults) process.clock_skew = world_.random(100'000);
     tell("%s starts on node %u", name(process), node);
     world_.after(world_.random(1'000), [this, id] {
+      ranks_[id]->is_ready = true;
       ranks_[id]->member.set_ready({.addresses = {std::to_string(id)}, .block_count = 1});
     });
     turn(id);
@@ -188,6 +190,28 @@ class Cluster {
     }
     tell_coordinator(rank);
     if (place() != before) wake_siblings(id);
+    if (rank.is_draining && !rank.is_going) go_if_out_of_waves(id);
+  }
+  void go_if_out_of_waves(uint32_t id) {
+    LockstepRank& rank = *ranks_[id];
+    const bool sleeps = rank.lockstep().phase() == Lockstep::Phase::kAsleep;
+    rank.has_left_wave = rank.has_left_wave || !sleeps;
+    if (rank.work > 0 || !sleeps) return;
+    rank.is_going = true;
+    world_.after(rank.has_left_wave ? kLastRecord : 0,
+                 [this, id, wave = rank.lockstep().wave()] { go(id, wave); });
+  }
+  void go(uint32_t id, WaveId left) {
+    LockstepRank& rank = *ranks_[id];
+    if (!rank.is_alive) return;
+    if (rank.is_frozen) return world_.after(kTick, [this, id, left] { go(id, left); });
+    rank.is_going = false;
+    if (rank.lockstep().wave() != left) return;  // A wave has been started meanwhile.
+    tell("%s has drained", name(rank));
+    rank.member.leave("drained");
+    flush(id);
+    rank.is_alive = false;
+    start_after(100 + world_.random(1'500), rank.rank());
   }
 
   // Of its node: they look at the same memory.
@@ -204,7 +228,8 @@ class Cluster {
     if (rank.lockstep().phase() == Lockstep::Phase::kRunning) {
       rank.group.note_awaited(awaited_by(rank));
     }
-    const auto standing = rank.group.take_standing(rank.can_compute());
+    const auto standing =
+        rank.group.take_standing(rank.can_compute(), rank.is_draining && rank.work == 0);
     if (standing) rank.member.set_wave(standing->event, standing->wave, standing->awaits);
   }
 
@@ -434,6 +459,7 @@ class Cluster {
   }
 
   // --- Load and faults. ---
+  [[nodiscard]] bool may_drain() const { return !options_.has_cut && !options_.has_flicker; }
   [[nodiscard]] LockstepRank* pick() { return find(world_.random(options_.rank_count)); }
   void load() {
     LockstepRank* const rank = pick();
@@ -441,10 +467,14 @@ class Cluster {
     const uint32_t kind = world_.random(12);
     if (kind == 0) {
       rank->work = 0;  // Its client hangs up.
+    } else if (kind == 2 && may_drain() && rank->is_ready && world_.random(4) == 0) {
+      rank->is_draining = true;
+      rank->member.set_draining();
+      tell("%s drains", name(*rank));
     } else if (kind == 1) {
       pause(static_cast<PauseMode>(world_.random(4)), world_.random(3) == 0);
-    } else if (rank->lockstep().pause().mode == PauseMode::kNone ||
-               rank->lockstep().pause().mode == PauseMode::kKeep) {
+    } else if (!rank->is_draining && (rank->lockstep().pause().mode == PauseMode::kNone ||
+                                      rank->lockstep().pause().mode == PauseMode::kKeep)) {
       rank->work += 1 + static_cast<int>(world_.random(6));
     }
   }
@@ -543,7 +573,15 @@ class Cluster {
     for (uint32_t i = 0; i < options_.rank_count; ++i) start_after(0, i);
     start_coordinator();
     // Who is left out hears of it when it is back.
-    world_.after(kResumeAfter, [this] { pause(PauseMode::kNone, /*is_of_node=*/true); });
+    world_.after(kResumeAfter, [this] { resume_when_all_are_there(); });
+  }
+  void resume_when_all_are_there() {
+    for (uint32_t i = 0; i < options_.rank_count; ++i) {
+      const LockstepRank* const rank = find(i);
+      if (rank != nullptr && !rank->is_draining) continue;
+      return world_.after(kTick, [this] { resume_when_all_are_there(); });
+    }
+    pause(PauseMode::kNone, /*is_of_node=*/true);
   }
 
   // Why not all are at rest; empty: they are.
@@ -552,6 +590,8 @@ class Cluster {
       const LockstepRank* const rank = find(i);
       if (rank == nullptr) return absl::StrFormat("rank %u is not there", i);
       if (!rank->member.is_joined()) return name(*rank) + " is not joined";
+      const auto& ranks = coordinator_->waves().ranks();
+      if (!ranks.empty() && !ranks.contains(EngineId{i})) return name(*rank) + " is to get a wave";
       if (rank->lockstep().phase() != Lockstep::Phase::kAsleep) {
         return absl::StrFormat("%s waits in wave %u, step %u", name(*rank),
                                wave_number(rank->lockstep().wave()), rank->lockstep().step());

@@ -4,8 +4,8 @@
 // LockstepGroup, with TreeExchange over the shared memory of nodes of one to three ranks. The links
 // between nodes, the processes, the work and the collectives of a step are simulated. Faults, all
 // drawn from the seed: kills and restarts of ranks and of the coordinator, freezes of either, nodes
-// cut off, links cut between two nodes, records lost, late joins, delays, clocks that differ,
-// aborts, pauses. After kFaultsEnd they are healed.
+// cut off, links cut between two nodes, records lost, late joins, delays, clocks that differ. After
+// kFaultsEnd they are healed. And what is none: aborts, pauses, ranks that drain and come back.
 // Or, in place of all these: two nodes stop hearing each other, and go on hearing the coordinator
 // and the rest. Or: links that are cut for a moment only, and a coordinator that is frozen again
 // and again.

@@ -106,6 +106,10 @@ struct LockstepRank {
   uint64_t waits_since = 0;   // For the others to come to the collective.
 
   bool is_alive = true;
+  bool is_ready = false;
+  bool is_draining = false;
+  bool has_left_wave = false;  // Since then; or is in one.
+  bool is_going = false;       // Out of waves, and soon gone.
   bool is_frozen = false;
   int64_t clock_skew = 0;  // Milliseconds.
   std::vector<member::Incoming> inbox;
@@ -114,7 +118,7 @@ struct LockstepRank {
   [[nodiscard]] uint32_t rank() const { return key.index; }
   [[nodiscard]] const engine::Lockstep& lockstep() const { return group.lockstep(); }
   [[nodiscard]] bool can_compute() const {
-    return work > 0 && lockstep().pause().mode != engine::PauseMode::kKeep;
+    return work > 0 && (is_draining || lockstep().pause().mode != engine::PauseMode::kKeep);
   }
 };
 

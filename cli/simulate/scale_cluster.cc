@@ -92,7 +92,8 @@ class ScaleCluster {
   struct Member {
     Member(wire::Hello hello, Instant now)
         : key{hello.role, hello.index, hello.incarnation},
-          member(std::move(hello), coordinator::ViewOptions{}.lease, now) {}
+          member(std::move(hello), coordinator::ViewOptions{}.lease, now),
+          lockstep(EngineId{key.index}) {}
     MemberKey key;
     member::MemberState member;
     Lockstep lockstep;

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "common/options/config_file.h"
+#include "common/options/flag_value.h"
 #include "common/options/nearest_name.h"
 
 namespace trireme {
@@ -217,7 +218,9 @@ class Parser {
     }
     if (row.effect == FlagEffect::kNoEffect) {
       notice(absl::StrFormat("--%s has no effect: %s", row.name, row.help));
-      return absl::OkStatus();
+      uint64_t ignored = 0;
+      const Status status = row.value == "N" ? flag_value::read(value, ignored) : absl::OkStatus();
+      return annotate(status, absl::StrFormat("--%s", row.name));
     }
     return annotate(row.store(options_, value), absl::StrFormat("--%s", row.name));
   }

@@ -17,6 +17,7 @@
  *
  * Bounds, by -D:   WORK arrivals, each a step of work     ABORTS  requests of a rank end at once
  *   KILLS of ranks   DROPS of ranks that live   CRASHES of the coordinator   LATE ranks not there at first
+ *   LEAVES of ranks without work, for good
  *   PAUSES 1: a pause (keep), and then perhaps a resume    IN_FLIGHT reports of a rank on their way
  *   ASK_ONE  the pause is asked of rank 0 alone, the resume of rank 1: two front ends, each with its own ranks
  * Mistakes, each of which must be found: SEED_...; tests/protocol/protocol_test.py has the list.
@@ -39,6 +40,9 @@
 #ifndef LATE
 #define LATE 0
 #endif
+#ifndef LEAVES
+#define LEAVES 0
+#endif
 #ifndef PAUSES
 #define PAUSES 0
 #endif
@@ -48,6 +52,9 @@
 #endif
 #ifndef DROPPED
 #define DROPPED 1
+#endif
+#ifndef LEAVING
+#define LEAVING 1
 #endif
 #ifndef IN_FLIGHT
 #define IN_FLIGHT 1
@@ -71,6 +78,7 @@
 #define kStart 1
 #define kComplete 2
 #define kInWave 3
+#define kLeaving 4
 /* PauseWish: sequence * 2 + mode, so that numbers compare as wishes do; kNone is 0, kKeep is 1. */
 #define MODE(wish) ((wish) & 1)
 #define PAUSE 3
@@ -103,6 +111,7 @@ typedef RankState {
   unsigned work : 3;
   unsigned is_alive : 1;
   unsigned is_gone : 1; /* Dead or cut off, for ever. */
+  unsigned leaves : 1;  /* Drains, and has no work. */
   unsigned has_told : 1; /* What it has said last of where it stands is true. */
   Record older;
   Record newest;
@@ -124,7 +133,7 @@ typedef Start {
 Start last;
 Start before;
 
-/* WaveState, and who is in the view: live (has said Hello), present (ready, as published). */
+/* WaveState, and who is in the view: live (has said Hello), ready (as published); present: and does not leave. */
 byte wave_;
 byte abandon_below_;
 unsigned is_up : 1 = 1;
@@ -133,7 +142,11 @@ unsigned is_running_ : 1;
 unsigned is_ours_ : 1;
 unsigned is_settled_ : 1;
 unsigned is_wanted_ : 1;
+unsigned is_wanted_hard_ : 1;
+unsigned leavers_ : 3;
+unsigned awaited_ : 3;
 unsigned live : 3;
+unsigned ready : 3;
 unsigned present_ : 3;
 unsigned ranks_ : 3;
 unsigned outside_ : 3;
@@ -146,6 +159,7 @@ unsigned aborts_left : 2 = ABORTS;
 unsigned kills_left : 2 = KILLS;
 unsigned drops_left : 2 = DROPS;
 unsigned crashes_left : 2 = CRASHES;
+unsigned leaves_left : 2 = LEAVES;
 unsigned is_excused : 1; /* Work has ended or been paused between a record and its step. */
 unsigned pause_stage : 3;
 unsigned to_ask : 3;
@@ -168,7 +182,9 @@ hidden byte j;
 #endif
 #define HEARD(i) (r[i].next > r[i].wave -> r[i].next : r[i].wave)
 #define CAN_COMPUTE(i) (r[i].work > 0 && !PAUSED(i))
-#define STANDING(i) (r[i].phase != kAsleep -> kInWave : (CAN_COMPUTE(i) || UNTOLD(i) -> kStart : kComplete))
+#define IS_OUT(i) (r[i].wave && !IN(r[i].ranks, i))
+#define STANDING(i) (r[i].phase != kAsleep || IS_OUT(i) -> (r[i].leaves -> kLeaving : kInWave) : \
+                     (CAN_COMPUTE(i) || UNTOLD(i) -> kStart : kComplete))
 #define IS_LOST(i) (r[i].next && r[i].wave < r[i].next_abandons)
 
 /* ---- Lockstep ---- */
@@ -233,11 +249,15 @@ inline enter_pending(i) {
   r[i].next_abandons = 0;
   r[i].step = 1;
   r[i].has_told = 0;
-  assert(IN(r[i].ranks, i));
 #ifdef SEED_FORGET_WAVE
   clear_record(r[i].newest); /* And so its records of the wave before. */
 #endif
-  post(i);
+  if
+  :: IN(r[i].ranks, i) -> post(i);
+  :: else ->
+    assert(r[i].leaves);
+    r[i].phase = kAsleep;
+  fi
 }
 
 inline on_start(i, start) {
@@ -365,15 +385,20 @@ inline abandon_step(i) {
    IS_NEWS_OF_AN_OLDER_WAVE(i))
 /* Only in answer to a start. */
 #define IS_USEFUL_COMPLETE(i) (r[i].wave == wave_ && IN(outside_, i))
+#define IS_USEFUL_LEAVING(i) \
+  (IN(present_, i) || IS_USEFUL_IN_WAVE(i) || (r[i].wave >= wave_ && IN(leavers_, i)) || \
+   (r[i].wave < wave_ && is_ours_ && !IN(ranks_ | leavers_, i)))
 #define IS_USEFUL(i) ((STANDING(i) == kStart && IS_USEFUL_START(i)) || \
                       (STANDING(i) == kInWave && IS_USEFUL_IN_WAVE(i)) || \
+                      (STANDING(i) == kLeaving && IS_USEFUL_LEAVING(i)) || \
                       (STANDING(i) == kComplete && IS_USEFUL_COMPLETE(i)))
 #define IS_JOINED(i) (is_up && IN(live, i) && r[i].is_alive && !r[i].is_gone)
 
 #ifdef SEED_STALE
 #define IS_NEWS(i, start) (start.wave != HEARD(i))
 #else
-#define IS_NEWS(i, start) (start.wave > HEARD(i))
+#define SAYS_MORE(i, start) (start.wave == r[i].next && start.abandon_below > r[i].next_abandons)
+#define IS_NEWS(i, start) (start.wave > HEARD(i) || SAYS_MORE(i, start))
 #endif
 #ifdef SEED_SKIP_ASKER
 unsigned asked : 3;
@@ -396,7 +421,8 @@ inline deliver(i, start) {
   fi
 }
 /* It is repeated. */
-#define IS_SURE(i) (is_up && is_ours_ && last.wave == wave_ && IN(outside_, i) && IN(present_, i) && !r[i].is_gone)
+#define IS_SURE(i) (is_up && is_ours_ && last.wave == wave_ && !r[i].is_gone && \
+                    IN(outside_ | leavers_, i) && IN(ready, i))
 
 #ifdef SEED_LOCAL_PAUSE
 #define TAKES_PART(i) && !PAUSED(i)
@@ -415,8 +441,8 @@ end:
   :: d_step { r[i].phase == kRunning && ALL_CAME(i) -> check_work(i); end_step(i); }
 #endif
   :: d_step { r[i].phase >= kRunning && IS_LOST(i) -> abandon_step(i); }
-  :: d_step { IN(last.fly, i) TAKES_PART(i) -> deliver(i, last); }
-  :: d_step { IN(before.fly, i) TAKES_PART(i) -> deliver(i, before); }
+  :: d_step { IN(last.fly, i) && r[i].is_alive TAKES_PART(i) -> deliver(i, last); }
+  :: d_step { IN(before.fly, i) && r[i].is_alive TAKES_PART(i) -> deliver(i, before); }
   :: d_step { IN(last.fly, i) && !IS_SURE(i) -> last.fly = WITHOUT(last.fly, i); }
   :: d_step { IN(before.fly, i) -> before.fly = WITHOUT(before.fly, i); }
   :: d_step { IS_JOINED(i) && !r[i].has_told && nfull(reports[i]) ->
@@ -431,19 +457,23 @@ end:
 /* ---- WaveState ---- */
 
 #ifdef SEED_SOFT_SUCCESSOR
-#define HARD_IF_NOT_OURS is_hard
+#define HARD_IF_NOT_OURS is_wanted_hard_
 #else
-#define HARD_IF_NOT_OURS (is_hard || !is_ours_)
+#define HARD_IF_NOT_OURS (is_wanted_hard_ || !is_ours_)
 #endif
-hidden byte is_hard;
 
 inline start_wave() {
   wave_++;
   assert(wave_ < WAVE_MAX && wave_ % BASE != 0);
+  awaited_ = ranks_ & (ALL - present_);
+  leavers_ = leavers_ | awaited_;
   if
-  :: HARD_IF_NOT_OURS -> abandon_below_ = wave_;
+  :: HARD_IF_NOT_OURS ->
+    abandon_below_ = wave_;
+    awaited_ = 0;
   :: else
   fi;
+  is_wanted_hard_ = 0;
   has_begun_ = 1;
   is_ours_ = 1;
   is_running_ = 1;
@@ -456,10 +486,10 @@ inline start_wave() {
   last.wave = wave_;
   last.abandon_below = abandon_below_;
   last.ranks = ranks_;
-  last.fly = ranks_;
+  last.fly = ranks_ | leavers_;
 }
 inline want(hard) {
-  is_hard = hard;
+  is_wanted_hard_ = (is_wanted_hard_ || hard);
   is_wanted_ = (!is_settled_ || present_ == 0);
   if
   :: present_ == 0 -> is_running_ = 0;
@@ -468,8 +498,7 @@ inline want(hard) {
   if
   :: !is_wanted_ -> start_wave();
   :: else
-  fi;
-  is_hard = 0;
+  fi
 }
 
 inline learn(number) {
@@ -481,6 +510,8 @@ inline learn(number) {
     is_ours_ = 0;
     ranks_ = 0;
     outside_ = 0;
+    leavers_ = 0;
+    awaited_ = 0;
   :: else
   fi
 }
@@ -501,21 +532,38 @@ inline learn(number) {
 #else
 #define STARTS_FOR(i) !IN(ranks_, i)
 #endif
-#define IS_START_FOR_NEWCOMERS_DUE \
-  ((is_running_ && is_ours_ && ALL_ARE_IN || !is_running_ && IN_A_PAUSE) && (present_ & (ALL - ranks_)))
+#define IS_START_FOR_OTHER_RANKS_DUE \
+  (is_running_ && is_ours_ && ALL_ARE_IN && present_ != ranks_ || \
+   !is_running_ && IN_A_PAUSE && (present_ & (ALL - ranks_)))
 
-inline start_for_newcomers() {
+inline start_if_ranks_changed() {
   if
-  :: IS_START_FOR_NEWCOMERS_DUE -> want(0);
+  :: IS_START_FOR_OTHER_RANKS_DUE -> want(0);
   :: else
   fi
 }
 
+/* Nobody is in waves before but who leaves. */
+inline all_are_in() {
+#ifndef SEED_LEAVER_MISSES
+  if
+  :: leavers_ ->
+    abandon_below_ = wave_;
+    last.abandon_below = (last.wave == wave_ -> wave_ : last.abandon_below);
+    last.fly = (last.wave == wave_ -> last.fly | leavers_ : last.fly);
+  :: else
+  fi;
+#endif
+  start_if_ranks_changed();
+}
+
 inline on_rank_ready(i) {
+  ready = ready | BIT(i);
+  leavers_ = WITHOUT(leavers_, i);
   present_ = present_ | BIT(i);
   if
   :: is_wanted_ -> want(0);
-  :: else -> start_for_newcomers();
+  :: else -> start_if_ranks_changed();
   fi
 }
 
@@ -524,15 +572,25 @@ inline on_rank_ready(i) {
 #else
 #define LOSS_COUNTS
 #endif
+#ifdef SEED_LEAVER_GONE
+#define IS_MISSED(i) 0
+#else
+#define IS_MISSED(i) (IN(awaited_, i) && outside_)
+#endif
 
 inline on_rank_lost(i) {
+  ready = WITHOUT(ready, i);
   present_ = WITHOUT(present_, i);
   outside_ = WITHOUT(outside_, i);
+  leavers_ = WITHOUT(leavers_, i);
   if
-  :: IN(ranks_, i) LOSS_COUNTS ->
+  :: IN(ranks_, i) LOSS_COUNTS || IS_MISSED(i) ->
     ranks_ = WITHOUT(ranks_, i);
+    awaited_ = WITHOUT(awaited_, i);
     want(1);
-  :: else -> ranks_ = WITHOUT(ranks_, i);
+  :: else ->
+    ranks_ = WITHOUT(ranks_, i);
+    awaited_ = WITHOUT(awaited_, i);
   fi
 }
 inline on_wave_complete(number) {
@@ -541,14 +599,14 @@ inline on_wave_complete(number) {
   :: number == wave_ ->
     is_running_ = 0;
     outside_ = 0;
-    start_for_newcomers();
+    all_are_in();
   :: else
   fi
 }
 
 inline on_waves_were() {
   has_begun_ = 1;
-  start_for_newcomers();
+  start_if_ranks_changed();
 }
 
 inline on_work_waits(i, number) {
@@ -591,7 +649,33 @@ inline on_in_wave(i, number) {
     want(1);
   :: number == wave_ && is_ours_ && IN(outside_, i) ->
     outside_ = WITHOUT(outside_, i);
-    start_for_newcomers();
+#ifdef SEED_SOFT_EARLY
+    all_are_in();
+#else
+    if
+    :: outside_ == 0 -> all_are_in();
+    :: else
+    fi
+#endif
+  :: else
+  fi
+}
+
+inline on_leaving(i, number) {
+  present_ = WITHOUT(present_, i);
+  on_in_wave(i, number);
+  start_if_ranks_changed();
+  if
+  :: !IN(ranks_, i) && number >= wave_ -> leavers_ = WITHOUT(leavers_, i);
+  :: !IN(ranks_, i) && number < wave_ && is_ours_ -> /* It was out of the view, or in a wave of a predecessor. */
+    leavers_ = leavers_ | BIT(i);
+    last.fly = last.fly | BIT(i);
+    if
+    :: outside_ == 0 ->
+      abandon_below_ = wave_;
+      last.abandon_below = wave_;
+    :: else
+    fi
   :: else
   fi
 }
@@ -602,6 +686,7 @@ inline on_report(i) {
   :: low == kStart -> on_work_waits(i, high);
   :: low == kComplete -> on_wave_complete(high);
   :: low == kInWave -> on_in_wave(i, high);
+  :: low == kLeaving -> on_leaving(i, high);
   fi;
   low = 0;
   high = 0;
@@ -639,10 +724,11 @@ inline on_settled() {
     fi
   }
   j = 0;
+  ready = live;
   is_settled_ = 1;
   if
   :: is_wanted_ -> want(0);
-  :: else -> start_for_newcomers();
+  :: else -> start_if_ranks_changed();
   fi
 }
 
@@ -655,7 +741,11 @@ inline forget_all() {
   is_ours_ = 0;
   is_settled_ = 0;
   is_wanted_ = 0;
+  is_wanted_hard_ = 0;
+  leavers_ = 0;
+  awaited_ = 0;
   live = 0;
+  ready = 0;
   present_ = 0;
   ranks_ = 0;
   outside_ = 0;
@@ -675,7 +765,7 @@ inline drop(i) {
   live = WITHOUT(live, i);
   forget_reports(i);
   if
-  :: IN(present_, i) -> on_rank_lost(i);
+  :: IN(ready, i) -> on_rank_lost(i);
   :: else
   fi
 }
@@ -683,7 +773,7 @@ inline drop(i) {
 #define OF(i) \
   :: d_step { is_up && nempty(reports[i]) -> on_report(i); } \
   :: d_step { is_up && !IN(live, i) && r[i].is_alive && !r[i].is_gone -> on_hello(i); } \
-  :: d_step { is_up && is_settled_ && IN(live, i) && !IN(present_, i) && r[i].is_alive -> on_rank_ready(i); } \
+  :: d_step { is_up && is_settled_ && IN(live, i) && !IN(ready, i) && r[i].is_alive -> on_rank_ready(i); } \
   :: d_step { is_up && IN(live, i) && !r[i].is_alive -> drop(i); }
 
 inline check_rest() {
@@ -711,6 +801,7 @@ inline check_rest() {
 active proctype Coordinator() {
   d_step {
     live = ALL - LATE;
+    ready = ALL - LATE;
     present_ = ALL - LATE;
     is_settled_ = 1;
     for (j : 0 .. RANKS - 1) {
@@ -762,8 +853,7 @@ inline abort(i) {
   fi
 }
 
-inline kill(i) {
-  kills_left--;
+inline die(i) {
   r[i].is_alive = 0;
   r[i].wave = 0;
   r[i].next = 0;
@@ -775,6 +865,7 @@ inline kill(i) {
   r[i].is_dummy = 0;
   r[i].owes_step = 0;
   r[i].work = 0;
+  r[i].leaves = 0;
   r[i].has_told = 1;
 #if PAUSES
   r[i].pause = 0;
@@ -821,6 +912,7 @@ inline calm() {
   kills_left = 0;
   drops_left = 0;
   crashes_left = 0;
+  leaves_left = 0;
 }
 
 #ifdef BRIEF /* Who is lost comes back, and all or none have seen what a dead one has said last. */
@@ -831,11 +923,28 @@ inline calm() {
 #define SEEN_BY_ONE(a, b) :: some = a; :: some = b;
 #endif
 
+/* It goes when it sleeps, and need not wait until the others have what it has said last. */
+#if LEAVES
+#define MAY_LEAVE(i, a, b) \
+  :: d_step { leaves_left && IN(LEAVING, i) && r[i].is_alive && !r[i].is_gone && !r[i].leaves && \
+              r[i].work == 0 && !r[i].owes_step -> \
+      leaves_left--; \
+      r[i].leaves = 1; \
+      r[i].has_told = (r[i].phase == kAsleep -> r[i].has_told : 0); } \
+  :: atomic { r[i].leaves && r[i].is_alive && r[i].phase == kAsleep -> \
+      die(i); \
+      r[i].is_gone = 1; \
+      if :: some = 0; :: some = ALL; SEEN_BY_ONE(a, b) fi; \
+      lose_records(i, some); some = 0 }
+#else
+#define MAY_LEAVE(i, a, b)
+#endif
+
 /* a, b: the sets of either of the others. */
 #define TO(i, a, b) \
-  :: d_step { work_left && r[i].is_alive && !r[i].is_gone && r[i].work < 2 -> arrive(i); } \
+  :: d_step { work_left && r[i].is_alive && !r[i].is_gone && r[i].work < 2 && !r[i].leaves -> arrive(i); } \
   :: d_step { aborts_left && r[i].work > 0 -> abort(i); } \
-  :: atomic { kills_left && IN(KILLED, i) && r[i].is_alive && !r[i].is_gone -> kill(i); \
+  :: atomic { kills_left && IN(KILLED, i) && r[i].is_alive && !r[i].is_gone -> kills_left--; die(i); \
       if :: r[i].is_gone = 0; MAY_BE_GONE(i) fi; \
       if :: some = 0; :: some = ALL; SEEN_BY_ONE(a, b) fi; \
       lose_records(i, some); some = 0 } \
@@ -843,7 +952,8 @@ inline calm() {
       drops_left--; \
       drop(i); \
       if :: r[i].is_gone = 0; MAY_BE_GONE(i) fi } \
-  :: d_step { !r[i].is_alive && !r[i].is_gone && !(is_up && IN(live, i)) -> r[i].is_alive = 1; }
+  :: d_step { !r[i].is_alive && !r[i].is_gone && !(is_up && IN(live, i)) -> r[i].is_alive = 1; } \
+  MAY_LEAVE(i, a, b)
 
 /* A pause is asked of every rank, one by one; then perhaps a resume, likewise. */
 #if defined(SEED_ASK_ONCE) || defined(ASK_ONE)
@@ -871,7 +981,7 @@ end:
   TO(1, 1, 4)
   TO(2, 1, 2)
   :: d_step { crashes_left && is_up -> crashes_left--; forget_all(); }
-  :: d_step { work_left || aborts_left || kills_left || drops_left || crashes_left -> calm(); }
+  :: d_step { work_left || aborts_left || kills_left || drops_left || crashes_left || leaves_left -> calm(); }
 #if PAUSES
   ASK(0)
   ASK(1)

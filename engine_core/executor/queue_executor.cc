@@ -85,6 +85,7 @@ StatusOr<uint32_t> model_length(const ModelOptions& options, const worker::Model
 QueueExecutor::QueueExecutor(const ServeOptions& options, uint32_t local_count)
     : options_(options),
       local_count_(local_count),
+      calls_answered_(worker_count()),
       watch_(EngineId{options.internal.engine_rank}, options.parallel.tensor_parallel_size) {}
 
 uint32_t QueueExecutor::worker_count() const {
@@ -266,15 +267,15 @@ Status QueueExecutor::join_wave(const wire::JoinWave& wave) {
 Status QueueExecutor::release_memory() {
   buffer_.clear();
   wire::pack(wire::ReleaseKv{}, buffer_);
-  ++releases_asked_;
-  return broadcast(Deadline::after(kSubmitMax));
+  last_release_ = calls_asked_ + 1;
+  return broadcast_call();
 }
 
 Status QueueExecutor::ask_expert_tables() {
   buffer_.clear();
   wire::pack(wire::TellExperts{}, buffer_);
   expert_tables_.clear();
-  return broadcast(Deadline::after(kSubmitMax));
+  return broadcast_call();
 }
 
 std::optional<std::vector<wire::ExpertTable>> QueueExecutor::take_expert_tables() {
@@ -296,6 +297,20 @@ Status QueueExecutor::check_memory() const {
                "KV memory of this node's workers: %.1f MiB needed, %.1f MiB of memory available; "
                "end what has taken it, then wake up",
                static_cast<double>(wanted) / (1 << 20), static_cast<double>(available) / (1 << 20));
+}
+
+// In buffer_; each worker answers in the order of calls.
+Status QueueExecutor::broadcast_call() {
+  ++calls_asked_;
+  return broadcast(Deadline::after(kSubmitMax));
+}
+
+uint64_t QueueExecutor::calls_answered_by_all() const {
+  uint64_t fewest = calls_asked_;
+  for (const std::atomic<uint64_t>& count : calls_answered_) {
+    fewest = std::min(fewest, count.load());
+  }
+  return fewest;
 }
 
 // Those elsewhere first: their way is longer.
@@ -328,13 +343,28 @@ std::optional<wire::ShmStats> QueueExecutor::shm_stats() const {
 LateStep QueueExecutor::watch_step(StepId late, Instant now) {
   if (late_step_ != late) {
     tell_late_step(late_step_ = late);
+    is_call_late_ = false;
     watch_.begin();
   }
+  return look_at_workers(late, now);
+}
+
+LateStep QueueExecutor::watch_call(Instant now) {
+  if (!is_call_late_) {
+    end_watch();
+    is_call_late_ = true;
+    watch_.begin();
+  }
+  return look_at_workers(WorkerWatch::kNoStep, now);
+}
+
+LateStep QueueExecutor::look_at_workers(StepId late, Instant now) {
   const int sent_after = std::max(steps_uncollected_ - 1, 0);
   std::vector<WorkerSighting> seen(worker_count());
   for (uint32_t rank = 0; rank < seen.size(); ++rank) {
     seen[rank].pid = worker_pids_[rank];
     seen[rank].steps_due = steps_sent_ - static_cast<uint64_t>(sent_after);
+    seen[rank].owes_answer = calls_answered_[rank].load() < calls_asked_;
     seen[rank].life = worker::look_at(worker::sign_of_life_in(results_memory_->note(rank)));
     if (seen[rank].life.phase == worker::WorkerPhase::kUnknown) continue;
     if (const auto process = process::read_process_state(seen[rank].pid)) {
@@ -361,6 +391,7 @@ LateStep QueueExecutor::watch_step(StepId late, Instant now) {
 }
 
 void QueueExecutor::end_watch() {
+  is_call_late_ = false;
   if (late_step_ != StepId{}) tell_late_step(late_step_ = StepId{});
 }
 
@@ -392,12 +423,11 @@ Status QueueExecutor::take_record(const shm::ShmCollector::Received& received) {
     return error(StatusCode::kUnavailable, "worker rank %u: %s", received.ring, result->error);
   }
   if (result->step == StepId{}) {  // No step has this id: something else was asked for.
-    if (!result->expert_table) {
-      releases_answered_.fetch_add(1);
-    } else if (!told_tables_.push(*std::move(result->expert_table))) {
+    if (result->expert_table && !told_tables_.push(*std::move(result->expert_table))) {
       return error(StatusCode::kDataLoss, "worker rank %u tells of its experts again and again",
                    received.ring);
     }
+    calls_answered_[received.ring].fetch_add(1);
     bell_->ring();
     return absl::OkStatus();
   }

@@ -37,7 +37,7 @@ class QueueExecutor : public Executor {
   [[nodiscard]] Status join_wave(const wire::JoinWave& wave) final;
   [[nodiscard]] Status release_memory() final;
   [[nodiscard]] bool is_memory_released() const final {
-    return releases_answered_.load() == releases_asked_ * worker_count();
+    return calls_answered_by_all() >= last_release_;
   }
   [[nodiscard]] Status check_memory() const final;
   [[nodiscard]] Status ask_expert_tables() final;
@@ -50,6 +50,8 @@ class QueueExecutor : public Executor {
   [[nodiscard]] Instant next_result_at() const final;
   [[nodiscard]] std::optional<wire::ShmStats> shm_stats() const final;
   [[nodiscard]] LateStep watch_step(StepId late, Instant now) final;
+  [[nodiscard]] bool owes_answers() const final { return calls_answered_by_all() < calls_asked_; }
+  [[nodiscard]] LateStep watch_call(Instant now) final;
   void end_watch() final;
   void stop() noexcept final;
 
@@ -89,6 +91,9 @@ class QueueExecutor : public Executor {
   [[nodiscard]] StatusOr<shm::ShmCollector::Received> await_record(StopSignal& stop);
   void collect_results() noexcept;
   [[nodiscard]] Status take_record(const shm::ShmCollector::Received& received);
+  [[nodiscard]] Status broadcast_call();
+  [[nodiscard]] uint64_t calls_answered_by_all() const;
+  [[nodiscard]] LateStep look_at_workers(StepId late, Instant now);
   // Of all workers, as far as they have told.
   [[nodiscard]] wire::ExpertLoad sum_expert_loads(const wire::ExpertLoad& of_output_rank) const;
   void fail(const Status& why) noexcept;
@@ -103,9 +108,10 @@ class QueueExecutor : public Executor {
   wire::Buffer buffer_;
   Bell* bell_ = nullptr;
   SpscRing<wire::StepResult> results_{16};
-  uint64_t releases_asked_ = 0;
-  std::atomic<uint64_t> releases_answered_{0};  // By each worker.
-  uint64_t kv_bytes_ = 0;                       // Of the worker that has most.
+  uint64_t calls_asked_ = 0;                           // Of every worker, in order.
+  uint64_t last_release_ = 0;                          // Of them.
+  std::vector<std::atomic<uint64_t>> calls_answered_;  // By worker.
+  uint64_t kv_bytes_ = 0;                              // Of the worker that has most.
   std::atomic<bool> has_failed_{false};
   Status failure_;                                             // Written before has_failed_.
   std::optional<ResultGathering> gathering_;                   // Where several workers have stores.
@@ -116,6 +122,7 @@ class QueueExecutor : public Executor {
   std::vector<uint32_t> worker_pids_;
   WorkerWatch watch_;
   StepId late_step_;  // 0: none is.
+  bool is_call_late_ = false;
   bool is_started_ = false;
   uint64_t steps_sent_ = 0;  // To every worker, since they were started.
   int steps_uncollected_ = 0;

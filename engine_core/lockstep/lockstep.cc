@@ -8,9 +8,12 @@
 namespace trireme::engine {
 
 void Lockstep::on_start(const wire::StartWave& start) {
-  if (start.wave <= heard_) return;
-  heard_ = start.wave;
-  pending_ = start;
+  if (pending_ && start.wave == pending_->wave) {
+    pending_->abandon_below = std::max(pending_->abandon_below, start.abandon_below);
+  } else if (start.wave > heard_) {
+    heard_ = start.wave;
+    pending_ = start;
+  }
   enter_if_free();
 }
 
@@ -24,7 +27,11 @@ void Lockstep::enter_pending() {
   start_ = *std::exchange(pending_, std::nullopt);
   wave_ = start_.wave;
   step_ = 1;
-  phase_ = Phase::kReady;
+  phase_ = is_out() ? Phase::kAsleep : Phase::kReady;
+}
+
+bool Lockstep::is_out() const {
+  return wave_ > WaveId{} && !std::ranges::binary_search(start_.ranks, self_.value);
 }
 
 StepRecord Lockstep::post(bool has_work) {

@@ -15,6 +15,8 @@
 // the wave that came, and owes the step: it has work until that has been run again.
 //
 // Any other wave that comes waits until all ranks of this one know of it, or this one has ended.
+// One that the rank is not of is where it goes out: asleep, and in no wave any more. When the others
+// have all gone over it comes again, to be obeyed at once.
 // Threads: one owner. Total where it says so; other calls are legal in the phases named.
 #pragma once
 
@@ -22,6 +24,7 @@
 #include <vector>
 
 #include "engine_core/lockstep/step_record.h"
+#include "common/id.h"
 #include "proto/membership.h"
 
 namespace trireme::engine {
@@ -29,6 +32,8 @@ namespace trireme::engine {
 class Lockstep {
  public:
   enum class Phase : uint8_t { kAsleep, kReady, kAgreeing, kRunning };
+
+  explicit Lockstep(EngineId self) : self_(self) {}
 
   // Total: what is not newer than what was heard changes nothing.
   void on_start(const wire::StartWave& start);
@@ -59,7 +64,9 @@ class Lockstep {
   [[nodiscard]] bool has_untold_wish() const { return wish_ > told_; }
 
   [[nodiscard]] Phase phase() const { return phase_; }
-  [[nodiscard]] WaveId wave() const { return wave_; }  // The one it is in, or was in last.
+  [[nodiscard]] bool is_out() const;
+  // The one it is in, or was in last, or went out with.
+  [[nodiscard]] WaveId wave() const { return wave_; }
   [[nodiscard]] uint64_t step() const { return step_; }
   [[nodiscard]] const std::vector<uint32_t>& ranks() const { return start_.ranks; }
   // What the coordinator has said of the wave.
@@ -72,6 +79,7 @@ class Lockstep {
   void enter_pending();
   void enter_if_free();
 
+  EngineId self_;
   Phase phase_ = Phase::kAsleep;
   WaveId wave_;
   uint64_t step_ = 0;

@@ -13,7 +13,7 @@ namespace trireme::engine {
 using Phase = Lockstep::Phase;
 
 LockstepGroup::LockstepGroup(EngineId self, std::unique_ptr<StepExchange> exchange)
-    : self_(self), exchange_(std::move(exchange)) {}
+    : self_(self), exchange_(std::move(exchange)), lockstep_(self) {}
 
 void LockstepGroup::on_start(const wire::StartWave& start,
                              const std::vector<std::string>& node_names) {
@@ -94,16 +94,20 @@ void LockstepGroup::note_own_fault(bool is_there) {
   stall_facts_.reset();
 }
 
-std::optional<WaveStanding> LockstepGroup::take_standing(bool has_work) {
-  const bool sleeps = lockstep_.phase() == Phase::kAsleep;
-  const bool wants_wave = has_work || lockstep_.has_untold_wish();
-  const WaveStanding standing{.event = !sleeps      ? wire::WaveEventKind::kRunning
-                                       : wants_wave ? wire::WaveEventKind::kStart
-                                                    : wire::WaveEventKind::kComplete,
-                              .wave = lockstep_.wave(),
-                              .awaits = awaits_};
+std::optional<WaveStanding> LockstepGroup::take_standing(bool has_work, bool leaves) {
+  const WaveStanding standing{
+      .event = kind_of_standing(has_work, leaves), .wave = lockstep_.wave(), .awaits = awaits_};
   if (standing == standing_) return std::nullopt;
   return standing_ = standing;
+}
+
+wire::WaveEventKind LockstepGroup::kind_of_standing(bool has_work, bool leaves) const {
+  using wire::WaveEventKind;
+  const bool sleeps = lockstep_.phase() == Phase::kAsleep;
+  if (!sleeps || lockstep_.is_out()) {
+    return leaves ? WaveEventKind::kLeaving : WaveEventKind::kRunning;
+  }
+  return has_work || lockstep_.has_untold_wish() ? WaveEventKind::kStart : WaveEventKind::kComplete;
 }
 
 void LockstepGroup::forget_lateness() {

@@ -53,8 +53,9 @@ class LockstepGroup {
   // that one has said may not have arrived, so the others may wait for it. Until said otherwise, or
   // the wait is over.
   void note_own_fault(bool is_there);
-  // Where the rank stands, when that has changed since last asked.
-  [[nodiscard]] std::optional<WaveStanding> take_standing(bool has_work);
+  // Where the rank stands, when that has changed since last asked. `leaves`: it drains, has no
+  // work, and will have none.
+  [[nodiscard]] std::optional<WaveStanding> take_standing(bool has_work, bool leaves);
 
   [[nodiscard]] const Lockstep& lockstep() const { return lockstep_; }
   void wish_pause(const PauseWish& wish) { lockstep_.wish_pause(wish); }
@@ -82,6 +83,7 @@ class LockstepGroup {
   void woke_up() { exchange_->woke_up(); }
 
  private:
+  [[nodiscard]] wire::WaveEventKind kind_of_standing(bool has_work, bool leaves) const;
   [[nodiscard]] std::optional<StepSummary> gather();
   [[nodiscard]] std::vector<uint32_t> missing();
   void forget_lateness();

@@ -30,7 +30,7 @@ class LockstepTest : public testing::Test {
     ASSERT_EQ(lockstep_.on_agreed(work()), StepOrder::kRun);
   }
 
-  Lockstep lockstep_;
+  Lockstep lockstep_{EngineId{0}};
 };
 
 TEST_F(LockstepTest, a_wave_runs_until_nobody_has_work) {
@@ -79,6 +79,38 @@ TEST_F(LockstepTest, a_wave_that_ends_makes_room_for_the_next) {
   EXPECT_EQ(lockstep_.on_agreed(combine(all_go_to(5), nothing_to_do())), StepOrder::kEnd);
   EXPECT_EQ(lockstep_.wave(), WaveId{5});
   EXPECT_EQ(lockstep_.phase(), Phase::kReady);
+}
+
+TEST_F(LockstepTest, a_rank_that_the_next_wave_is_without_goes_out_where_the_others_go_over) {
+  lockstep_.on_start(start(4));
+  EXPECT_FALSE(lockstep_.is_out());
+  run_a_step();
+  wire::StartWave next = start(5);
+  next.ranks = {1};
+  lockstep_.on_start(next);
+  lockstep_.on_step_done(false);
+  EXPECT_EQ(lockstep_.post(false).next, WaveId{5});
+  EXPECT_EQ(lockstep_.on_agreed(all_go_to(5)), StepOrder::kSwitch);
+  EXPECT_EQ(lockstep_.phase(), Phase::kAsleep);
+  EXPECT_TRUE(lockstep_.is_out());
+  EXPECT_EQ(lockstep_.wave(), WaveId{5}) << "that it has heard of";
+  lockstep_.on_start(start(6));
+  EXPECT_EQ(lockstep_.phase(), Phase::kReady) << "of a coordinator that does not know";
+}
+
+TEST_F(LockstepTest, a_start_that_comes_again_may_say_to_leave_at_once) {
+  lockstep_.on_start(start(4));
+  (void)lockstep_.post(false);
+  wire::StartWave next = start(5);
+  next.ranks = {1};
+  lockstep_.on_start(next);
+  EXPECT_EQ(lockstep_.phase(), Phase::kAgreeing);
+  next.abandon_below = WaveId{5};
+  lockstep_.on_start(next);
+  EXPECT_EQ(lockstep_.phase(), Phase::kAsleep);
+  EXPECT_TRUE(lockstep_.is_out());
+  lockstep_.on_start(next);
+  EXPECT_EQ(lockstep_.phase(), Phase::kAsleep);
 }
 
 TEST_F(LockstepTest, a_wave_that_lost_a_rank_is_left_at_once) {

@@ -75,8 +75,10 @@ void MemberState::on(Instant, const wire::LoadBoard& board) { put_newest(board);
 
 void MemberState::on(Instant, const wire::StartWave& start) {
   if (start.wave <= wave_) return say_wave();
-  if (start.wave <= wave_passed_on_) return;
+  const bool is_more = start.wave == wave_passed_on_ && start.abandon_below > abandon_passed_on_;
+  if (start.wave <= wave_passed_on_ && !is_more) return;
   wave_passed_on_ = start.wave;
+  abandon_passed_on_ = start.abandon_below;
   put(start);
 }
 

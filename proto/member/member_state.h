@@ -12,7 +12,8 @@
 // change of another view than the one held is not used: the next KeepAlive brings the whole.
 // Waves: what the owner has said last of where it stands is told when it changes, with each
 // KeepAlive unless it sleeps, after each Init, and in answer to each StartWave of a wave that it is
-// in or past: so the coordinator need not count messages. A StartWave is passed on once.
+// in or past: so the coordinator need not count messages. A StartWave is passed on once,
+// and again where it says to abandon more.
 //
 // Threads: one owner. Bounds: one view and one board waiting (the newest), the other events by
 // kEventsMax (beyond it the oldest goes), one RankReport per rank. Time never goes back.
@@ -106,6 +107,7 @@ class MemberState {
   WaveId wave_;
   std::vector<uint32_t> awaits_;
   WaveId wave_passed_on_;
+  WaveId abandon_passed_on_;
   std::map<EngineId, wire::RankReport> rank_reports_;
 
   std::vector<Outgoing> outgoing_;

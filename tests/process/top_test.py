@@ -14,6 +14,7 @@ import pytest
 from cluster import BIN, demo_cluster, free_port, wait_for
 from expert_parallel_test import PROMPTS, Asker, answer, start, worker_of
 from lockstep_test import FLAGS, RANKS, Stream
+from pause_test import in_background
 
 NOT_WELL, WRONG_FLAGS, NO_ANSWER = 1, 2, 3
 
@@ -89,6 +90,27 @@ def test_a_stopped_worker_is_named_with_who_waits_for_it_and_all_is_well_when_it
         told = re.search(rf"rank 1 was restarted; last: .*\(pid {victim}\).*; its stacks: (\S+)\n", page.stdout)
         assert told and f"process {victim}" in Path(told[1]).read_text(), page.stdout
         Path(told[1]).unlink()
+
+
+def test_a_worker_of_an_idle_engine_that_owes_an_answer_is_named_and_replaced():
+    with start(2, 1) as cluster:
+        cluster.wait_ready()
+        cluster.wait_engines(2)
+        wait_well(cluster)
+        assert cluster.get("/experts").status == 200
+        victim = worker_of(cluster, 1)
+        os.kill(victim, signal.SIGSTOP)
+        time.sleep(1.1)  # For so long the tables of before are told again.
+        asked, replies = in_background(lambda: cluster.get("/experts"))
+        stall = watch(cluster, lambda seen: seen, 5)[0]
+        assert (stall["rank"], stall["worker_pid"], stall["phase"]) == (1, victim, "queue")
+        asked.join(20)
+        assert [reply.status for reply in replies] == [503], replies[0].body
+        wait_well(cluster)
+        assert worker_of(cluster, 1) != victim
+        assert cluster.get("/experts").status == 200
+        for path in re.findall(r"its stacks: (\S+)", top("--url", cluster.url, "--once").stdout):
+            Path(path).unlink()
 
 
 def test_a_stopped_rank_is_named_by_those_who_wait_for_it():
