@@ -232,7 +232,8 @@ void CoordinatorState::leave_out_who_is_cut_off(Instant now) {
 }
 
 Instant CoordinatorState::wakeup() const {
-  return std::min({view_.wakeup(), board_.wakeup(), delivery_.wakeup(addressees()), cuts_.wakeup()});
+  return std::min(
+      {view_.wakeup(), board_.wakeup(), delivery_.wakeup(addressees()), cuts_.wakeup()});
 }
 
 void CoordinatorState::follow_engines() {

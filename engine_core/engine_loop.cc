@@ -73,8 +73,9 @@ void EngineLoop::heed(StopSignal& stop, Instant now) {
 
 void EngineLoop::sleep() {
   if (group_ != nullptr && group_->spin()) return;
-  Instant until = std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_,
-                            step_look_at_, answer_look_at_, shm_again_at_, config_.pulse.due_at(now())});
+  Instant until =
+      std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_, step_look_at_,
+                answer_look_at_, shm_again_at_, config_.pulse.due_at(now())});
   if (group_ != nullptr) {
     until = std::min({until, group_->look_at(), record_look_at_, stays_until_});
     group_->about_to_wait();
@@ -408,8 +409,8 @@ void EngineLoop::log_late_step(const wire::Stall& stall, const std::string& text
 // Ranks that step together count the steps of their wave.
 wire::Stall EngineLoop::stall_of(const LateStep& late, StepId step, Duration taken) const {
   wire::Stall stall = late.facts;
-  stall.milliseconds = static_cast<uint32_t>(
-      std::chrono::duration_cast<std::chrono::milliseconds>(taken).count());
+  stall.milliseconds =
+      static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::milliseconds>(taken).count());
   stall.step = group_ != nullptr ? group_->lockstep().step() : step.value;
   if (group_ != nullptr) stall.epoch = group_->lockstep().start().epoch;
   return stall;

@@ -150,7 +150,8 @@ wire::StallPhase WorkerWatch::phase_of(const WorkerSighting& seen, StepId late) 
 
 std::string WorkerWatch::activity_of(const WorkerSighting& seen, StepId late) {
   if (seen.life.phase == WorkerPhase::kUnknown) return "out of sight (its own node tells of it)";
-  if (late == kNoStep) return seen.owes_answer ? "idle with a call before it" : "done with the call";
+  if (late == kNoStep)
+    return seen.owes_answer ? "idle with a call before it" : "done with the call";
   if (has_begun(seen, late)) return describe_activity(seen.life);
   return absl::StrFormat("idle with step %u before it", late.value);
 }

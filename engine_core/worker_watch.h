@@ -35,7 +35,7 @@ struct WorkerSighting {
   uint32_t pid = 0;
   worker::LifeSighting life;  // kUnknown: out of sight.
   process::ProcessState process;
-  uint64_t steps_due = 0;  // That it was sent, up to the one that is late; 0: not known.
+  uint64_t steps_due = 0;    // That it was sent, up to the one that is late; 0: not known.
   bool owes_answer = false;  // To a call between steps.
 };
 

@@ -24,7 +24,7 @@ using wire::MemberKey;
 constexpr Duration kLease = milliseconds(1000);
 constexpr uint32_t kTick = 25;  // Milliseconds between two turns of a process's loop.
 constexpr uint32_t kSayAgain = 200;
-constexpr uint32_t kLate = 1'000;  // Whom a rank has awaited for so long it tells.
+constexpr uint32_t kLate = 1'000;      // Whom a rank has awaited for so long it tells.
 constexpr uint32_t kLastRecord = 500;  // As the product's loop stays for.
 constexpr uint32_t kFaultsEnd = 8'000;
 constexpr uint32_t kCutEnd = 20'000;
@@ -114,9 +114,6 @@ class Cluster {
     }
     tell("FAILURE: %s", what);
   }
-  [[nodiscard]] std::string name(const LockstepRank& rank) const {
-    return absl::StrFormat("rank %u#%u", rank.rank(), rank.key.incarnation.value);
-  }
 
   // --- Processes. ---
   void start_after(uint32_t delay, uint32_t rank) {
@@ -142,7 +139,7 @@ class Cluster {
         [this, id](uint32_t to, const wire::StepAgreement& m) { carry(id, to, m); }));
     LockstepRank& process = *ranks_.back();
     if (options_.has_faults) process.clock_skew = world_.random(100'000);
-    tell("%s starts on node %u", name(process), node);
+    tell("%s starts on node %u", process.name(), node);
     world_.after(world_.random(1'000), [this, id] {
       ranks_[id]->is_ready = true;
       ranks_[id]->member.set_ready({.addresses = {std::to_string(id)}, .block_count = 1});
@@ -175,7 +172,7 @@ class Cluster {
     while (auto event = rank.member.next_event()) {
       const auto* start = std::get_if<wire::StartWave>(&*event);
       if (start == nullptr) continue;
-      tell("%s hears of wave %u", name(rank), wave_number(start->wave));
+      tell("%s hears of wave %u", rank.name(), wave_number(start->wave));
       rank.group.on_start(*start);
     }
   }
@@ -188,7 +185,7 @@ class Cluster {
     const auto before = place();
     while (rank.lockstep().phase() == Lockstep::Phase::kRunning ? compute(id) : advance(id)) {
     }
-    tell_coordinator(rank);
+    rank.tell_standing(/*is_late=*/world_.now() - rank.waits_since >= kLate);
     if (place() != before) wake_siblings(id);
     if (rank.is_draining && !rank.is_going) go_if_out_of_waves(id);
   }
@@ -207,7 +204,7 @@ class Cluster {
     if (rank.is_frozen) return world_.after(kTick, [this, id, left] { go(id, left); });
     rank.is_going = false;
     if (rank.lockstep().wave() != left) return;  // A wave has been started meanwhile.
-    tell("%s has drained", name(rank));
+    tell("%s has drained", rank.name());
     rank.member.leave("drained");
     flush(id);
     rank.is_alive = false;
@@ -224,26 +221,6 @@ class Cluster {
     }
   }
 
-  void tell_coordinator(LockstepRank& rank) {
-    if (rank.lockstep().phase() == Lockstep::Phase::kRunning) {
-      rank.group.note_awaited(awaited_by(rank));
-    }
-    const auto standing =
-        rank.group.take_standing(rank.can_compute(), rank.is_draining && rank.work == 0);
-    if (standing) rank.member.set_wave(standing->event, standing->wave, standing->awaits);
-  }
-
-  // In the step that runs.
-  [[nodiscard]] std::vector<uint32_t> awaited_by(const LockstepRank& rank) const {
-    std::vector<uint32_t> awaited;
-    if (rank.is_computing || world_.now() - rank.waits_since < kLate) return awaited;
-    for (const uint32_t other : rank.lockstep().ranks()) {
-      const LockstepRank::Arrival at{other, rank.lockstep().wave(), rank.lockstep().step()};
-      if (!rank.arrivals.contains(at)) awaited.push_back(other);
-    }
-    return awaited;
-  }
-
   // True: a step runs now.
   bool advance(uint32_t id) {
     LockstepRank& rank = *ranks_[id];
@@ -255,7 +232,7 @@ class Cluster {
     const bool sleeps = lockstep.phase() == Lockstep::Phase::kAsleep;
     if (!sleeps) note_posted(rank, has_work || lockstep.owes_step());
     if (!slept && (sleeps || lockstep.wave() != before)) {
-      tell("%s %s wave %u", name(rank), sleeps ? "ends" : "goes on from", wave_number(before));
+      tell("%s %s wave %u", rank.name(), sleeps ? "ends" : "goes on from", wave_number(before));
     }
     if (lockstep.pause().mode == PauseMode::kAbort) rank.work = 0;
     if (!runs) return false;
@@ -273,7 +250,7 @@ class Cluster {
     const Lockstep& lockstep = rank.lockstep();
     if (rank.posted.wave == lockstep.wave() && rank.posted.step == lockstep.step()) return;
     rank.posted = {lockstep.wave(), lockstep.step(), has_work};
-    tell("%s posts wave %u step %u%s", name(rank), wave_number(rank.posted.wave), rank.posted.step,
+    tell("%s posts wave %u step %u%s", rank.name(), wave_number(rank.posted.wave), rank.posted.step,
          has_work ? ", has work" : "");
   }
 
@@ -284,7 +261,7 @@ class Cluster {
       ++rank.computation;
       rank.is_computing = false;
       ++outcome_.abandoned_steps;
-      tell("%s breaks off wave %u step %u", name(rank), wave_number(lockstep.wave()),
+      tell("%s breaks off wave %u step %u", rank.name(), wave_number(lockstep.wave()),
            lockstep.step());
       rank.group.on_step_done(/*is_abandoned=*/!rank.is_dummy);
       return true;
@@ -330,7 +307,7 @@ class Cluster {
     }
     known.has_cause = known.has_cause || rank.posted.has_work;
     if (++known.ended == ranks.size() && !known.has_cause) fail("a step that nobody had work for");
-    tell("%s ends wave %u step %u%s", name(rank), wave_number(step.first), step.second,
+    tell("%s ends wave %u step %u%s", rank.name(), wave_number(step.first), step.second,
          rank.is_dummy ? " (dummy)" : "");
   }
 
@@ -470,7 +447,7 @@ class Cluster {
     } else if (kind == 2 && may_drain() && rank->is_ready && world_.random(4) == 0) {
       rank->is_draining = true;
       rank->member.set_draining();
-      tell("%s drains", name(*rank));
+      tell("%s drains", rank->name());
     } else if (kind == 1) {
       pause(static_cast<PauseMode>(world_.random(4)), world_.random(3) == 0);
     } else if (!rank->is_draining && (rank->lockstep().pause().mode == PauseMode::kNone ||
@@ -503,7 +480,7 @@ class Cluster {
       case 1:
       case 2:
         if (rank == nullptr) return;
-        tell("%s is killed", name(*rank));
+        tell("%s is killed", rank->name());
         rank->is_alive = false;
         start_after(100 + world_.random(1'500), rank->rank());
         return;
@@ -516,7 +493,7 @@ class Cluster {
         return freeze_coordinator();
       default:
         if (rank == nullptr) return;
-        tell("%s is frozen", name(*rank));
+        tell("%s is frozen", rank->name());
         rank->is_frozen = true;
         world_.after(world_.random(3'000), [rank] { rank->is_frozen = false; });
     }
@@ -589,17 +566,9 @@ class Cluster {
     for (uint32_t i = 0; i < options_.rank_count; ++i) {
       const LockstepRank* const rank = find(i);
       if (rank == nullptr) return absl::StrFormat("rank %u is not there", i);
-      if (!rank->member.is_joined()) return name(*rank) + " is not joined";
       const auto& ranks = coordinator_->waves().ranks();
-      if (!ranks.empty() && !ranks.contains(EngineId{i})) return name(*rank) + " is to get a wave";
-      if (rank->lockstep().phase() != Lockstep::Phase::kAsleep) {
-        return absl::StrFormat("%s waits in wave %u, step %u", name(*rank),
-                               wave_number(rank->lockstep().wave()), rank->lockstep().step());
-      }
-      if (rank->work > 0) return absl::StrFormat("%s has work left", name(*rank));
-      if (rank->lockstep().pause().mode != PauseMode::kNone)
-        return name(*rank) + " is still paused";
-      if (rank->lockstep().has_untold_wish()) return name(*rank) + " has a wish to tell";
+      if (!ranks.empty() && !ranks.contains(EngineId{i})) return rank->name() + " is to get a wave";
+      if (std::string why = rank->unrest(); !why.empty()) return why;
     }
     return {};
   }

@@ -117,6 +117,37 @@ struct LockstepRank {
 
   [[nodiscard]] uint32_t rank() const { return key.index; }
   [[nodiscard]] const engine::Lockstep& lockstep() const { return group.lockstep(); }
+  [[nodiscard]] std::string name() const {
+    return absl::StrFormat("rank %u#%u", rank(), key.incarnation.value);
+  }
+  // Who has not come to the step that runs.
+  [[nodiscard]] std::vector<uint32_t> awaited() const {
+    std::vector<uint32_t> others;
+    for (const uint32_t other : lockstep().ranks()) {
+      const bool has_come = arrivals.contains({other, lockstep().wave(), lockstep().step()});
+      if (!is_computing && !has_come) others.push_back(other);
+    }
+    return others;
+  }
+  void tell_standing(bool is_late) {
+    if (lockstep().phase() == engine::Lockstep::Phase::kRunning) {
+      group.note_awaited(is_late ? awaited() : std::vector<uint32_t>());
+    }
+    const auto standing = group.take_standing(can_compute(), is_draining && work == 0);
+    if (standing) member.set_wave(standing->event, standing->wave, standing->awaits);
+  }
+  // Why it is not at rest; empty: it is.
+  [[nodiscard]] std::string unrest() const {
+    if (!member.is_joined()) return name() + " is not joined";
+    if (lockstep().phase() != engine::Lockstep::Phase::kAsleep) {
+      return absl::StrFormat("%s waits in wave %u, step %u", name(), wave_number(lockstep().wave()),
+                             lockstep().step());
+    }
+    if (work > 0) return name() + " has work left";
+    if (lockstep().pause().mode != engine::PauseMode::kNone) return name() + " is still paused";
+    if (lockstep().has_untold_wish()) return name() + " has a wish to tell";
+    return {};
+  }
   [[nodiscard]] bool can_compute() const {
     return work > 0 && (is_draining || lockstep().pause().mode != engine::PauseMode::kKeep);
   }

@@ -15,16 +15,16 @@
 // the wave that came, and owes the step: it has work until that has been run again.
 //
 // Any other wave that comes waits until all ranks of this one know of it, or this one has ended.
-// One that the rank is not of is where it goes out: asleep, and in no wave any more. When the others
-// have all gone over it comes again, to be obeyed at once.
-// Threads: one owner. Total where it says so; other calls are legal in the phases named.
+// One that the rank is not of is where it goes out: asleep, and in no wave any more. When the
+// others have all gone over it comes again, to be obeyed at once. Threads: one owner. Total where
+// it says so; other calls are legal in the phases named.
 #pragma once
 
 #include <optional>
 #include <vector>
 
-#include "engine_core/lockstep/step_record.h"
 #include "common/id.h"
+#include "engine_core/lockstep/step_record.h"
 #include "proto/membership.h"
 
 namespace trireme::engine {

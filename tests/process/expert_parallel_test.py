@@ -1,5 +1,6 @@
 """A mixture of experts divided over ranks: the same answers however it is divided, and when ranks are lost in the middle."""
 
+import contextlib
 import os
 import re
 import signal
@@ -133,27 +134,49 @@ def weight_bytes(cluster) -> int:
     return int(re.search(r'"event":"weights_ready","bytes":(\d+)', cluster.log_text())[1])
 
 
-def test_two_nodes_answer_as_one_bit_for_bit_and_one_goes_on_alone(expected):
-    more = ("--data-parallel-size-local", 2, "--data-parallel-address", "127.0.0.1")
-    with start(4, 1, *more) as front:
+@contextlib.contextmanager
+def two_nodes(ranks_each: int):
+    size = 2 * ranks_each
+    more = ("--data-parallel-size-local", ranks_each, "--data-parallel-address", "127.0.0.1")
+    with start(size, 1, *more) as front:
         there = Cluster([
-            str(MODEL), "--headless", "--enable-expert-parallel", "--max-model-len", 1024, "--data-parallel-size", 4, *more,
-            "--data-parallel-start-rank", 2, "--data-parallel-rpc-port", front.rpc_port,
+            str(MODEL), "--headless", "--enable-expert-parallel", "--max-model-len", 1024, "--data-parallel-size", size, *more,
+            "--data-parallel-start-rank", ranks_each, "--data-parallel-rpc-port", front.rpc_port,
         ], program="engine-core")  # fmt: skip
         with there:
             front.wait_ready()
-            front.wait_engines(4)
-            for (rank, prompt), got in answers_at_once(front, 4).items():
-                assert got == expected[prompt], (rank, prompt)
-            # Each node has half of the experts.
-            stored = (MODEL / "model.safetensors").stat().st_size
-            assert max(weight_bytes(front), weight_bytes(there)) < 0.7 * stored
-            asker = Asker(front, 0, expected)
-            wait_for("answers", lambda: asker.count >= 3)
-            for process in [*there.family(), there.process]:
-                os.kill(process.pid, signal.SIGKILL)
-            before = asker.count
-            wait_for("it goes on", lambda: asker.count >= before + 6, 20)
-            assert '"event":"experts_taken_over"' in front.log_text()
+            front.wait_engines(size)
+            yield front, there
+
+
+def test_two_nodes_answer_as_one_bit_for_bit_and_one_goes_on_alone(expected):
+    with two_nodes(2) as (front, there):
+        for (rank, prompt), got in answers_at_once(front, 4).items():
+            assert got == expected[prompt], (rank, prompt)
+        # Each node has half of the experts.
+        stored = (MODEL / "model.safetensors").stat().st_size
+        assert max(weight_bytes(front), weight_bytes(there)) < 0.7 * stored
+        asker = Asker(front, 0, expected)
+        wait_for("answers", lambda: asker.count >= 3)
+        for process in [*there.family(), there.process]:
+            os.kill(process.pid, signal.SIGKILL)
+        before = asker.count
+        wait_for("it goes on", lambda: asker.count >= before + 6, 20)
+        assert '"event":"experts_taken_over"' in front.log_text()
+        asker.stop()
+        assert asker.wrong == [] and asker.longest < 5.5
+
+
+def test_a_node_that_drains_costs_the_other_no_step_and_no_bit(expected):
+    with two_nodes(1) as (front, there):
+        askers = [Asker(front, 0, expected) for _ in range(2)]
+        wait_for("answers", lambda: min(asker.count for asker in askers) >= 2)
+        there.process.send_signal(signal.SIGTERM)
+        assert there.process.wait(timeout=30) == 0
+        before = [asker.count for asker in askers]
+        wait_for("they go on", lambda: all(asker.count >= n + 3 for asker, n in zip(askers, before)), 20)
+        for asker in askers:
             asker.stop()
-            assert asker.wrong == [] and asker.longest < 5.5
+            assert asker.wrong == []
+        assert '"event":"step_broken_off"' not in front.log_text()
+        assert front.engines_up() == 1

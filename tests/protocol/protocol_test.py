@@ -43,6 +43,7 @@ CASES = [
     Case("a coordinator is killed", "WORK=1 CRASHES=1"),
     Case("a rank leaves", "WORK=2 LEAVES=1"),
     Case("a rank leaves, another is cut off", "WORK=1 LEAVES=1 LEAVING=2 DROPS=1 BRIEF"),
+    Case("who leaves is cut off", "WORK=1 LEAVES=1 DROPS=1 BRIEF"),
     Case("aborts, slow reports", "WORK=2 ABORTS=1 IN_FLIGHT=2"),
     Case("aborts and a join", "WORK=2 ABORTS=1 LATE=4"),
     Case("a cut, steps that end late", "SLOW_END WORK=1 DROPS=1"),
