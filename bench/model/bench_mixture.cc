@@ -11,10 +11,12 @@
 #include <cstdio>
 #include <numeric>
 #include <span>
+#include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
 
+#include "bench/micro/figure.h"
 #include "common/clock.h"
 #include "common/random.h"
 #include "worker/kernels/cpu/cpu_device.h"
@@ -101,11 +103,10 @@ class Layer {
       dense.push_back(microseconds(run_dense));
       shares.push_back(dense.back() / mixture.back());
     }
-    std::printf(
-        "{\"batch\": %u, \"experts\": %td, \"mixture_us\": %.0f, \"dense_us\": %.0f, "
-        "\"share\": %.3f}\n",
-        batch, kExperts - std::ranges::count(rows, 0U), median(mixture), median(dense),
-        median(shares));
+    std::printf("# batch %u: %td experts, mixture %.0f us, dense %.0f us, share %.3f\n", batch,
+                kExperts - std::ranges::count(rows, 0U), median(mixture), median(dense),
+                median(shares));
+    print_figure(("mixture.time_ratio_" + std::to_string(batch)).c_str(), 1 / median(shares), "x");
   }
 
  private:
