@@ -1,7 +1,8 @@
 # Three verbs cover every target of the project; a module's CMakeLists.txt uses nothing else.
 #   trireme_library(<module> [SOURCES ...] [PUBLIC_DEPS ...] [DEPS ...])     no SOURCES: headers only
 #   trireme_binary(<program> MAIN <file> DEPS ...)
-#   trireme_test(<file>_test.cc ... DEPS ... [LABELS ...] [TIMEOUT s] [OPTIMIZED])  one executable and one ctest per file
+#   trireme_test(<file>_test.cc ... DEPS ... [LABELS ...] [TIMEOUT s] [OPTIMIZED] [ONE_THREAD])  one executable and one ctest per file
+#     ONE_THREAD: neither the tests nor what they test starts a thread; left out of preset tsan, which would find nothing
 find_program(TRIREME_CCACHE ccache)
 if(TRIREME_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   # The sloppiness is what ccache asks for before it caches a file that uses a precompiled header.
@@ -95,7 +96,10 @@ function(trireme_test)
   if(NOT TRIREME_TESTS)
     return()
   endif()
-  cmake_parse_arguments(arg "OPTIMIZED" "TIMEOUT" "DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(arg "OPTIMIZED;ONE_THREAD" "TIMEOUT" "DEPS;LABELS" ${ARGN})
+  if(arg_ONE_THREAD AND CMAKE_BUILD_TYPE STREQUAL "Tsan")
+    return()
+  endif()
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 60)
   endif()

@@ -66,7 +66,7 @@ class Launcher {
   Status add(Kind kind, const std::string& title, const char* program,
              std::span<const char* const> arguments, std::vector<std::string> more,
              std::vector<int> fds);
-  [[nodiscard]] Duration silence_max(Kind kind) const;
+  [[nodiscard]] process::Supervisor::Limits limits_of(Kind kind) const;
   void wait();
   Status on_death(const process::Death& death);
   void report_ranks_of_dead_agent(const std::string& reason);
@@ -132,17 +132,19 @@ Status Launcher::add(Kind kind, const std::string& title, const char* program,
   process::ChildOptions child{.argv = {std::move(path)}, .inherited_fds = std::move(fds)};
   child.argv.insert(child.argv.end(), arguments.begin(), arguments.end());
   child.argv.insert(child.argv.end(), more.begin(), more.end());
-  children_.add(title, std::move(child), silence_max(kind));
+  children_.add(title, std::move(child), limits_of(kind));
   kinds_.push_back(kind);
   return absl::OkStatus();
 }
 
 // Where ranks step together only the coordinator lets the others go on without a lost one. It turns
-// four times a lease, whatever it does, and nothing is lost with it.
-Duration Launcher::silence_max(Kind kind) const {
-  if (kind != Kind::kCoordinator) return Duration::max();
+// four times a lease, whatever it does, and nothing is lost with it; so it is started again soon,
+// however often it dies.
+process::Supervisor::Limits Launcher::limits_of(Kind kind) const {
+  if (kind != Kind::kCoordinator) return {};
   const Duration lease = std::chrono::milliseconds(options_.cluster.lease_milliseconds);
-  return std::max(process::PulseWatch::kSilenceMin, lease);
+  return {.silence_max = std::max(process::PulseWatch::kSilenceMin, lease),
+          .backoff_max = std::chrono::seconds(1)};
 }
 
 Status Launcher::run() {

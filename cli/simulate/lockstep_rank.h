@@ -144,6 +144,7 @@ struct LockstepRank {
                              lockstep().step());
     }
     if (work > 0) return name() + " has work left";
+    if (is_draining) return name() + " is to go";
     if (lockstep().pause().mode != engine::PauseMode::kNone) return name() + " is still paused";
     if (lockstep().has_untold_wish()) return name() + " has a wish to tell";
     return {};

@@ -126,12 +126,14 @@ Supervisor::Supervisor(Supervisor&&) noexcept = default;
 Supervisor& Supervisor::operator=(Supervisor&&) noexcept = default;
 Supervisor::~Supervisor() = default;
 
-std::size_t Supervisor::add(std::string name, ChildOptions options, Duration silence_max) {
+std::size_t Supervisor::add(std::string name, ChildOptions options, Limits limits) {
+  RestartOptions restart = options_;
+  restart.backoff_max = std::min(restart.backoff_max, limits.backoff_max);
   options.env.push_back("TRIREME_LOG_FORMAT=" + log_format());
   options.env.push_back(std::string(kSupervisedVariable) + "=1");
   const std::size_t index = children_.size();
-  children_.push_back(
-      std::make_unique<Child>(index, std::move(name), std::move(options), silence_max, options_));
+  children_.push_back(std::make_unique<Child>(index, std::move(name), std::move(options),
+                                              limits.silence_max, restart));
   return index;
 }
 

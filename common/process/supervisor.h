@@ -22,6 +22,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/clock.h"
@@ -54,9 +55,16 @@ class Supervisor {
 
   // From now on: who shows no sign of life for so long is killed. Not who was told to stop.
   void expect_pulse(Duration silence_max) { silence_max_ = silence_max; }
-  // Its stderr_fd and the log format are set here. The index of the child. `silence_max`: of this
-  // one, where that is less than what expect_pulse() says.
-  std::size_t add(std::string name, ChildOptions options, Duration silence_max = Duration::max());
+  // Of one child, where they are less than what all have.
+  struct Limits {
+    Duration silence_max = Duration::max();  // Without a sign of life.
+    Duration backoff_max = Duration::max();  // Before it is started again.
+  };
+  // Its stderr_fd and the log format are set here. The index of the child.
+  std::size_t add(std::string name, ChildOptions options, Limits limits);
+  std::size_t add(std::string name, ChildOptions options) {
+    return add(std::move(name), std::move(options), Limits());
+  }
   // Readable when tick() has something to do before wakeup().
   [[nodiscard]] int fd() const;
   [[nodiscard]] Instant wakeup() const;

@@ -18,8 +18,8 @@ using std::chrono::seconds;
 
 class SupervisorTest : public testing::Test {
  protected:
-  std::size_t add(const std::string& script, Duration silence_max = Duration::max()) {
-    return supervisor_->add("child", {.argv = {"/bin/sh", "-c", script}}, silence_max);
+  std::size_t add(const std::string& script, Supervisor::Limits limits = {}) {
+    return supervisor_->add("child", {.argv = {"/bin/sh", "-c", script}}, limits);
   }
   // The next death, or nothing within 10 s.
   std::optional<Death> death() {
@@ -52,6 +52,15 @@ TEST_F(SupervisorTest, a_child_that_dies_is_started_again) {
   EXPECT_EQ(second->deaths_in_a_row, 2u);
   EXPECT_EQ(second->restarts, 2u);
   EXPECT_NE(first->pid, second->pid);
+}
+
+TEST_F(SupervisorTest, a_child_may_have_a_shorter_wait_than_the_others) {
+  add("exit 3", {.backoff_max = milliseconds(7)});
+  const auto first = death(), second = death(), third = death();
+  ASSERT_TRUE(first && second && third);
+  EXPECT_EQ(first->restart_in, milliseconds(5));
+  EXPECT_EQ(second->restart_in, milliseconds(7));
+  EXPECT_EQ(third->restart_in, milliseconds(7));
 }
 
 TEST_F(SupervisorTest, its_last_word_is_its_reason_and_is_not_passed_on) {
@@ -105,7 +114,7 @@ TEST_F(SupervisorTest, a_child_that_writes_more_than_the_pipe_holds_does_not_wai
 // The time is ours: no second is waited for.
 TEST_F(SupervisorTest, a_child_that_is_stopped_for_too_long_is_killed_named_and_started_again) {
   supervisor_->expect_pulse(seconds(60));
-  add("exec sleep 1000", seconds(10));
+  add("exec sleep 1000", {.silence_max = seconds(10)});
   turn();
   const pid_t pid = supervisor_->pid(0);
   ASSERT_EQ(::kill(pid, SIGSTOP), 0);
