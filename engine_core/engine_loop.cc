@@ -77,7 +77,7 @@ void EngineLoop::sleep() {
       std::min({publisher_.due_at(), executor_.next_result_at(), drain_until_, step_look_at_,
                 answer_look_at_, shm_again_at_, config_.pulse.due_at(now())});
   if (group_ != nullptr) {
-    until = std::min({until, group_->look_at(), record_look_at_, stays_until_});
+    until = std::min({until, group_->look_at(), record_look_at_});
     group_->about_to_wait();
   }
   channel_.main_bell.wait(Deadline(until), watched_, [this] {
@@ -498,8 +498,8 @@ int EngineLoop::look_for_the_end(Instant now) {
 
 bool EngineLoop::is_free_to_go(Instant now) {
   if (now >= drain_until_) return true;
-  const bool is_out = group_ == nullptr || is_out_of_waves(now);
-  return is_out && !scheduler_.has_requests();
+  const bool is_idle = !scheduler_.has_requests();
+  return group_ != nullptr ? group_->is_free_to_go(is_idle, now) : is_idle;
 }
 
 void EngineLoop::end(const Status& why) {

@@ -120,7 +120,6 @@ class EngineLoop {
   [[nodiscard]] Status submit_group_step(Instant now);
   [[nodiscard]] Status join_wave();
   void break_off_if_lost();
-  [[nodiscard]] bool is_out_of_waves(Instant now);
   int tell_standing();
   [[nodiscard]] bool has_group_work() const;
   void look_while_records_are_awaited(Instant now);
@@ -168,9 +167,6 @@ class EngineLoop {
   bool is_over_ = false;
   Status why_;
   Instant drain_until_ = Instant::max();
-  bool has_left_wave_ = false;  // Or is in one; while draining.
-  WaveId left_wave_;            // And stays since, until:
-  Instant stays_until_ = Instant::max();
   Instant step_began_ = Instant::max();  // The oldest in flight; max: none.
   Instant step_look_at_ = Instant::max();
   Instant step_warning_at_ = Instant::max();

@@ -10,14 +10,6 @@ namespace trireme::engine {
 
 using Phase = Lockstep::Phase;
 
-namespace {
-
-// Who drains and was in a wave stays for so long after it: the others may still look for its last
-// record.
-constexpr Duration kLastRecord = std::chrono::milliseconds(500);
-
-}  // namespace
-
 // While nobody takes its outputs a rank makes no more of them, but steps on with the others.
 bool EngineLoop::has_group_work() const {
   const bool is_kept = pause_.mode == PauseMode::kKeep && !is_draining_;
@@ -126,18 +118,6 @@ int EngineLoop::collect_group_step(Instant now) {
   }
   look_at_workers(count > 0, now);
   return count;
-}
-
-bool EngineLoop::is_out_of_waves(Instant now) {
-  const bool sleeps = group_->lockstep().phase() == Phase::kAsleep;
-  has_left_wave_ = has_left_wave_ || !sleeps;
-  if (!has_left_wave_) return true;
-  const bool is_new = group_->lockstep().wave() != left_wave_;
-  if (!sleeps || is_new || scheduler_.has_requests()) {
-    left_wave_ = group_->lockstep().wave();
-    stays_until_ = sleeps ? now + kLastRecord : Instant::max();
-  }
-  return now >= stays_until_;
 }
 
 int EngineLoop::tell_standing() {

@@ -506,6 +506,31 @@ TEST_F(EngineLoopGroupTest, a_rank_that_drains_ends_its_requests_and_goes_out_be
   EXPECT_EQ(count(*ranks_[1], wire::StepKind::kAgain), 0);
 }
 
+TEST_F(EngineLoopGroupTest, a_rank_that_drains_and_ends_the_wave_with_its_last_request_goes_soon) {
+  ranks_[0]->add(7, 5);
+  start_wave(1, {0, 1});
+  turns(3);
+  ranks_[0]->loop.begin_drain(now_);
+  turns(400);
+  EXPECT_EQ(ranks_[0]->tokens, 5);
+  EXPECT_FALSE(ranks_[0]->loop.is_over());
+  turns(200);
+  EXPECT_TRUE(ranks_[0]->loop.is_over());
+}
+
+// A coordinator tells it of all waves while it stays.
+TEST_F(EngineLoopGroupTest, waves_of_others_do_not_keep_a_rank_that_is_out) {
+  ranks_[1]->add(8, 100);
+  start_wave(1, {0, 1});
+  turns(3);
+  ranks_[0]->loop.begin_drain(now_);
+  for (uint64_t wave = 2; wave < 8; ++wave) {
+    for (const auto& rank : ranks_) rank->push(WaveStarted{{.wave = WaveId{wave}, .ranks = {1}}});
+    turns(100);
+  }
+  EXPECT_TRUE(ranks_[0]->loop.is_over());
+}
+
 TEST_F(EngineLoopGroupTest, a_rank_that_sleeps_and_is_to_drain_goes_at_once) {
   ranks_[0]->loop.begin_drain(now_);
   turns(1);

@@ -24,8 +24,7 @@ using wire::MemberKey;
 constexpr Duration kLease = milliseconds(1000);
 constexpr uint32_t kTick = 25;  // Milliseconds between two turns of a process's loop.
 constexpr uint32_t kSayAgain = 200;
-constexpr uint32_t kLate = 1'000;      // Whom a rank has awaited for so long it tells.
-constexpr uint32_t kLastRecord = 500;  // As the product's loop stays for.
+constexpr uint32_t kLate = 1'000;  // Whom a rank has awaited for so long it tells.
 constexpr uint32_t kFaultsEnd = 8'000;
 constexpr uint32_t kCutEnd = 20'000;
 constexpr uint32_t kResumeAfter = 2'000;
@@ -187,23 +186,10 @@ class Cluster {
     }
     rank.tell_standing(/*is_late=*/world_.now() - rank.waits_since >= kLate);
     if (place() != before) wake_siblings(id);
-    if (rank.is_draining && !rank.is_going) go_if_out_of_waves(id);
+    const bool is_idle = rank.work == 0;
+    if (rank.is_draining && rank.group.is_free_to_go(is_idle, now(rank.clock_skew))) go(rank, id);
   }
-  void go_if_out_of_waves(uint32_t id) {
-    LockstepRank& rank = *ranks_[id];
-    const bool sleeps = rank.lockstep().phase() == Lockstep::Phase::kAsleep;
-    rank.has_left_wave = rank.has_left_wave || !sleeps;
-    if (rank.work > 0 || !sleeps) return;
-    rank.is_going = true;
-    world_.after(rank.has_left_wave ? kLastRecord : 0,
-                 [this, id, wave = rank.lockstep().wave()] { go(id, wave); });
-  }
-  void go(uint32_t id, WaveId left) {
-    LockstepRank& rank = *ranks_[id];
-    if (!rank.is_alive) return;
-    if (rank.is_frozen) return world_.after(kTick, [this, id, left] { go(id, left); });
-    rank.is_going = false;
-    if (rank.lockstep().wave() != left) return;  // A wave has been started meanwhile.
+  void go(LockstepRank& rank, uint32_t id) {
     tell("%s has drained", rank.name());
     rank.member.leave("drained");
     flush(id);

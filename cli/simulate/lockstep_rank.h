@@ -108,8 +108,6 @@ struct LockstepRank {
   bool is_alive = true;
   bool is_ready = false;
   bool is_draining = false;
-  bool has_left_wave = false;  // Since then; or is in one.
-  bool is_going = false;       // Out of waves, and soon gone.
   bool is_frozen = false;
   int64_t clock_skew = 0;  // Milliseconds.
   std::vector<member::Incoming> inbox;

@@ -110,6 +110,17 @@ wire::WaveEventKind LockstepGroup::kind_of_standing(bool has_work, bool leaves) 
   return has_work || lockstep_.has_untold_wish() ? WaveEventKind::kStart : WaveEventKind::kComplete;
 }
 
+bool LockstepGroup::is_free_to_go(bool is_idle, Instant now) {
+  const bool sleeps = lockstep_.phase() == Phase::kAsleep;
+  has_left_wave_ = has_left_wave_ || !sleeps;
+  if (!sleeps || !is_idle) {
+    stays_until_ = Instant::max();
+    return false;
+  }
+  if (stays_until_ == Instant::max()) stays_until_ = has_left_wave_ ? now + kLastRecord : now;
+  return now >= stays_until_;
+}
+
 void LockstepGroup::forget_lateness() {
   late_at_ = repeat_at_ = Instant::max();
   stall_.clear();

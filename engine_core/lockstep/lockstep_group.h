@@ -36,6 +36,9 @@ class LockstepGroup {
  public:
   static constexpr Duration kLate = std::chrono::seconds(1);
   static constexpr Duration kRepeat = std::chrono::milliseconds(200);
+  // Who drains and was in a wave stays for so long after it: others may still look for its last
+  // record.
+  static constexpr Duration kLastRecord = std::chrono::milliseconds(500);
 
   LockstepGroup(EngineId self, std::unique_ptr<StepExchange> exchange);
   // From another node.
@@ -57,6 +60,9 @@ class LockstepGroup {
   // work, and will have none.
   [[nodiscard]] std::optional<WaveStanding> take_standing(bool has_work, bool leaves);
 
+  // For who drains, again and again from its beginning on: may it go, with no work left?
+  [[nodiscard]] bool is_free_to_go(bool is_idle, Instant now);
+
   [[nodiscard]] const Lockstep& lockstep() const { return lockstep_; }
   void wish_pause(const PauseWish& wish) { lockstep_.wish_pause(wish); }
 
@@ -73,7 +79,7 @@ class LockstepGroup {
   // The same in fields.
   [[nodiscard]] const std::optional<wire::Stall>& stall_facts() const { return stall_facts_; }
   // When advance() and watch() have something to do though nothing came.
-  [[nodiscard]] Instant look_at() const { return std::min(late_at_, repeat_at_); }
+  [[nodiscard]] Instant look_at() const { return std::min({late_at_, repeat_at_, stays_until_}); }
 
   [[nodiscard]] int fd() const { return exchange_->fd(); }
   // Who awaits no record is not woken by one.
@@ -100,6 +106,8 @@ class LockstepGroup {
   Instant posted_at_{};  // Or since when a wave is wanted.
   Instant late_at_ = Instant::max();
   Instant repeat_at_ = Instant::max();
+  bool has_left_wave_ = false;  // Or is in one; since it drains.
+  Instant stays_until_ = Instant::max();
   WaveId entered_;
   std::string stall_;
   std::optional<wire::Stall> stall_facts_;

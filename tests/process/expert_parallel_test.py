@@ -172,7 +172,7 @@ def test_a_node_that_drains_costs_the_other_no_step_and_no_bit(expected):
         askers = [Asker(front, 0, expected) for _ in range(2)]
         wait_for("answers", lambda: min(asker.count for asker in askers) >= 2)
         there.process.send_signal(signal.SIGTERM)
-        assert there.process.wait(timeout=30) == 0
+        assert there.process.wait(timeout=15) == 0
         before = [asker.count for asker in askers]
         wait_for("they go on", lambda: all(asker.count >= n + 3 for asker, n in zip(askers, before)), 20)
         for asker in askers:
