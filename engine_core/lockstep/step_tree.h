@@ -4,10 +4,10 @@
 //   up:    what a node and all below it say of a step, when all of that is there
 //   down:  the summary of all, from the root; each node passes it on
 //
-// Two nodes take a message each way; 32 nodes two hops up and down, 1,024 four. Messages may be
-// lost, repeated and overtake each other: they name the wave and the step, and repeat() says again
-// what a neighbour may have missed. Two steps are kept, as in record_table.h.
-// Threads: one owner. Bounds: two summaries per child.
+// Up to 17 nodes take one hop up and down, 273 two, 1,024 three. Messages may be lost, repeated and
+// overtake each other: they name the wave and the step, and repeat() says again what a neighbour
+// may have missed. Two steps are kept, as in record_table.h. Threads: one owner. Bounds: two
+// summaries per child.
 #pragma once
 
 #include <array>
@@ -28,7 +28,8 @@ struct TreeMessage {
 
 class StepTree {
  public:
-  static constexpr uint32_t kFanOut = 8;
+  // So many small messages cost a node less than another hop costs all.
+  static constexpr uint32_t kFanOut = 16;
 
   struct Send {
     uint32_t node = 0;
