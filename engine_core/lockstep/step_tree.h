@@ -6,8 +6,9 @@
 //
 // Up to 17 nodes take one hop up and down, 273 two, 1,024 three. Messages may be lost, repeated and
 // overtake each other: they name the wave and the step, and repeat() says again what a neighbour
-// may have missed. Two steps are kept, as in record_table.h. Threads: one owner. Bounds: two
-// summaries per child.
+// may have missed. Two steps are kept, as in record_table.h.
+//
+// Threads: one owner. Bounds: two summaries per child.
 #pragma once
 
 #include <array>
