@@ -149,7 +149,7 @@ void CoordinatorState::step_wave(const WaveEvent& event) {
   delivery_.begin();
 }
 
-std::set<EngineId> CoordinatorState::addressees() const {
+std::set<EngineId> CoordinatorState::untold() const {
   std::set<EngineId> ranks = waves_.outside();
   for (const EngineId rank : waves_.leavers()) {
     if (ready_ranks_.contains(rank)) ranks.insert(rank);
@@ -182,7 +182,8 @@ void CoordinatorState::tick(Instant now) {
 }
 
 void CoordinatorState::deliver_waves(Instant now) {
-  const std::vector<EngineId> due = delivery_.due(now, addressees());
+  const std::vector<EngineId> due = waves_.leavers().empty() ? delivery_.due(now, waves_.outside())
+                                                             : delivery_.due(now, untold());
   if (due.empty()) return;
   Send send{.message = wire::StartWave{.wave = waves_.wave(),
                                        .sequence = waves_.wave().value,
@@ -232,8 +233,7 @@ void CoordinatorState::leave_out_who_is_cut_off(Instant now) {
 }
 
 Instant CoordinatorState::wakeup() const {
-  return std::min(
-      {view_.wakeup(), board_.wakeup(), delivery_.wakeup(addressees()), cuts_.wakeup()});
+  return std::min({view_.wakeup(), board_.wakeup(), delivery_.wakeup(), cuts_.wakeup()});
 }
 
 void CoordinatorState::follow_engines() {

@@ -69,7 +69,7 @@ class CoordinatorState {
   void note_waits(Instant now, const wire::WaveReport& report);
   [[nodiscard]] bool is_needed_to_the_end() const;
   void step_wave(const WaveEvent& event);
-  [[nodiscard]] std::set<EngineId> addressees() const;
+  [[nodiscard]] std::set<EngineId> untold() const;
   void follow_engines();
   void follow_ready_ranks();
   void deliver_waves(Instant now);

@@ -16,12 +16,9 @@ std::vector<EngineId> WaveDelivery::due(Instant now, const std::set<EngineId>& u
   return ranks;
 }
 
-Instant WaveDelivery::wakeup(const std::set<EngineId>& untold) const {
+Instant WaveDelivery::wakeup() const {
   Instant first = Instant::max();
-  for (const EngineId rank : untold) {
-    const auto found = send_at_.find(rank);
-    first = std::min(first, found == send_at_.end() ? Instant::min() : found->second);
-  }
+  for (const auto& [rank, at] : send_at_) first = std::min(first, at);
   return first;
 }
 

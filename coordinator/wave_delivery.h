@@ -23,7 +23,8 @@ class WaveDelivery {
 
   // To whom it is to be sent now; `untold`: who has not said that it is in the wave, or is to go.
   [[nodiscard]] std::vector<EngineId> due(Instant now, const std::set<EngineId>& untold);
-  [[nodiscard]] Instant wakeup(const std::set<EngineId>& untold) const;
+  // When due() has something to do, if nothing else happens.
+  [[nodiscard]] Instant wakeup() const;
 
  private:
   std::map<EngineId, Instant> send_at_;
