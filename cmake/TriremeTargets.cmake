@@ -2,7 +2,7 @@
 #   trireme_library(<module> [SOURCES ...] [PUBLIC_DEPS ...] [DEPS ...])     no SOURCES: headers only
 #   trireme_binary(<program> MAIN <file> DEPS ...)
 #   trireme_test(<file>_test.cc ... DEPS ... [LABELS ...] [TIMEOUT s] [OPTIMIZED] [ONE_THREAD])  one executable and one ctest per file
-#     ONE_THREAD: neither the tests nor what they test starts a thread; left out of preset tsan, which would find nothing
+#     ONE_THREAD: no two threads of the tests, or of what they test, touch the same; left out of preset tsan, which finds nothing there
 find_program(TRIREME_CCACHE ccache)
 if(TRIREME_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   # The sloppiness is what ccache asks for before it caches a file that uses a precompiled header.
