@@ -30,7 +30,7 @@ constexpr uint32_t kCutEnd = 20'000;
 constexpr uint32_t kResumeAfter = 2'000;
 constexpr uint32_t kSettleMin = 6'000;
 constexpr uint32_t kSettleMax =
-    34'000;  // Who was left out twice comes back, and does all its work.
+    60'000;  // Who was left out twice comes back, and does all its work.
 constexpr uint32_t kStillMax = 5'000;
 constexpr uint32_t kQuiet = 1'000;            // At the end of it nothing may happen any more.
 constexpr uint32_t kCoordinator = 1'000'000;  // Link ends; ranks are 0, 1, 2, ...
