@@ -52,6 +52,8 @@ void CoordinatorState::on(Instant now, const MemberKey& from, const wire::Hello&
     return;
   }
   send(from, std::get<wire::Init>(reply));
+  // It says whom it waits for after this, or it no longer does, which it may have had no way to say.
+  if (from.role == Role::kEngine) cuts_.forget(EngineId{from.index});
   if (hello.wave_seen > WaveId{}) step_wave(WavesWere{});
   if (hello.wave_seen > waves_.wave()) step_wave(WaveComplete{hello.wave_seen});
   if (from.role == Role::kApiServer) board_.say_again();
