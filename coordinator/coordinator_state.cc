@@ -52,7 +52,8 @@ void CoordinatorState::on(Instant now, const MemberKey& from, const wire::Hello&
     return;
   }
   send(from, std::get<wire::Init>(reply));
-  // It says whom it waits for after this, or it no longer does, which it may have had no way to say.
+  // It says whom it waits for after this, or it no longer does, which it may have had no way to
+  // say.
   if (from.role == Role::kEngine) cuts_.forget(EngineId{from.index});
   if (hello.wave_seen > WaveId{}) step_wave(WavesWere{});
   if (hello.wave_seen > waves_.wave()) step_wave(WaveComplete{hello.wave_seen});
@@ -116,11 +117,11 @@ void CoordinatorState::note_waits(Instant now, const wire::WaveReport& report) {
   const bool is_in = report.event == wire::WaveEventKind::kRunning ||
                      report.event == wire::WaveEventKind::kLeaving;
   if (!is_in) {
-    if (report.wave == waves_.wave()) cuts_.on_end(now, report.engine);
+    cuts_.on_end(now, report.engine, report.wave);
   } else if (report.wave < waves_.abandon_below()) {
     cuts_.forget(report.engine);  // It waits for ranks that have left that wave, and is to leave.
   } else {
-    cuts_.on_report(now, report.engine, report.awaits);
+    cuts_.on_report(now, report.engine, report.wave, report.awaits);
   }
 }
 
@@ -143,11 +144,7 @@ void CoordinatorState::on(Instant, const MemberKey& from, const wire::Leave& lea
 void CoordinatorState::step_wave(const WaveEvent& event) {
   const WaveId abandoned = waves_.abandon_below();
   if (!waves_.on(event)) return;
-  if (waves_.abandon_below() != abandoned) {
-    cuts_.forget_all();
-  } else {
-    cuts_.forget_ends();
-  }
+  if (waves_.abandon_below() != abandoned) cuts_.forget_all();
   delivery_.begin();
 }
 

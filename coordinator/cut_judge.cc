@@ -14,40 +14,45 @@ void CutJudge::look(Instant now) {
   circles_.clear();
 }
 
-void CutJudge::on_report(Instant now, EngineId rank, const std::vector<uint32_t>& awaits) {
+void CutJudge::on_report(Instant now, EngineId rank, WaveId wave,
+                         const std::vector<uint32_t>& awaits) {
   look(now);
-  if (awaits.empty()) return forget(rank);
-  ended_.erase(rank);
+  places_[rank] = {wave, false};
+  if (awaits.empty()) {
+    waits_.erase(rank);
+    return find_circles(now);
+  }
   Wait& wait = waits_[rank];
+  wait.wave = wave;
   wait.heard_at = now;
   wait.awaits.clear();
   for (const uint32_t other : awaits) wait.awaits.insert(EngineId{other});
   find_circles(now);
 }
 
-void CutJudge::on_end(Instant now, EngineId rank) {
+void CutJudge::on_end(Instant now, EngineId rank, WaveId wave) {
   look(now);
   waits_.erase(rank);
-  ended_.insert(rank);
+  places_[rank] = {wave, true};
   find_circles(now);
 }
 
 void CutJudge::forget(EngineId rank) {
   waits_.erase(rank);
-  ended_.erase(rank);
+  places_.erase(rank);
   // Fewer waits close no circle, so it does not matter when.
   find_circles({});
 }
 
 void CutJudge::forget_all() {
   waits_.clear();
-  ended_.clear();
+  places_.clear();
   circles_.clear();
 }
 
-void CutJudge::forget_ends() {
-  ended_.clear();
-  find_circles({});
+bool CutJudge::is_past(EngineId rank, WaveId wave) const {
+  const auto place = places_.find(rank);
+  return place != places_.end() && place->second >= Place{wave, true};
 }
 
 void CutJudge::find_circles(Instant now) {
@@ -63,12 +68,12 @@ void CutJudge::find_circles(Instant now) {
 }
 
 // Those between ranks of one strongly connected component (Tarjan, Depth-first search and linear
-// graph algorithms, 1972). Who has ended waits for those that wait for its last word.
+// graph algorithms, 1972). Who is past a wave waits for those that wait there for its last word.
 std::set<CutJudge::Edge> CutJudge::in_circles(const std::set<Edge>& waits) const {
   std::map<EngineId, std::vector<EngineId>> next;
   for (const auto& [rank, other] : waits) {
     next[rank].push_back(other);
-    if (ended_.contains(other)) next[other].push_back(rank);
+    if (is_past(other, waits_.at(rank).wave)) next[other].push_back(rank);
   }
   struct Visit {
     uint32_t number = 0;

@@ -10,7 +10,8 @@
 // two of them on different nodes. Mostly these are two; but a rank that got the other node's rows
 // may wait for a neighbour on its own node that did not, so circles of any length count. A cut in
 // one direction looks the same: who still hears goes on to the next exchange, and waits there; or
-// the wave ends for it, and the other waits for its last word, which counts as well. Who waits for
+// the wave ends for it, and the other waits for its last word, which counts as well, also when it
+// is in a later wave by then. Who waits for
 // somebody that waits for nobody waits for one that is slow or held up, which others look after
 // (worker_watch.h, leases). All of a circle must say again that they wait after it has closed: who
 // does not may have been stopped since.
@@ -62,14 +63,12 @@ class CutJudge {
   // `patience`: at least kPatience, and long enough for a rank to say twice that it waits.
   explicit CutJudge(Duration patience) : patience_(patience) {}
 
-  // Whom the rank waits for now; replaces what it said before.
-  void on_report(Instant now, EngineId rank, const std::vector<uint32_t>& awaits);
+  // Whom the rank waits for now, in this wave; replaces what it said before.
+  void on_report(Instant now, EngineId rank, WaveId wave, const std::vector<uint32_t>& awaits);
   // The wave has ended for it.
-  void on_end(Instant now, EngineId rank);
+  void on_end(Instant now, EngineId rank, WaveId wave);
   void forget(EngineId rank);
   void forget_all();
-  // Another wave has begun.
-  void forget_ends();
 
   // Who is to be left out now, each rank once; what they said is forgotten.
   [[nodiscard]] std::vector<Verdict> judge(Instant now, const Nodes& nodes);
@@ -79,8 +78,14 @@ class CutJudge {
  private:
   using Edge = std::pair<EngineId, EngineId>;  // The first waits for the second.
   struct Wait {
+    WaveId wave;
     std::set<EngineId> awaits;
     Instant heard_at{};
+  };
+  struct Place {
+    WaveId wave;
+    bool is_over = false;
+    friend auto operator<=>(const Place&, const Place&) = default;
   };
   struct Past {
     Instant back_at{};
@@ -94,6 +99,7 @@ class CutJudge {
   // After any change of what ranks have said.
   void find_circles(Instant now);
   [[nodiscard]] std::set<Edge> in_circles(const std::set<Edge>& waits) const;
+  [[nodiscard]] bool is_past(EngineId rank, WaveId wave) const;
   [[nodiscard]] bool has_said_again(EngineId rank, Instant since) const;
   [[nodiscard]] Cuts take_cuts(Instant now, const Nodes& nodes);
   [[nodiscard]] static uint32_t choose(const Cuts& cuts, const Nodes& nodes);
@@ -101,8 +107,8 @@ class CutJudge {
 
   const Duration patience_;
   std::map<EngineId, Wait> waits_;
-  std::set<EngineId> ended_;
-  std::map<Edge, Instant> circles_;  // The waits in them, and since when.
+  std::map<EngineId, Place> places_;  // Where it said last that it is.
+  std::map<Edge, Instant> circles_;   // The waits in them, and since when.
   std::map<EngineId, Past> past_;
   Instant looked_at_{};
 };

@@ -17,7 +17,8 @@ class CutJudgeTest : public testing::Test {
   using Waits = std::map<uint32_t, std::vector<uint32_t>>;
   void say(const Waits& waits, Duration time) {
     for (const Instant end = now_ + time; now_ < end; now_ += milliseconds(250)) {
-      for (const auto& [rank, awaits] : waits) judge_.on_report(now_, EngineId{rank}, awaits);
+      for (const auto& [rank, awaits] : waits)
+        judge_.on_report(now_, EngineId{rank}, wave_, awaits);
       take();
     }
   }
@@ -40,6 +41,7 @@ class CutJudgeTest : public testing::Test {
 
   CutJudge judge_{CutJudge::kPatience};
   CutJudge::Nodes nodes_;
+  WaveId wave_{7};
   Instant now_{std::chrono::hours(1)};
   std::string said_;
 };
@@ -67,7 +69,7 @@ TEST_F(CutJudgeTest, a_circle_over_a_neighbour_counts_and_not_without_all_of_it)
 }
 
 TEST_F(CutJudgeTest, who_stopped_while_it_waited_is_not_taken_for_one_that_waits) {
-  judge_.on_report(now_, EngineId{0}, {3});
+  judge_.on_report(now_, EngineId{0}, wave_, {3});
   now_ += milliseconds(250);
   say({{3, {0}}}, std::chrono::seconds(10));
   EXPECT_EQ(said(), "");
@@ -84,17 +86,24 @@ TEST_F(CutJudgeTest, who_is_ahead_and_waits_for_both_sides_stays) {
 }
 
 TEST_F(CutJudgeTest, who_waits_for_the_last_word_of_one_whose_wave_is_over_does_not_hear_it) {
-  judge_.on_end(now_, EngineId{0});
-  judge_.on_end(now_, EngineId{1});
+  judge_.on_end(now_, EngineId{0}, wave_);
+  judge_.on_end(now_, EngineId{1}, wave_);
   say({{3, {0, 1}}}, milliseconds(2500));
   EXPECT_EQ(said(), "3 for 10 s (0) ");
   judge_.forget_all();
   say({{3, {0}}}, milliseconds(1000));
-  judge_.on_end(now_, EngineId{0});
+  judge_.on_end(now_, EngineId{0}, wave_);
   say({{3, {0}}}, milliseconds(1900));
-  judge_.forget_ends();
+  judge_.on_report(now_, EngineId{0}, wave_.next(), {});
+  say({{3, {0}}}, milliseconds(1000));
+  EXPECT_EQ(said(), "3 for 20 s (0) ") << "also when it is in the next one meanwhile";
+}
+
+TEST_F(CutJudgeTest, who_is_over_with_a_wave_is_not_waited_for_in_the_next) {
+  judge_.on_end(now_, EngineId{0}, wave_);
+  wave_ = wave_.next();
   say({{3, {0}}}, milliseconds(2500));
-  EXPECT_EQ(said(), "") << "another wave has begun";
+  EXPECT_EQ(said(), "");
 }
 
 TEST_F(CutJudgeTest, a_wait_that_ends_begins_anew) {
@@ -117,7 +126,7 @@ TEST_F(CutJudgeTest, after_it_stood_still_itself_all_begins_anew) {
   say(waits, milliseconds(500));
   now_ += milliseconds(1500);
   for (int i = 0; i < 3; ++i) {
-    for (const auto& [rank, awaits] : waits) judge_.on_report(now_, EngineId{rank}, awaits);
+    for (const auto& [rank, awaits] : waits) judge_.on_report(now_, EngineId{rank}, wave_, awaits);
     take();
   }
   EXPECT_EQ(said(), "");
@@ -137,7 +146,7 @@ TEST_F(CutJudgeTest,
 
 // It sleeps, and does not say again that its wave is over.
 TEST_F(CutJudgeTest, whose_wave_is_over_is_not_forgotten_when_all_begins_anew) {
-  judge_.on_end(now_, EngineId{0});
+  judge_.on_end(now_, EngineId{0}, wave_);
   say({{3, {0}}}, milliseconds(500));
   now_ += milliseconds(1500);
   say({{3, {0}}}, milliseconds(2000));
