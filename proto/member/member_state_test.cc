@@ -195,6 +195,16 @@ TEST_F(MemberStateTest, a_start_wave_is_passed_on_once_and_answered_when_the_own
   EXPECT_EQ(count<wire::WaveReport>(state_.take_outgoing()), 1) << "the first answer was lost";
 }
 
+TEST_F(MemberStateTest, a_start_wave_is_passed_on_again_where_it_says_to_abandon_more) {
+  join();
+  for (const uint64_t below : {1, 3, 3, 2}) {
+    state_.on_message(now_, wire::StartWave{.wave = WaveId{3}, .abandon_below = WaveId{below}});
+  }
+  EXPECT_EQ(event<wire::StartWave>()->abandon_below, WaveId{1});
+  EXPECT_EQ(event<wire::StartWave>()->abandon_below, WaveId{3});
+  EXPECT_FALSE(event<wire::StartWave>());
+}
+
 TEST_F(MemberStateTest, where_a_rank_stands_is_repeated_unless_it_sleeps) {
   join();
   const auto reports = [&] {

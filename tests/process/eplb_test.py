@@ -5,8 +5,8 @@ import os
 import signal
 
 import pytest
-from cluster import Cluster, metric_by_engine, wait_for
-from expert_parallel_test import MODEL, PROMPTS, Asker, answer, answers_at_once, expected, start, worker_of  # noqa: F401
+from cluster import metric_by_engine, wait_for
+from expert_parallel_test import MODEL, PROMPTS, Asker, answer, answers_at_once, expected, start, two_nodes, worker_of  # noqa: F401
 
 RANKS = 3
 CONFIG = json.loads((MODEL / "config.json").read_text())
@@ -77,22 +77,14 @@ def test_a_rank_that_is_lost_while_experts_move_costs_no_bit(expected, kind):  #
 
 
 def test_experts_that_move_to_another_node_are_loaded_there(expected):  # noqa: F811
-    flags = ("--data-parallel-size-local", 2, "--data-parallel-address", "127.0.0.1", *balancing(8, 4))
-    with start(4, 1, *flags) as front:
-        there = Cluster([
-            str(MODEL), "--headless", "--enable-expert-parallel", "--max-model-len", 1024, "--data-parallel-size", 4, *flags,
-            "--data-parallel-start-rank", 2, "--data-parallel-rpc-port", front.rpc_port,
-        ], program="engine-core")  # fmt: skip
-        with there:
-            front.wait_ready()
-            front.wait_engines(4)
-            for _ in range(3):
-                for (rank, prompt), got in answers_at_once(front, 4).items():
-                    assert got == expected[prompt], (rank, prompt)
-            assert sum(metric_by_engine(front, "trireme:expert_moves_total").values()) > 0
-            assert '"event":"experts_taken_over"' in front.log_text() + there.log_text()
-            to_be_loaded = [line["experts_to_be_loaded"] for line in log_lines(front, "experts_balanced")]
-            assert max(to_be_loaded) > 0
+    with two_nodes(2, *balancing(8, 4)) as (front, there):
+        for _ in range(3):
+            for (rank, prompt), got in answers_at_once(front, 4).items():
+                assert got == expected[prompt], (rank, prompt)
+        assert sum(metric_by_engine(front, "trireme:expert_moves_total").values()) > 0
+        assert '"event":"experts_taken_over"' in front.log_text() + there.log_text()
+        to_be_loaded = [line["experts_to_be_loaded"] for line in log_lines(front, "experts_balanced")]
+        assert max(to_be_loaded) > 0
 
 
 def test_experts_that_stay_where_they_are_are_not_counted():

@@ -135,9 +135,9 @@ def weight_bytes(cluster) -> int:
 
 
 @contextlib.contextmanager
-def two_nodes(ranks_each: int):
+def two_nodes(ranks_each: int, *flags):
     size = 2 * ranks_each
-    more = ("--data-parallel-size-local", ranks_each, "--data-parallel-address", "127.0.0.1")
+    more = ("--data-parallel-size-local", ranks_each, "--data-parallel-address", "127.0.0.1", *flags)
     with start(size, 1, *more) as front:
         there = Cluster([
             str(MODEL), "--headless", "--enable-expert-parallel", "--max-model-len", 1024, "--data-parallel-size", size, *more,
